@@ -192,7 +192,7 @@ func lastWord(said []word) error {
 // the verdict rests on, under the same trust root.
 func (c *check) attestationSigner(s set, a policy.Attestation) (func(*proof) error, string, error) {
 	if a.Signer != nil {
-		return signed(a.Signer), signerOf(a.Signer).String(), nil
+		return signed(a.Signer), SignerOf(a.Signer).String(), nil
 	}
 	rests, missing := s.provenance, errNoProvenance
 	if _, only := c.opts.Policy.Origin.(policy.SignatureOnly); only {
@@ -212,7 +212,7 @@ func (c *check) attestationSigner(s set, a policy.Attestation) (func(*proof) err
 			return errAnotherRoot
 		}
 		return test(p)
-	}, signerOf(named).String(), nil
+	}, SignerOf(named).String(), nil
 }
 
 // summaryLink looks for a summary by each verifier that the policy trusts. Of

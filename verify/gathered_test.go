@@ -218,10 +218,10 @@ func TestWhatIsGathered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := signerOf(ada); s.Identity != "ada" || s.Issuer != "i" || s.Key != nil {
+	if s := SignerOf(ada); s.Identity != "ada" || s.Issuer != "i" || s.Key != nil {
 		t.Errorf("an identity: got %+v", s)
 	}
-	if s := signerOf(pattern); s.Pattern == nil || s.Issuer != "i" || s.Identity != "" {
+	if s := SignerOf(pattern); s.Pattern == nil || s.Issuer != "i" || s.Identity != "" {
 		t.Errorf("a pattern: got %+v", s)
 	}
 	if materialOf(nil) == nil || len(materialOf(nil).RekorLogs()) != 0 {

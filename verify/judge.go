@@ -141,7 +141,7 @@ func (c *check) judgePublic(it *item, b *bundle.Bundle, subject func() bundle.Su
 
 // judgeNamed verifies what should be signed by the signer that the policy names.
 func (c *check) judgeNamed(it *item, b *bundle.Bundle, named policy.Signer, subject func() bundle.Subject) {
-	signer := signerOf(named)
+	signer := SignerOf(named)
 	for _, r := range rootsOf(c.roots(), signer) {
 		it.proofs = append(it.proofs, &proof{Result: c.result(b, false, signer, r, subject), root: r, rules: ofNamed})
 	}
@@ -316,7 +316,7 @@ func materialOf(r *trust.Root) root.TrustedMaterial {
 func (c *check) keys() (keys []bundle.Signer) {
 	add := func(s policy.Signer) {
 		if k, ok := s.(policy.Key); ok {
-			keys = append(keys, signerOf(k))
+			keys = append(keys, SignerOf(k))
 		}
 	}
 	add(c.opts.Policy.Signer()) // it also signs the attestations that name no signer
@@ -332,9 +332,9 @@ func (c *check) keys() (keys []bundle.Signer) {
 	return keys
 }
 
-// signerOf returns the signer that a policy demands, for package bundle. Of an
+// SignerOf returns the signer that a policy demands, for package bundle. Of an
 // unknown type it returns a signer that no certificate matches.
-func signerOf(p policy.Signer) bundle.Signer {
+func SignerOf(p policy.Signer) bundle.Signer {
 	switch s := p.(type) {
 	case policy.Identity:
 		return bundle.Signer{Identity: s.Name, Issuer: s.Issuer}
@@ -354,7 +354,7 @@ var (
 // signed returns a check that a proof is by the signer demanded, under the trust root
 // demanded.
 func signed(s policy.Signer) func(*proof) error {
-	by, root := signerOf(s), policy.RootOf(s)
+	by, root := SignerOf(s), policy.RootOf(s)
 	return func(p *proof) error {
 		if root != "" && (p.root == nil || !p.root.Named(root)) {
 			return fmt.Errorf("trust root of the signature: want %q", root)

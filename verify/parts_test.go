@@ -366,7 +366,7 @@ func TestAttestationLinks(t *testing.T) {
 	// A key that needs no log entry is under no trust root.
 	for unlogged, want := range map[bool]bool{true: true, false: false} {
 		key := keyOf(t, unlogged)
-		signer := signerOf(key)
+		signer := SignerOf(key)
 		s := set{provenance: ref{&item{}, &proof{Result: &bundle.Result{}, key: &signer}, nil}}
 		test, who, err := checkOf(policy.SignerProvenance{Signer: key}).attestationSigner(s, unnamed)
 		if err != nil || who != "the key given" || (test(&proof{Result: &bundle.Result{}, root: root, key: &signer}) == nil) != want {

@@ -351,7 +351,7 @@ func TestSigners(t *testing.T) {
 	by := func(k *bundle.Signer, id certificate.Summary) *proof {
 		return &proof{Result: &bundle.Result{Identity: id}, key: k, root: &trust.Root{}}
 	}
-	of, ofLoose := signerOf(key), signerOf(loose)
+	of, ofLoose := SignerOf(key), SignerOf(loose)
 	for name, test := range map[string]struct {
 		demanded policy.Signer
 		p        *proof
