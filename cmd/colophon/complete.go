@@ -88,7 +88,11 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"kube", "vsa"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"investigate"}, firstImage, map[string]completion{
 			"policy": filesNamed("json"), "refetch": oneOf("public", "private"), "forge": oneOf("github", "gitlab", "gitea"),
+			"case": filesNamed("zip"), "signing-config": completeServices, "trust-root": completeTrust, "identity-token-from": oneOf(append(token.Providers(), fromBrowser)...),
 			"context": kubectlNames("config", "get-contexts", "-o", "name")}},
+		{[]string{"case", "verify"}, filesNamed("zip"), map[string]completion{"key": filesNamed("pem", "pub"), "trust-root": filesNamed("json")}},
+		{[]string{"case", "show"}, filesNamed("zip"), nil},
+		{[]string{"case", "report"}, filesNamed("zip"), map[string]completion{"kind": oneOf("early", "72h", "final")}},
 		{[]string{"log", "checkpoint"}, cobra.NoFileCompletions, nil},
 		{[]string{"log", "search"}, cobra.NoFileCompletions, map[string]completion{"image": completeImage}},
 		{[]string{"log", "audit"}, cobra.NoFileCompletions, nil},

@@ -68,14 +68,13 @@ Exit codes: 0 no link is broken, or the subject is no image; 3 a link is broken;
 		RunE: func(cmd *cobra.Command, args []string) error { return runInvestigate(cmd, args, o) },
 	}
 	f := cmd.Flags()
-	other := func(kind investigate.Kind, usage string) { o.from[kind] = f.String(string(kind), "", usage) }
-	other(investigate.Commit, "in place of an image: everything signed for this `COMMIT`, its full id")
-	other(investigate.Builder, "in place of an image: everything signed by this builder `ID`")
-	other(investigate.Identity, "in place of an image: everything signed by this `IDENTITY`, as certificates name it")
-	other(investigate.Base, "in place of an image: what was built on the base image with this `DIGEST`")
-	other(investigate.Package, "in place of an image: what has this package, `NAME@VERSION`")
-	other(investigate.Fetched, "in place of an image: the builds that fetched this `URL`")
-	other(investigate.Host, "in place of an image: what was built on this `HOST`")
+	o.from[investigate.Commit] = f.String("commit", "", "in place of an image: everything signed for this `COMMIT`, its full id")
+	o.from[investigate.Builder] = f.String("builder", "", "in place of an image: everything signed by this builder `ID`")
+	o.from[investigate.Identity] = f.String("identity", "", "in place of an image: everything signed by this `IDENTITY`, as certificates name it")
+	o.from[investigate.Base] = f.String("base", "", "in place of an image: what was built on the base image with this `DIGEST`")
+	o.from[investigate.Package] = f.String("package", "", "in place of an image: what has this package, `NAME@VERSION`")
+	o.from[investigate.Fetched] = f.String("fetched", "", "in place of an image: the builds that fetched this `URL`")
+	o.from[investigate.Host] = f.String("host", "", "in place of an image: what was built on this `HOST`")
 	f.StringVar(&o.source, "source", "", "repository that the image must come from; only this one is asked about the commit")
 	f.StringVar(&o.policy, "policy", "", "policy `FILE` (spec/policy, version 1) with what the image must prove")
 	f.StringVar(&o.since, "since", "", "of the log, only what was certified at this `TIME` or later: RFC 3339, or a date")
@@ -134,7 +133,7 @@ func runInvestigate(cmd *cobra.Command, args []string, o investigateOptions) err
 		return err
 	}
 	if write != nil {
-		if err := write(c, in.Evidence); err != nil {
+		if err := write(ctx, c, in.Evidence); err != nil {
 			return err
 		}
 	}

@@ -47,3 +47,40 @@ func TestInvestigate(t *testing.T) {
 	}
 	s.run(exitOK, []string{"investigate", "--commit", prooftest.Commit}, "commit "+prooftest.Commit+": 0 log entries", "without an answer:")
 }
+
+// TestCaseFiles keeps a case, and checks it on a machine that trusts nobody else.
+func TestCaseFiles(t *testing.T) {
+	t.Setenv("COLOPHON_PLATFORM", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	s := newStage(t)
+	root := s.file("root.json", s.p.Document())
+	s.run(exitOK, []string{"trust", "add", root, "--yes"})
+	dir := t.TempDir()
+	for _, name := range []string{"case.zip", "case"} {
+		path := filepath.Join(dir, name)
+		s.run(exitOK, []string{"investigate", s.image, "--case", path, "--unsigned"}, "no broken link:", "kept in "+path)
+		s.run(exitUsage, []string{"investigate", s.image, "--case", path, "--unsigned"}, "exists")
+		t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
+		s.run(exitUndecided, []string{"case", "verify", path, "--unsigned"}, "undecided", "does not trust")
+		s.run(exitOK, []string{"case", "verify", path, "--unsigned", "--trust-root", root}, "accepted", "the case says: no broken link:", "chain         recomputed", "tags          said")
+		s.run(exitRejected, []string{"case", "verify", path, "--key", s.file("key.pub", s.p.KeyHolder().PublicKey())}, "is not signed")
+		s.run(exitOK, []string{"case", "show", path}, "no broken link:", "nothing of it was verified")
+		s.run(exitOK, []string{"case", "report", path, "--kind", "early"}, "Article 14(4)(a)", "TO FILL IN")
+		if out := s.run(exitOK, []string{"case", "report", path, "--kind", "final", "--json"}); !json.Valid([]byte(out)) {
+			t.Errorf("got %s", out)
+		}
+		s.run(exitUsage, []string{"case", "report", path, "--kind", "later"}, "early, 72h and final")
+		s.run(exitUsage, []string{"case", "verify", path}, "identity")
+		t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
+		s.run(exitOK, []string{"trust", "add", root, "--yes"})
+	}
+	report := filepath.Join(dir, "case", "report.md")
+	if err := os.WriteFile(report, []byte("# all is well\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.run(exitRejected, []string{"case", "verify", filepath.Join(dir, "case"), "--unsigned"}, "rejected", "report.md")
+	s.run(exitFailure, []string{"case", "show", filepath.Join(dir, "case")}, "report.md")
+	s.run(exitUsage, []string{"case", "verify", filepath.Join(dir, "none.zip"), "--unsigned"}, "none.zip")
+	s.run(exitUsage, []string{"investigate", s.image, "--unsigned"}, "goes with --case")
+	s.run(exitFailure, []string{"investigate", s.image, "--case", filepath.Join(dir, "b.zip"), "--key", s.file("k.pem", nil)}, "none")
+}

@@ -182,6 +182,11 @@ func trustedLogs() ([]*trustedLog, error) {
 	if err != nil {
 		return nil, err
 	}
+	return logsIn(roots), nil
+}
+
+// logsIn returns the logs of trust roots.
+func logsIn(roots []*trust.Root) []*trustedLog {
 	var all []*trustedLog
 	for _, r := range roots {
 		for id, l := range r.Material.RekorLogs() {
@@ -200,7 +205,7 @@ func trustedLogs() ([]*trustedLog, error) {
 	slices.SortFunc(all, func(a, b *trustedLog) int {
 		return strings.Compare(a.URL+"\x00"+a.KeyID, b.URL+"\x00"+b.KeyID)
 	})
-	return all, nil
+	return all
 }
 
 // logOf returns a log of a trust root; ok is false for what cannot be a log of tiles.

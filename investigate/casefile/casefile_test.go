@@ -109,7 +109,9 @@ func TestCaseFile(t *testing.T) {
 		if r := s.verify(path, func(o *Options) { o.Roots, o.Signer = []*trust.Root{prooftest.New(t).Root()}, nil }); r.Outcome != verify.Undecided {
 			t.Errorf("without the trust root: got %s: %s", r.Outcome, r.Reason)
 		}
-		if r := s.verify(path, func(o *Options) { o.Signer = &bundle.Signer{Identity: "https://responders.example.com/eve", Issuer: prooftest.URL} }); r.Outcome != verify.Rejected {
+		if r := s.verify(path, func(o *Options) {
+			o.Signer = &bundle.Signer{Identity: "https://responders.example.com/eve", Issuer: prooftest.URL}
+		}); r.Outcome != verify.Rejected {
 			t.Error("another signer was accepted")
 		}
 	}
