@@ -207,6 +207,7 @@ bench: deps tools $(BIN)/syft build base-images example ## compare the performan
 	$(GO) test -timeout 60m -run '^$$' -bench 'Follow|Watch' -benchtime 1x ./tlog/follow ./monitor
 	$(GO) test -timeout 60m -run '^$$' -bench 'Search|Witnessed' -benchtime 300x ./platform/search ./platform/authority/log
 	$(GO) test -timeout 60m -run '^$$' -bench 'Audit' -benchtime 1x ./search
+	COLOPHON_BENCH=1 $(GO) test -timeout 60m -run '^$$' -bench Investigate -benchtime 1x ./investigate
 	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./platform/builder/buildkit ./platform/builder/sandbox
 
 dist: ## build what users install in out/dist: programs for all systems, Debian packages, install.sh, SHA256SUMS

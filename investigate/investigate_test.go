@@ -19,14 +19,14 @@ import (
 
 // scene is an image, its repository, and who investigates.
 type scene struct {
-	t        *testing.T
+	t        testing.TB
 	platform *prooftest.Platform
 	store    *prooftest.Store
 	dir      string // of the repository
 	uri      string
 }
 
-func newScene(t *testing.T) *scene {
+func newScene(t testing.TB) *scene {
 	s := &scene{t: t, platform: prooftest.New(t), store: prooftest.NewStore(t), dir: filepath.Join(t.TempDir(), "repo")}
 	s.git("init", "-q", "-b", "main", s.dir)
 	s.uri = source.FileURI(s.dir)

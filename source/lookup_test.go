@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // asked looks a commit up over both protocols, and compares the answer.
@@ -206,17 +208,33 @@ func TestLookupSignatures(t *testing.T) {
 	}
 }
 
-// TestLookupRewritten tells apart how a branch lost a commit, and reads the commit itself.
+// TestLookupRewritten tells apart how a branch lost a commit, and reads the commit itself: in files,
+// over http and over ssh.
 func TestLookupRewritten(t *testing.T) {
 	r := newRepo(t)
 	first := r.commit("a", "1")
 	second := r.commit("a", "2")
 	web := r.serve()
+	file, public := sshKey(t, "ed25519")
+	client, _, _, _, err := ssh.ParseAuthorizedKey([]byte(public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, known := sshServer(t, r, client)
+	shell := "ssh://git@" + address + "/org/app"
 	ask := func(ref, commit string) Standing {
 		t.Helper()
 		var last Standing
-		for i, uri := range []string{r.uri(), web} {
-			got, err := Lookup(t.Context(), Question{URI: uri, Ref: ref, Commit: commit, Object: true})
+		for i, uri := range []string{r.uri(), web, shell} {
+			q := Question{URI: uri, Ref: ref, Commit: commit, Object: true}
+			if uri == shell {
+				q.Credential = &Credential{Scope: shell, Key: key, KnownHosts: []byte(known)}
+			}
+			got, err := Lookup(t.Context(), q)
 			if err != nil || i > 0 && got != last {
 				t.Fatalf("%s: got %+v, %v; want %+v", uri, got, err, last)
 			}
