@@ -1,0 +1,93 @@
+package investigate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/colophon-build/colophon/search"
+)
+
+// ArchiveSearch finds what an archive keeps about a base image, a package or a download.
+type ArchiveSearch interface {
+	// Name says which archive answers.
+	Name() string
+	// Find returns content that has the value, at most limit pieces of it, and how many there are.
+	// kind is "base" (sha256:HEX), "package" (NAME@VERSION) or "fetched" (a URL). It verifies that the
+	// content has the value. It may be called concurrently.
+	Find(ctx context.Context, kind search.Kind, value string, limit int) (found []Archived, total int64, err error)
+}
+
+// Archived is a signed statement that an archive keeps.
+type Archived struct {
+	Number  int64    // in the order of arrival
+	Entry   string   // leaf hash of its log entry, hex; may be empty
+	Content []byte   // nil if it is too large to be evidence
+	About   []string // digests, as the content says
+}
+
+// maxArchived is how many pieces of content an archive is asked for.
+const maxArchived = 200
+
+// ArchiveAskers returns the Askers for base images, packages and downloads.
+func ArchiveAskers(archive ArchiveSearch) map[ID]Asker {
+	with := func(kind search.Kind, values func(in *Inquiry) []string) Asker {
+		return func(ctx context.Context, in *Inquiry) (Reply, error) {
+			r := Reply{Asked: archive.Name(), Query: string(kind)}
+			all := values(in)
+			if len(all) == 0 {
+				return r, NotAskedFor("no proof that holds names one")
+			}
+			f := &Found{Log: archive.Name(), Kind: kind, Value: all[0], Entries: []Entry{}, Pages: []int64{}}
+			if len(all) > 1 {
+				f.Value = fmt.Sprintf("%s and %d more", all[0], len(all)-1)
+			}
+			r.Query += " " + f.Value
+			for _, value := range all {
+				found, total, err := archive.Find(ctx, kind, value, maxArchived)
+				if err != nil {
+					return r, err
+				}
+				f.Total += total
+				for _, a := range found {
+					f.Entries = append(f.Entries, Entry{Index: a.Number, Leaf: a.Entry, About: a.About})
+					if a.Content == nil {
+						continue
+					}
+					kept, err := in.Evidence.Add(a.Content)
+					if err != nil {
+						return r, err
+					}
+					r.Evidence = append(r.Evidence, kept)
+				}
+			}
+			r.Facts.Found = f
+			return r, nil
+		}
+	}
+	subject := func(in *Inquiry) []string { return []string{in.Subject.Name} }
+	return map[ID]Asker{
+		AskSameBase: with("base", func(in *Inquiry) []string {
+			if in.Subject.Kind == Base {
+				return subject(in)
+			}
+			return in.baseDigests()
+		}),
+		AskSamePackage: with("package", subject),
+		AskSameFetch:   with("fetched", subject),
+	}
+}
+
+// baseDigests returns the digests of the base images of the build, at most maxBases.
+func (in *Inquiry) baseDigests() (out []string) {
+	f := in.Holding()
+	if f == nil || f.Build == nil {
+		return nil
+	}
+	for _, d := range f.Build.Dependencies {
+		if _, ok := imageName(d); ok && len(out) < maxBases && !slices.Contains(out, "sha256:"+d.Digest["sha256"]) {
+			out = append(out, "sha256:"+d.Digest["sha256"])
+		}
+	}
+	return out
+}

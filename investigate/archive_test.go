@@ -1,0 +1,68 @@
+package investigate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/search"
+)
+
+var testTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// shelf is an archive that has the same two pieces of content for every value.
+type shelf struct {
+	t     *testing.T
+	asked []string
+	err   error
+}
+
+func (s *shelf) Name() string { return "the archive" }
+
+func (s *shelf) Find(_ context.Context, kind search.Kind, value string, limit int) ([]Archived, int64, error) {
+	if s.asked = append(s.asked, string(kind)+" "+value); limit != maxArchived {
+		s.t.Errorf("got the limit %d", limit)
+	}
+	return []Archived{{Number: 1, Content: []byte("a"), About: []string{"sha256:" + strings.Repeat("1", 64)}}, {Number: 2, About: []string{"sha256:" + strings.Repeat("2", 64)}}}, 7, s.err
+}
+
+// TestArchive asks an archive which images have a package, a base image or a download.
+func TestArchive(t *testing.T) {
+	base := "sha256:" + strings.Repeat("b", 64)
+	for _, subject := range []Subject{{Kind: Package, Name: "log4j@2.14"}, {Kind: Base, Name: base}, {Kind: Fetched, Name: "https://example.com/a"}} {
+		s := &shelf{t: t}
+		in := &Inquiry{Subject: subject, At: testTime, Evidence: &Evidence{}, Askers: ArchiveAskers(s)}
+		c, err := Run(t.Context(), in)
+		if err != nil || len(s.asked) != 1 || s.asked[0] != string(subject.Kind)+" "+subject.Name || !strings.Contains(c.Conclusion.Line, "7 log entries, 2 images known") || len(in.Digests()) != 2 {
+			t.Errorf("%s: asked %q, got %q, %v", subject.Kind, s.asked, c.Conclusion.Line, err)
+		}
+		all, err := Recheck(t.Context(), c, in.Evidence, nil, noLogs)
+		if err != nil || all[0].Result != OnlySaid {
+			t.Errorf("got %+v, %v", all, err)
+		}
+		s.err = errors.New("no disk")
+		if c, err = Run(t.Context(), in); err != nil || c.Answers[0].Outcome != Failed {
+			t.Errorf("got %+v, %v", c.Answers, err)
+		}
+	}
+	// Of an image, its base images are looked for, each once and not too many.
+	in, _ := fetchScene(t, func(string) (out []attest.ResourceDescriptor) {
+		for i := range 2 * maxBases {
+			out = append(out, dependency(fmt.Sprintf("pkg:docker/b%d@1", i), fmt.Sprint(i/2+i%2)))
+		}
+		return out
+	})
+	s := &shelf{t: t}
+	if _, err := ArchiveAskers(s)[AskSameBase](t.Context(), in); err != nil || len(s.asked) != maxBases {
+		t.Errorf("asked %d times, %v", len(s.asked), err)
+	}
+	in.holding = Answer{}
+	var none notAsked
+	if _, err := ArchiveAskers(s)[AskSameBase](t.Context(), in); !errors.As(err, &none) {
+		t.Errorf("got %v", err)
+	}
+}
