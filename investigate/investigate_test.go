@@ -222,3 +222,32 @@ func (s *scene) blob(d v1.Descriptor) []byte {
 	}
 	return raw
 }
+
+// TestIncidentPage: docs/incident.md names the questions that answer the guide's steps, and the first
+// line that it shows is one that an investigation gives.
+func TestIncidentPage(t *testing.T) {
+	raw, err := os.ReadFile("../docs/incident.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(raw)
+	table, _, ok := strings.Cut(page, "What the guide does not ask")
+	_, table, named := strings.Cut(table, "line by line")
+	if !ok || !named {
+		t.Fatal("the page has no table of steps")
+	}
+	for _, id := range []ID{AskChain, AskStanding, AskCommit, AskReview, AskHistory, AskSources, AskSameDigest, AskSameCommit, AskSameSource, AskSameIdentity} {
+		if !strings.Contains(table, "`"+string(id)+"`") {
+			t.Errorf("the table does not name %q", id)
+		}
+	}
+	_, says := Standing{Ref: "refs/heads/main", Status: source.RefRewritten, There: true, Now: "77c1…"}.finding()
+	if !strings.Contains(page, "broken link: standing: "+says) {
+		t.Errorf("the page does not show %q", says)
+	}
+	for _, q := range QuestionsAbout(Image) {
+		if nobody[q.ID] == "" && q.ID != AskChain {
+			t.Errorf("%s: it is not said why nobody was asked", q.ID)
+		}
+	}
+}

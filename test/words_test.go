@@ -89,6 +89,7 @@ var numbers = []struct {
 	{"platform/front.minRate", 8 << 10, "docs/threats.md", "keep it waiting for 30 s, plus 1 s for each 8 KiB"},
 	{"platform/registry.recheck", int64(24 * time.Hour), "docs/threats.md", "and again after a day"},
 	{"platform/registry.emptyIdle", int64(time.Minute), "docs/threats.md", "empty ones are dropped after a minute"},
+	{"platform/release.maxRuns", 1000, "docs/incident.md", "It remembers the newest 1,000 releases"},
 	{"cmd/colophon.exitOK", 0, "docs/verify.md", "| 0 | accepted |"},
 	{"cmd/colophon.exitRejected", 3, "docs/verify.md", "| 3 | rejected |"},
 	{"cmd/colophon.exitUndecided", 4, "docs/verify.md", "| 4 | undecided |"},
