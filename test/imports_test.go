@@ -51,8 +51,6 @@ var rows = [][]string{
 	{"distrust"},
 	{"verify", "lint"},
 	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"monitor", "platform/distribution", "platform/verdicts"},
-	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
 	{"monitor", "investigate", "platform/distribution", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
@@ -70,10 +68,26 @@ var rows = [][]string{
 // thin is what the CLI is made of and what others check us with: small to trust,
 // quick to start.
 var thin = []string{
-	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "distrust", "distrust/follow", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
-	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "cmd/colophon",
-	"attest", "tlog", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "investigate", "cmd/colophon",
-	"attest", "tlog", "audit", "search", "trust", "bundle", "oci", "source", "sign", "provenance", "sbom", "policy", "verify", "lint", "platform/api", "monitor", "investigate", "cmd/colophon",
+	"attest",
+	"tlog",
+	"audit",
+	"search",
+	"trust",
+	"bundle",
+	"oci",
+	"source",
+	"sign",
+	"provenance",
+	"sbom",
+	"policy",
+	"distrust",
+	"distrust/follow",
+	"verify",
+	"lint",
+	"platform/api",
+	"monitor",
+	"investigate",
+	"cmd/colophon",
 }
 
 // heavy may not be linked into any of them, however indirectly.
