@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // RoleLedger is the role of the ledger itself: it signs with the key of its checkpoints.
@@ -33,21 +34,33 @@ func NewWriters(ledger ed25519.PublicKey) (*Writers, error) {
 // ErrWriter matches the errors of Verify that signatures by the key do not count.
 var ErrWriter = errors.New("the ledger takes no records by this key")
 
+// Clone returns a copy.
+func (w *Writers) Clone() *Writers { return &Writers{maps.Clone(w.keys)} }
+
 // Verify fails unless the envelope of r is signed by a key that counts, for this role and instance.
 // Only the ledger may say who writes to it, and what is no longer there.
 func (w *Writers) Verify(env *Envelope, r *Record) error {
+	key, err := w.Key(env, r)
+	if err != nil {
+		return err
+	}
+	return env.Verify(key)
+}
+
+// Key is Verify without the check of the signature: it returns the key that must have signed.
+func (w *Writers) Key(env *Envelope, r *Record) (crypto.PublicKey, error) {
 	e := w.keys[env.KeyID()]
 	switch {
 	case e == nil:
-		return fmt.Errorf("%w: the key %s was never enrolled", ErrWriter, env.KeyID())
+		return nil, fmt.Errorf("%w: the key %s was never enrolled", ErrWriter, env.KeyID())
 	case e.Revoked:
-		return fmt.Errorf("%w: the key %s was revoked", ErrWriter, env.KeyID())
+		return nil, fmt.Errorf("%w: the key %s was revoked", ErrWriter, env.KeyID())
 	case e.Role != r.By.Role, e.Instance != "" && e.Instance != r.By.Instance:
-		return fmt.Errorf("%w: the key %s signs for %s %q, and the record is by %s %q", ErrWriter, env.KeyID(), e.Role, e.Instance, r.By.Role, r.By.Instance)
+		return nil, fmt.Errorf("%w: the key %s signs for %s %q, and the record is by %s %q", ErrWriter, env.KeyID(), e.Role, e.Instance, r.By.Role, r.By.Instance)
 	case e.Role != RoleLedger && (r.Kind == KindWriter || r.Kind == KindRetention || r.Kind == KindErasure):
-		return fmt.Errorf("%w: only the ledger itself records what is of kind %s", ErrWriter, r.Kind)
+		return nil, fmt.Errorf("%w: only the ledger itself records what is of kind %s", ErrWriter, r.Kind)
 	}
-	return env.Verify(e.key)
+	return e.key, nil
 }
 
 // Add notes what a record says about writers, which Verify accepted. Call it for each entry, in order.

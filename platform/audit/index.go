@@ -1,0 +1,351 @@
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/colophon-build/colophon/tlog"
+
+	records "github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/audit/files"
+)
+
+// index says which entries are about what. It is a cache of the first size entries, filled from the
+// tiles and the openings. follow alone changes it; anybody may ask.
+type index struct {
+	db   *sql.DB // writes
+	read *sql.DB
+	find *sql.Stmt
+	size int64
+	root tlog.Hash
+}
+
+const indexSchema = `
+CREATE TABLE record (
+	entry INTEGER PRIMARY KEY, id BLOB NOT NULL, time INTEGER NOT NULL, kind TEXT NOT NULL, role TEXT NOT NULL, outcome TEXT NOT NULL, effect TEXT NOT NULL,
+	cluster TEXT NOT NULL, namespace TEXT NOT NULL, image TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, commit_id TEXT NOT NULL, source TEXT NOT NULL, builder TEXT NOT NULL,
+	policy TEXT NOT NULL, trust TEXT NOT NULL, distrust TEXT NOT NULL, former TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX by_id ON record (id);
+CREATE INDEX by_time ON record (time);
+CREATE INDEX by_cluster ON record (cluster, time) WHERE cluster <> '';
+CREATE INDEX by_digest ON record (digest) WHERE digest <> '';
+CREATE INDEX by_commit ON record (commit_id) WHERE commit_id <> '';
+CREATE INDEX by_repository ON record (repository) WHERE repository <> '';
+CREATE INDEX by_act ON record (kind) WHERE effect = '';
+CREATE TABLE rule (policy TEXT NOT NULL, outcome TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (policy, outcome, entry)) STRICT, WITHOUT ROWID;
+CREATE INDEX by_entry ON rule (entry);
+CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+PRAGMA user_version = 1;
+`
+
+var errIndex = errors.New("the index is damaged")
+
+// openIndex opens the index at path. If it is missing or damaged, it is made again.
+func openIndex(path string, log *slog.Logger) (*index, error) {
+	_, err := os.Stat(path)
+	if err == nil {
+		x, err := readIndex(path)
+		if e, ok := errors.AsType[*sqlite.Error](err); !errors.Is(err, errIndex) && (!ok || e.Code()&0xff != sqlite3.SQLITE_CORRUPT && e.Code()&0xff != sqlite3.SQLITE_NOTADB) {
+			return x, err
+		}
+		log.Warn("the index of the audit ledger is damaged; creating it again", "path", path, "error", err)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	db, err := openDatabase(path, "rwc", 1)
+	if err != nil {
+		return nil, err
+	}
+	root := tlog.EmptyRoot()
+	_, err = db.Exec(indexSchema)
+	if err == nil {
+		_, err = db.Exec("INSERT INTO covered (size, root) VALUES (0, ?)", root[:])
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		return nil, err
+	}
+	return readIndex(path)
+}
+
+func openDatabase(path, mode string, connections int) (*sql.DB, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	// secure_delete: what is erased is overwritten.
+	dsn := url.URL{Scheme: "file", Path: abs, RawQuery: url.Values{
+		"mode": {mode}, "_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "secure_delete(ON)", "busy_timeout(5000)", "cache_size(-65536)"},
+	}.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	return db, nil
+}
+
+func readIndex(path string) (_ *index, err error) {
+	x := &index{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.close())
+		}
+	}()
+	if x.db, err = openDatabase(path, "rw", 1); err != nil {
+		return nil, err
+	}
+	var version int
+	if err := x.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return nil, err
+	}
+	if version != 1 {
+		return nil, fmt.Errorf("%w: version: expected 1, found %d", errIndex, version)
+	}
+	var root []byte
+	if err := x.db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); errors.Is(err, sql.ErrNoRows) || err == nil && len(root) != len(x.root) {
+		return nil, fmt.Errorf("%w: it does not say what it covers", errIndex)
+	} else if err != nil {
+		return nil, err
+	}
+	x.root = tlog.Hash(root)
+	if x.read, err = openDatabase(path, "rw", 4); err != nil {
+		return nil, err
+	}
+	x.find, err = x.read.Prepare("SELECT entry FROM record WHERE id = ?")
+	return x, err
+}
+
+func (x *index) close() error {
+	var errs []error
+	if x.find != nil {
+		errs = append(errs, x.find.Close())
+	}
+	for _, db := range []*sql.DB{x.read, x.db} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// check fails if the index has entries that the ledger does not have: acknowledged ones are missing.
+func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
+	if x.size > cp.Size {
+		return fmt.Errorf("the index has %d entries, and the ledger only %d: acknowledged entries are missing; restore them from a backup", x.size, cp.Size)
+	}
+	root, err := tlog.Root(ctx, src, x.size, cp)
+	if err == nil && root != x.root {
+		err = fmt.Errorf("the first %d entries are not those of the index: acknowledged entries were changed; restore them from a backup", x.size)
+	}
+	return err
+}
+
+// lookup returns the entry with an ID.
+func (x *index) lookup(id []byte) (entry int64, found bool, err error) {
+	err = x.find.QueryRow(id).Scan(&entry)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
+	}
+	return entry, err == nil, err
+}
+
+// ofKind returns the entries of a kind of act, in order.
+func (x *index) ofKind(ctx context.Context, kind records.Kind) ([]int64, error) {
+	return x.ask(ctx, "SELECT entry FROM record WHERE effect = '' AND kind = ? ORDER BY entry", string(kind))
+}
+
+func (x *index) ask(ctx context.Context, query string, args ...any) (entries []int64, err error) {
+	rows, err := x.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n int64
+		if err := rows.Scan(&n); err != nil {
+			return nil, err
+		}
+		entries = append(entries, n)
+	}
+	return entries, rows.Err()
+}
+
+// extend adds the entries under cp that the index does not have.
+func (x *index) extend(ctx context.Context, src files.Source, cp tlog.Checkpoint) error {
+	const perCommit = 32 * tlog.TileWidth
+	for x.size < cp.Size {
+		if err := x.add(ctx, src, cp, min(cp.Size, x.size+perCommit)); err != nil {
+			return fmt.Errorf("index of the audit ledger, from entry %d: %w", x.size, err)
+		}
+	}
+	return nil
+}
+
+const insertRecord = `INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+// add adds the entries up to size in one transaction.
+func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, size int64) error {
+	root, err := tlog.Root(ctx, src, size, cp)
+	if err != nil {
+		return err
+	}
+	tx, err := x.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	insert, err := tx.Prepare(insertRecord)
+	if err != nil {
+		return err
+	}
+	rule, err := tx.Prepare("INSERT OR IGNORE INTO rule VALUES (?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	for tile := x.size / tlog.TileWidth; tile*tlog.TileWidth < size; tile++ {
+		err := files.Bundle(ctx, src, cp, tile, func(b files.Entry) error {
+			if b.Index < x.size || b.Index >= size {
+				return nil
+			}
+			return addRecord(insert, rule, b)
+		})
+		if err != nil && !errors.Is(err, files.ErrGone) {
+			return err
+		}
+	}
+	if _, err := tx.Exec("UPDATE covered SET size = ?, root = ?", size, root[:]); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	x.size, x.root = size, root
+	return nil
+}
+
+func addRecord(insert, rule *sql.Stmt, e files.Entry) error {
+	r := e.Opened
+	_, err := insert.Exec(e.Index, sum(e.Leaf.ID()), r.Time.UnixNano(), string(r.Kind), r.By.Role, r.Outcome, r.Effect,
+		r.Where.Cluster, r.Where.Namespace.Value, r.About.Image.Value, records.Untagged(r.About.Image.Value), r.About.Digest, r.About.Commit, r.About.Source, r.About.Builder,
+		r.Basis.Policy, r.Basis.Trust, r.Basis.Distrust, r.Basis.Before)
+	if err != nil {
+		return err
+	}
+	for _, x := range r.Rules {
+		if _, err := rule.Exec(x.Policy, x.Outcome, e.Index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget takes away what was opened of erased entries.
+func (x *index) forget(ctx context.Context, ranges []records.Range) error {
+	for _, r := range ranges {
+		if _, err := x.db.ExecContext(ctx, "UPDATE record SET namespace = '', image = '', repository = '' WHERE entry >= ? AND entry < ?", r.From, r.To); err != nil {
+			return err
+		}
+	}
+	_, err := x.db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}
+
+// drop takes away what is known about entries that are no longer there.
+func (x *index) drop(ctx context.Context, from, to int64) error {
+	tx, err := x.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "DELETE FROM rule WHERE entry >= ? AND entry < ?", from, to); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM record WHERE entry >= ? AND entry < ?", from, to); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// query returns the newest entries that f asks for, at most limit of them, all before the entry before.
+func (x *index) query(ctx context.Context, f records.Filter, before int64, limit int) ([]int64, error) {
+	where, args := []string{"entry < ?"}, []any{before}
+	add := func(condition string, values ...any) {
+		where, args = append(where, condition), append(args, values...)
+	}
+	for column, value := range map[string]string{"role": f.Role, "cluster": f.Cluster, "namespace": f.Namespace, "effect": f.Effect, "digest": f.Digest, "commit_id": f.Commit, "source": f.Source, "builder": f.Builder} {
+		if value != "" {
+			add(column+" = ?", value)
+			if column == "cluster" || column == "digest" || column == "commit_id" {
+				add(column + " <> ''") // so that the partial index can be used
+			}
+		}
+	}
+	if len(f.Kinds) > 0 {
+		var kinds []any
+		for _, k := range f.Kinds {
+			kinds = append(kinds, string(k))
+		}
+		add("kind IN (?"+strings.Repeat(", ?", len(kinds)-1)+")", kinds...)
+	}
+	if f.Image != "" {
+		add("repository = ? AND repository <> ''", records.Untagged(f.Image))
+		if f.Image != records.Untagged(f.Image) {
+			add("image = ?", f.Image)
+		}
+	}
+	if f.Basis != "" {
+		add("(policy = ? OR trust = ? OR distrust = ? OR former = ?)", f.Basis, f.Basis, f.Basis, f.Basis)
+	}
+	if !f.From.IsZero() {
+		add("time >= ?", f.From.UnixNano())
+	}
+	if !f.To.IsZero() {
+		add("time < ?", f.To.UnixNano())
+	}
+	switch {
+	case f.Policy == "" || strings.HasPrefix(f.Policy, "sha256:"):
+		if f.Policy != "" {
+			add("policy = ?", f.Policy)
+		}
+		if f.Outcome != "" {
+			add("outcome = ?", f.Outcome)
+		}
+	case f.Outcome != "":
+		add("EXISTS (SELECT 1 FROM rule WHERE rule.policy = ? AND rule.outcome = ? AND rule.entry = record.entry)", f.Policy, f.Outcome)
+	default:
+		add("EXISTS (SELECT 1 FROM rule WHERE rule.policy = ? AND rule.outcome IN ('accepted', 'rejected', 'undecided') AND rule.entry = record.entry)", f.Policy)
+	}
+	args = append(args, limit)
+	return x.ask(ctx, "SELECT entry FROM record WHERE "+strings.Join(where, " AND ")+" ORDER BY entry DESC LIMIT ?", args...)
+}
+
+// prefix returns the entry whose ID starts with these hex digits, if there is only one.
+func (x *index) prefix(ctx context.Context, digits string) ([]int64, error) {
+	low, err := hex.DecodeString(digits + strings.Repeat("0", 64-len(digits)))
+	if err != nil {
+		return nil, err
+	}
+	high, err := hex.DecodeString(digits + strings.Repeat("f", 64-len(digits)))
+	if err != nil {
+		return nil, err
+	}
+	return x.ask(ctx, "SELECT entry FROM record WHERE id BETWEEN ? AND ? LIMIT 2", low, high)
+}

@@ -1,0 +1,517 @@
+package audit
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/colophon-build/colophon/tlog"
+
+	records "github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/audit/files"
+)
+
+const origin = "colophon.example.com/audit"
+
+func open(t testing.TB, cfg Config) *Ledger {
+	t.Helper()
+	l, err := tryOpen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func tryOpen(cfg Config) (*Ledger, error) {
+	cfg.Origin = origin
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return Open(context.Background(), cfg)
+}
+
+// writer is a role that records.
+type writer struct {
+	*records.Signer
+	records.Writer
+}
+
+func newWriter(t testing.TB, role, instance string) *writer {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := records.NewSigner(key, role, instance, []string{records.FieldUser, records.FieldNamespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &writer{s, records.Writer{Role: role, Instance: instance, Key: spki}}
+}
+
+func enrolled(t testing.TB, l *Ledger, role, instance string) *writer {
+	t.Helper()
+	w := newWriter(t, role, instance)
+	if err := l.Enrol(context.Background(), w.Writer); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func digest(n int) string { return fmt.Sprintf("sha256:%064x", n) }
+
+// verdict returns the nth verdict of a test.
+func verdict(n int) records.Record {
+	outcome, effect := records.Accepted, records.Allowed
+	if n%3 == 0 {
+		outcome, effect = records.Rejected, records.Refused
+	}
+	return records.Record{
+		Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(n) * time.Second),
+		Kind: records.KindAdmission, Outcome: outcome, Effect: effect, By: records.By{User: records.Shown(fmt.Sprintf("user-%d@example.com", n))},
+		About: records.About{Image: records.Shown(fmt.Sprintf("registry.example.com/team/app-%d:v1", n%7)), Digest: digest(n % 11), Source: "https://git.example.com/team/app", Commit: fmt.Sprintf("%040x", n%13)},
+		Where: records.Where{Cluster: fmt.Sprintf("cluster-%d", n%2), Namespace: records.Shown(fmt.Sprintf("team-%d", n%5)), Kind: "Pod", Name: records.Shown("app")},
+		Basis: records.Basis{Policy: digest(99)}, Rules: []records.Rule{{Policy: "production", Rule: "ours", Outcome: outcome}},
+		Links: []records.Link{{Name: "signature", State: "holds"}},
+	}
+}
+
+func (w *writer) entry(t testing.TB, r records.Record) []byte {
+	t.Helper()
+	e, err := w.Seal(r, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Marshal()
+}
+
+// fill adds n verdicts, the first of them the number from.
+func fill(t testing.TB, l *Ledger, w *writer, from, n int) {
+	t.Helper()
+	var wait sync.WaitGroup
+	failed := make(chan error, n)
+	slots := make(chan struct{}, 200)
+	for i := range n {
+		data := w.entry(t, verdict(from+i))
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			if _, err := l.Append(context.Background(), data); err != nil {
+				failed <- err
+			}
+		})
+	}
+	wait.Wait()
+	close(failed)
+	for err := range failed {
+		t.Fatal(err)
+	}
+	settled(t, l)
+}
+
+// settled waits until the tree and the index have all that was acknowledged.
+func settled(t testing.TB, l *Ledger) {
+	t.Helper()
+	for range 500 {
+		l.mu.Lock()
+		behind, queued := len(l.behind), l.queued
+		l.mu.Unlock()
+		if behind == 0 && queued == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("the tree does not follow")
+}
+
+// whole reads all entries, and fails unless the tree has each.
+func whole(t testing.TB, l *Ledger) (all []files.Entry) {
+	t.Helper()
+	cp := l.current.Load().Checkpoint
+	for tile := int64(0); tile*tlog.TileWidth < cp.Size; tile++ {
+		err := files.Bundle(context.Background(), files.Dir(l.dir), cp, tile, func(e files.Entry) error {
+			all = append(all, e)
+			return nil
+		})
+		if err != nil && !errors.Is(err, files.ErrGone) {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// What is recorded is in the tree, once, opens, and is found; also after a restart, and without the index.
+func TestRecords(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, Config{Dir: dir})
+	w := enrolled(t, l, "admission", "cluster-0")
+	fill(t, l, w, 0, 700)
+	data := w.entry(t, verdict(700))
+	first, err := l.Append(context.Background(), data)
+	if err != nil || first.Known {
+		t.Fatal(first, err)
+	}
+	for _, again := range []bool{false, true} {
+		if again {
+			settled(t, l)
+		}
+		if second, err := l.Append(context.Background(), data); err != nil || second.Index != first.Index || !second.Known {
+			t.Errorf("the same entry again: got %+v, %v, want %+v", second, err, first)
+		}
+	}
+	for _, restart := range []string{"", "with the index", "without the index"} {
+		if restart != "" {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if restart == "without the index" {
+				for _, suffix := range []string{"", "-wal", "-shm"} {
+					os.Remove(filepath.Join(dir, "index.db"+suffix))
+				}
+			}
+			l = open(t, Config{Dir: dir})
+			if second, err := l.Append(context.Background(), data); err != nil || second.Index != first.Index {
+				t.Errorf("%s: the same entry again: got %+v, %v", restart, second, err)
+			}
+		}
+		all := whole(t, l)
+		if len(all) != 702 || all[0].Record.Kind != records.KindWriter {
+			t.Fatalf("%s: got %d entries", restart, len(all))
+		}
+		seen := map[string]bool{}
+		for _, e := range all[1:] {
+			if seen[e.Leaf.ID()] || len(e.Record.Hidden()) == 0 || len(e.Opened.Hidden()) > 0 {
+				t.Fatalf("%s: entry %d: got %+v", restart, e.Index, e.Opened)
+			}
+			seen[e.Leaf.ID()] = true
+		}
+		a, err := l.Answer(context.Background(), records.Filter{Cluster: "cluster-1", Namespace: "team-3", Policy: "production", Outcome: records.Accepted}, 1<<62, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		for n := range 701 {
+			if n%2 == 1 && n%5 == 3 && n%3 != 0 {
+				want++
+			}
+		}
+		if len(a.Records) != want || a.More {
+			t.Errorf("%s: got %d records, want %d", restart, len(a.Records), want)
+		}
+		if got, err := l.Get(context.Background(), first.ID[:20]); err != nil || len(got.Records) != 1 || got.Records[0].Index != first.Index {
+			t.Errorf("%s: got %+v, %v", restart, got, err)
+		}
+	}
+}
+
+// Who is not enrolled, or for something else, writes nothing.
+func TestStrangersWriteNothing(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	stranger, known := newWriter(t, "admission", "cluster-0"), enrolled(t, l, "gate", "edge")
+	self := newWriter(t, records.RoleLedger, "")
+	for what, data := range map[string][]byte{
+		"not enrolled":            stranger.entry(t, verdict(1)),
+		"calls itself the ledger": self.entry(t, records.Record{Kind: records.KindWriter, Outcome: records.Done, Writer: &stranger.Writer}),
+		"enrols somebody":         known.entry(t, records.Record{Kind: records.KindWriter, Outcome: records.Done, Writer: &stranger.Writer}),
+		"not JSON":                []byte("{"),
+		"another's record":        []byte(strings.Replace(string(known.entry(t, verdict(1))), `"sig":"`, `"sig":"AAAA`, 1)),
+	} {
+		if _, err := l.Append(context.Background(), data); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+	known.Revoked = true
+	if err := l.Enrol(context.Background(), known.Writer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(context.Background(), known.entry(t, verdict(1))); !errors.Is(err, ErrRefused) {
+		t.Errorf("revoked: got %v", err)
+	}
+	if n := l.current.Load().Size; n != 2 {
+		t.Errorf("got %d entries, want the enrolment and the revocation", n)
+	}
+}
+
+// One writer that floods the ledger delays the others by a batch, and no more.
+func TestFair(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	loud, quiet := enrolled(t, l, "gate", "loud"), enrolled(t, l, "gate", "quiet")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	for range 300 {
+		wait.Go(func() {
+			for ctx.Err() == nil {
+				e, err := loud.Seal(verdict(1), time.Now())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := l.Append(ctx, e.Marshal()); err != nil && !errors.Is(err, ErrBusy) && ctx.Err() == nil {
+					t.Error(err)
+				} else if err != nil {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond)
+	for range 20 {
+		began := time.Now()
+		if _, err := l.Append(context.Background(), quiet.entry(t, verdict(2))); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("the quiet writer waited %v", took)
+		}
+	}
+}
+
+// A ledger whose key, checkpoint or journal is gone does not begin anew.
+func TestLostFiles(t *testing.T) {
+	for _, lost := range []string{"key.pem", "ledger/tile/0/000.p/301", "ledger/tile/0"} {
+		dir := t.TempDir()
+		l := open(t, Config{Dir: dir})
+		fill(t, l, enrolled(t, l, "gate", ""), 0, 300)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(lost, "301") {
+			lost = "ledger/tile/0/001.p/45"
+		}
+		if _, err := os.Stat(filepath.Join(dir, lost)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(filepath.Join(dir, lost)); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := tryOpen(Config{Dir: dir}); err == nil {
+			l.Close()
+			t.Errorf("%s is missing, and the ledger starts", lost)
+		}
+	}
+}
+
+// The journal is damaged where entries were acknowledged: the ledger does not start. What a crash
+// left at its end was never acknowledged, and goes.
+func TestDamagedJournal(t *testing.T) {
+	for what, change := range map[string]func([]byte) []byte{
+		"a byte in the middle": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"the first byte":       func(b []byte) []byte { b[0] ^= 1; return b },
+		"cut":                  func(b []byte) []byte { return b[:len(b)/2] },
+		"torn at the end":      func(b []byte) []byte { return append(b, b[:100]...) },
+		"zeros at the end":     func(b []byte) []byte { return append(b, make([]byte, 4096)...) },
+	} {
+		dir := t.TempDir()
+		l := open(t, Config{Dir: dir})
+		fill(t, l, enrolled(t, l, "gate", ""), 0, 30)
+		path := filepath.Join(dir, "journal", name(0))
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		// As after a crash before the tree was durable.
+		if err := errors.Join(os.Remove(filepath.Join(dir, "base.json")), os.RemoveAll(filepath.Join(dir, "journal")), os.Mkdir(filepath.Join(dir, "journal"), 0o700), os.WriteFile(path, change(raw), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		l, err = tryOpen(Config{Dir: dir})
+		if err == nil {
+			if n := len(whole(t, l)); n != 31 {
+				t.Errorf("%s: got %d entries, want 31", what, n)
+			}
+			l.Close()
+		}
+		if atEnd := strings.HasSuffix(what, "at the end"); atEnd != (err == nil) {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+}
+
+// Clocks that jump change no order and lose nothing.
+func TestClockJumps(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Date(2026, 11, 27, 8, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	cfg := Config{Dir: dir, Now: func() time.Time { mu.Lock(); defer mu.Unlock(); return now }}
+	l := open(t, cfg)
+	w := enrolled(t, l, "gate", "")
+	for _, jump := range []time.Duration{0, 24 * 365 * time.Hour, -48 * 365 * time.Hour, time.Hour} {
+		mu.Lock()
+		now = now.Add(jump)
+		mu.Unlock()
+		fill(t, l, w, 0, 10)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, cfg)
+	if all := whole(t, l); len(all) != 41 {
+		t.Errorf("got %d entries, want 41", len(all))
+	}
+	a, err := l.Answer(context.Background(), records.Filter{From: verdict(3).Time, To: verdict(5).Time}, 1<<62, 100)
+	if err != nil || len(a.Records) != 8 {
+		t.Errorf("by the time of the decision: got %d records, %v, want 8", len(a.Records), err)
+	}
+}
+
+// What is erased is in no file any more, and the tree proves the same as before.
+func TestErase(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, Config{Dir: dir})
+	w := enrolled(t, l, "gate", "")
+	fill(t, l, w, 0, 300)
+	before := l.current.Load().Checkpoint
+	all := whole(t, l)
+	victim := all[17]
+	secret := victim.Opened.By.User.Value
+	if !containsAnywhere(t, dir, secret) {
+		t.Fatal("the test looks for nothing")
+	}
+	if err := l.Erase(context.Background(), "admin", "request 17", []records.Range{{From: victim.Index, To: victim.Index + 1}}); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	if containsAnywhere(t, dir, secret) {
+		t.Errorf("%s is still in a file", secret)
+	}
+	if err := tlog.Extends(context.Background(), tlog.Dir(l.dir), before, l.current.Load().Checkpoint); err != nil {
+		t.Error(err)
+	}
+	all = whole(t, l)
+	if len(all[17].Openings) != 0 || len(all[18].Openings) == 0 || all[len(all)-1].Record.Kind != records.KindErasure {
+		t.Errorf("got %+v", all[17])
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, Config{Dir: dir})
+	if all = whole(t, l); len(all[17].Openings) != 0 {
+		t.Error("the opening came back")
+	}
+}
+
+func containsAnywhere(t *testing.T, dir, text string) (found bool) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		// The JSON of openings has the text, and so would the index.
+		found = found || strings.Contains(string(raw), text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// Old segments go, whole; the tree, later entries and signatures stay.
+func TestRetire(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	cfg := Config{Dir: dir, Segment: 256, Now: func() time.Time { return now }}
+	l := open(t, cfg)
+	w := enrolled(t, l, "gate", "")
+	fill(t, l, w, 0, 600)
+	now = now.Add(time.Hour)
+	fill(t, l, w, 600, 300)
+	if err := l.Retire(context.Background(), 30*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	all := whole(t, l)
+	// Bundle 0 stays, for it has the enrolment; bundle 1 goes; bundle 2 has new entries.
+	if len(all) != 902-256 || all[256].Index != 512 {
+		t.Errorf("got %d entries, the one after the first bundle is %d", len(all), all[256].Index)
+	}
+	for _, path := range []string{"segments/000", "segments/001", "segments/002"} {
+		raw, err := os.ReadFile(filepath.Join(l.dir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := note.NewVerifier(l.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cp, err := tlog.OpenCheckpoint(raw, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tlog.Extends(context.Background(), tlog.Dir(l.dir), cp, l.current.Load().Checkpoint); err != nil {
+			t.Error(err)
+		}
+	}
+	a, err := l.Answer(context.Background(), records.Filter{Kinds: []records.Kind{records.KindAdmission}}, 1<<62, 1000)
+	if err != nil || len(a.Records) != 900-256 {
+		t.Errorf("got %d records, %v", len(a.Records), err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(filepath.Join(dir, "index.db"))
+	l = open(t, cfg)
+	if n := len(whole(t, l)); n != 902-256 {
+		t.Errorf("after a restart: got %d entries", n)
+	}
+}
+
+func TestAnswerIsVerified(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	fill(t, l, enrolled(t, l, "gate", ""), 0, 50)
+	f := records.Filter{Cluster: "cluster-1"}
+	a, err := l.Answer(context.Background(), f, 1<<62, 10)
+	if err != nil || len(a.Records) != 10 || !a.More {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*records.Answer){
+		"another index":      func(a *records.Answer) { a.Records[3].Index-- },
+		"another leaf":       func(a *records.Answer) { a.Records[3].Leaf = a.Records[4].Leaf },
+		"another value":      func(a *records.Answer) { a.Records[3].Openings[0].Value = "mallory" },
+		"twice":              func(a *records.Answer) { a.Records[3] = a.Records[2] },
+		"another order":      func(a *records.Answer) { a.Records[3], a.Records[2] = a.Records[2], a.Records[3] },
+		"another checkpoint": func(a *records.Answer) { a.Checkpoint = strings.Replace(a.Checkpoint, "\n5", "\n6", 1) },
+		"of another cluster": func(a *records.Answer) { f.Cluster = "cluster-0" },
+	} {
+		raw, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var changed records.Answer
+		if err := json.Unmarshal(raw, &changed); err != nil {
+			t.Fatal(err)
+		}
+		f = records.Filter{Cluster: "cluster-1"}
+		if _, _, err := changed.Verify(f, l.verifier); err != nil {
+			t.Fatalf("unchanged: %v", err)
+		}
+		change(&changed)
+		if _, _, err := changed.Verify(f, l.verifier); err == nil {
+			t.Errorf("%s: the answer verifies", what)
+		}
+	}
+}

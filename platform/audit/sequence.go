@@ -1,0 +1,259 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	records "github.com/colophon-build/colophon/audit"
+)
+
+const (
+	maxBatch   = 512       // entries that are fsynced together
+	maxQueued  = 256       // entries of one writer that wait
+	maxWaiting = 4096      // entries that wait, of all writers
+	maxBehind  = 32 * 1024 // entries in the journal that are not in the tree
+)
+
+// Added says where a record is.
+type Added struct {
+	Index int64  `json:"index"` // of the entry, from 0
+	ID    string `json:"id"`
+	Known bool   `json:"known,omitempty"` // it was there already
+}
+
+// waiting is an entry that has no index yet.
+type waiting struct {
+	entry
+	env   *records.Envelope
+	id    string
+	epoch int        // of the writers that it was verified with
+	also  []*waiting // the same entry, sent again in the meantime
+	done  chan result
+}
+
+func (w *waiting) finish(r result) {
+	w.done <- r
+	r.Known = r.err == nil
+	for _, again := range w.also {
+		again.done <- r
+	}
+}
+
+type result struct {
+	Added
+	err error
+}
+
+// Append adds an entry, the JSON of a records.Entry, and returns when it is on the disk. The same
+// entry again has the same index. If Append fails for another reason than ErrRefused, the entry may
+// still be added: send it again.
+func (l *Ledger) Append(ctx context.Context, data []byte) (Added, error) {
+	e, env, r, err := records.ParseEntry(data)
+	if err != nil {
+		return Added{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	w := &waiting{entry: entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r}, env: env, id: records.ID(e.Envelope), done: make(chan result, 1)}
+	if err := l.verify(w); err != nil {
+		return Added{}, err
+	}
+	if err := l.enqueue(w); err != nil {
+		return Added{}, err
+	}
+	select {
+	case got := <-w.done:
+		return got.Added, got.err
+	case <-ctx.Done():
+		return Added{}, ctx.Err()
+	}
+}
+
+// verify fails unless the signature counts now.
+func (l *Ledger) verify(w *waiting) error {
+	l.mu.Lock()
+	writers, epoch := l.writers, l.epoch
+	check, err := writers.Key(w.env, w.record)
+	l.mu.Unlock()
+	if err == nil {
+		err = w.env.Verify(check)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	w.epoch = epoch
+	return nil
+}
+
+// enqueue puts an entry into its writer's queue.
+func (l *Ledger) enqueue(w *waiting) error {
+	key := w.env.KeyID()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.broken != nil:
+		return l.broken
+	case l.closing, l.queued >= maxWaiting, len(l.queues[key]) >= maxQueued, len(l.behind) >= maxBehind:
+		l.metrics.refused.Inc()
+		return ErrBusy
+	}
+	if len(l.queues[key]) == 0 {
+		l.order = append(l.order, key)
+	}
+	l.queues[key] = append(l.queues[key], w)
+	l.queued++
+	l.wake(l.sequenced)
+	return nil
+}
+
+// take returns the next entries: one of each writer in turn, so that one with many does not keep the
+// others waiting.
+func (l *Ledger) take() (batch []*waiting, closing bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(batch) < maxBatch && len(l.order) > 0 {
+		key := l.order[0]
+		l.order = l.order[1:]
+		q := l.queues[key]
+		batch = append(batch, q[0])
+		if len(q) == 1 {
+			delete(l.queues, key)
+		} else {
+			l.queues[key] = q[1:]
+			l.order = append(l.order, key)
+		}
+	}
+	l.queued -= len(batch)
+	return batch, l.closing
+}
+
+// sequence gives entries their indexes, in batches that share an fsync. Entries that arrive meanwhile
+// are the next batch.
+func (l *Ledger) sequence() {
+	for {
+		batch, closing := l.take()
+		if len(batch) > 0 {
+			l.add(batch)
+			continue
+		}
+		if closing {
+			l.mu.Lock()
+			l.drained = true
+			l.mu.Unlock()
+			l.wake(l.grown)
+			return
+		}
+		select {
+		case <-l.sequenced:
+		case turned := <-l.turns:
+			if l.journal.good > 0 {
+				if err := l.journal.begin(); err != nil {
+					l.cfg.Log.Error("beginning a file of the journal", "error", err)
+				}
+			}
+			turned <- l.journal.next
+		}
+	}
+}
+
+// add appends a batch to the journal.
+func (l *Ledger) add(batch []*waiting) {
+	var fresh []*waiting
+	at := map[string]*waiting{}
+	for _, w := range batch {
+		first := at[w.id]
+		switch index, known, err := l.lookup(w.id); {
+		case err != nil:
+			w.finish(result{err: err})
+		case known:
+			w.finish(result{Added: Added{index, w.id, true}})
+		case first != nil:
+			first.also = append(first.also, w)
+		default:
+			if err := l.recheck(w); err != nil {
+				w.finish(result{err: err})
+				continue
+			}
+			at[w.id] = w
+			fresh = append(fresh, w)
+			if w.record.Kind == records.KindWriter { // counts from the next entry on
+				l.journalize(fresh)
+				fresh, at = nil, map[string]*waiting{}
+			}
+		}
+	}
+	l.journalize(fresh)
+}
+
+// recheck verifies again what was verified with other writers.
+func (l *Ledger) recheck(w *waiting) error {
+	l.mu.Lock()
+	same := w.epoch == l.epoch
+	l.mu.Unlock()
+	if same {
+		return nil
+	}
+	return l.verify(w)
+}
+
+// lookup returns the index of the entry with this ID.
+func (l *Ledger) lookup(id string) (index int64, known bool, err error) {
+	l.mu.Lock()
+	index, known = l.recent[id]
+	l.mu.Unlock()
+	if known {
+		return index, true, nil
+	}
+	index, known, err = l.index.lookup(sum(id))
+	if err != nil {
+		err = fmt.Errorf("index of the audit ledger: %w", err)
+	}
+	return index, known, err
+}
+
+// journalize writes entries to the journal, and acknowledges them.
+func (l *Ledger) journalize(batch []*waiting) {
+	if len(batch) == 0 {
+		return
+	}
+	now := l.cfg.Now().UTC().Round(0)
+	entries := make([]entry, len(batch))
+	for i, w := range batch {
+		w.leaf.Received = now
+		entries[i] = w.entry
+	}
+	first, began := l.journal.next, time.Now()
+	l.cfg.step("journal")
+	if err := l.journal.append(entries); err != nil {
+		l.cfg.Log.Error("AUDIT LEDGER TAKES NO RECORDS", "error", err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = fmt.Errorf("%w: %w", ErrFull, err)
+		}
+		l.metrics.failed.Add(float64(len(batch)))
+		for _, w := range batch {
+			w.finish(result{err: err})
+		}
+		return
+	}
+	l.cfg.step("acknowledge")
+	l.metrics.appended(len(batch), time.Since(began))
+	l.mu.Lock()
+	for i, w := range batch {
+		l.recent[w.id] = first + int64(i)
+		if w.record.Kind == records.KindWriter {
+			// It was checked before: ParseEnvelope and Enrol refuse what Add does.
+			next := l.writers.Clone()
+			if err := next.Add(w.record); err == nil {
+				l.writers, l.epoch = next, l.epoch+1
+			}
+		}
+	}
+	l.behind = slices.Concat(l.behind, entries)
+	l.mu.Unlock()
+	for i, w := range batch {
+		w.finish(result{Added: Added{first + int64(i), w.id, false}})
+	}
+	l.wake(l.grown)
+}
