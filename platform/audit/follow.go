@@ -81,8 +81,11 @@ func (l *Ledger) advance(ctx context.Context, batch []entry) error {
 			return err
 		}
 	}
-	if err := l.fillIndex(ctx); err != nil {
-		return err
+	if have := l.index.size - l.taken; have < int64(len(batch)) {
+		l.cfg.step("index")
+		if err := l.index.append(ctx, batch[have:], l.current.Load().Checkpoint); err != nil {
+			return err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -218,11 +221,4 @@ func (l *Ledger) settle() error {
 	l.dropPartial(old)
 	l.cfg.step("drop")
 	return dropJournal(filepath.Join(l.cfg.Dir, "journal"), l.base)
-}
-
-// fillIndex adds to the index what the tree has.
-func (l *Ledger) fillIndex(ctx context.Context) error {
-	v := l.current.Load()
-	l.cfg.step("index")
-	return l.index.extend(ctx, files.Dir(l.dir), v.Checkpoint)
 }

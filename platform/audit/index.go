@@ -201,12 +201,46 @@ func (x *index) extend(ctx context.Context, src files.Source, cp tlog.Checkpoint
 
 const insertRecord = `INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-// add adds the entries up to size in one transaction.
+// add adds the entries up to size, from the tiles, in one transaction.
 func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, size int64) error {
 	root, err := tlog.Root(ctx, src, size, cp)
 	if err != nil {
 		return err
 	}
+	return x.commit(ctx, size, root, func(add func(int64, string, *records.Record) error) error {
+		for tile := x.size / tlog.TileWidth; tile*tlog.TileWidth < size; tile++ {
+			err := files.Bundle(ctx, src, cp, tile, func(e files.Entry) error {
+				if e.Index < x.size || e.Index >= size {
+					return nil
+				}
+				return add(e.Index, e.Leaf.ID(), e.Opened)
+			})
+			if err != nil && !errors.Is(err, files.ErrGone) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// append adds the last entries under cp.
+func (x *index) append(ctx context.Context, batch []entry, cp tlog.Checkpoint) error {
+	return x.commit(ctx, cp.Size, cp.Root, func(add func(int64, string, *records.Record) error) error {
+		for i, e := range batch {
+			opened, err := e.record.Open(e.openings)
+			if err == nil {
+				err = add(x.size+int64(i), e.leaf.ID(), opened)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// commit adds what fill adds, in one transaction: then the index has size entries.
+func (x *index) commit(ctx context.Context, size int64, root tlog.Hash, fill func(add func(int64, string, *records.Record) error) error) error {
 	tx, err := x.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -220,16 +254,8 @@ func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, s
 	if err != nil {
 		return err
 	}
-	for tile := x.size / tlog.TileWidth; tile*tlog.TileWidth < size; tile++ {
-		err := files.Bundle(ctx, src, cp, tile, func(b files.Entry) error {
-			if b.Index < x.size || b.Index >= size {
-				return nil
-			}
-			return addRecord(insert, rule, b)
-		})
-		if err != nil && !errors.Is(err, files.ErrGone) {
-			return err
-		}
+	if err := fill(func(at int64, id string, r *records.Record) error { return addRecord(insert, rule, at, id, r) }); err != nil {
+		return err
 	}
 	if _, err := tx.Exec("UPDATE covered SET size = ?, root = ?", size, root[:]); err != nil {
 		return err
@@ -241,16 +267,15 @@ func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, s
 	return nil
 }
 
-func addRecord(insert, rule *sql.Stmt, e files.Entry) error {
-	r := e.Opened
-	_, err := insert.Exec(e.Index, sum(e.Leaf.ID()), r.Time.UnixNano(), string(r.Kind), r.By.Role, r.Outcome, r.Effect,
+func addRecord(insert, rule *sql.Stmt, at int64, id string, r *records.Record) error {
+	_, err := insert.Exec(at, sum(id), r.Time.UnixNano(), string(r.Kind), r.By.Role, r.Outcome, r.Effect,
 		r.Where.Cluster, r.Where.Namespace.Value, r.About.Image.Value, records.Untagged(r.About.Image.Value), r.About.Digest, r.About.Commit, r.About.Source, r.About.Builder,
 		r.Basis.Policy, r.Basis.Trust, r.Basis.Distrust, r.Basis.Before)
 	if err != nil {
 		return err
 	}
 	for _, x := range r.Rules {
-		if _, err := rule.Exec(x.Policy, x.Outcome, e.Index); err != nil {
+		if _, err := rule.Exec(x.Policy, x.Outcome, at); err != nil {
 			return err
 		}
 	}

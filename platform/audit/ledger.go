@@ -36,6 +36,7 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 
 	records "github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/audit/files"
 )
 
 // DefaultSegment is the default of Config.Segment.
@@ -91,6 +92,7 @@ type Ledger struct {
 
 	// Of sequence alone.
 	journal *journal
+	runs    map[string]int64 // the last number of each run that wrote since the start
 
 	// Of follow alone.
 	tree     *tree
@@ -136,7 +138,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 		cfg.step = func(string) {}
 	}
 	l := &Ledger{
-		cfg: cfg, dir: filepath.Join(cfg.Dir, "ledger"), queues: map[string][]*waiting{}, recent: map[string]int64{}, unsynced: map[string]bool{},
+		cfg: cfg, dir: filepath.Join(cfg.Dir, "ledger"), queues: map[string][]*waiting{}, recent: map[string]int64{}, runs: map[string]int64{}, unsynced: map[string]bool{},
 		sequenced: make(chan struct{}, 1), grown: make(chan struct{}, 1), changed: make(chan struct{}), tasks: make(chan func()), turns: make(chan chan int64),
 	}
 	defer func() {
@@ -244,7 +246,7 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 	if err := l.index.check(ctx, tlog.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
 		return err
 	}
-	if err := l.fillIndex(ctx); err != nil {
+	if err := l.index.extend(ctx, files.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
 		return err
 	}
 	return l.readWriters(ctx)

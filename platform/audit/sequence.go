@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
 	"time"
 
@@ -15,6 +14,7 @@ const (
 	maxBatch   = 512       // entries that are fsynced together
 	maxQueued  = 256       // entries of one writer that wait
 	maxWaiting = 4096      // entries that wait, of all writers
+	maxRuns    = 10_000    // runs of writers of which it is known which records are new, without the index
 	maxBehind  = 32 * 1024 // entries in the journal that are not in the tree
 )
 
@@ -34,6 +34,9 @@ type waiting struct {
 	also  []*waiting // the same entry, sent again in the meantime
 	done  chan result
 }
+
+// run names the run of the writer.
+func (w *waiting) run() string { return w.env.KeyID() + w.record.By.Run }
 
 func (w *waiting) finish(r result) {
 	w.done <- r
@@ -164,7 +167,7 @@ func (l *Ledger) add(batch []*waiting) {
 	at := map[string]*waiting{}
 	for _, w := range batch {
 		first := at[w.id]
-		switch index, known, err := l.lookup(w.id); {
+		switch index, known, err := l.lookup(w); {
 		case err != nil:
 			w.finish(result{err: err})
 		case known:
@@ -198,15 +201,18 @@ func (l *Ledger) recheck(w *waiting) error {
 	return l.verify(w)
 }
 
-// lookup returns the index of the entry with this ID.
-func (l *Ledger) lookup(id string) (index int64, known bool, err error) {
+// lookup returns the index of an entry that the ledger has.
+func (l *Ledger) lookup(w *waiting) (index int64, known bool, err error) {
+	if last, ok := l.runs[w.run()]; ok && w.record.By.Number > last {
+		return 0, false, nil // no record of this run with such a number came since the start
+	}
 	l.mu.Lock()
-	index, known = l.recent[id]
+	index, known = l.recent[w.id]
 	l.mu.Unlock()
 	if known {
 		return index, true, nil
 	}
-	index, known, err = l.index.lookup(sum(id))
+	index, known, err = l.index.lookup(sum(w.id))
 	if err != nil {
 		err = fmt.Errorf("index of the audit ledger: %w", err)
 	}
@@ -239,6 +245,12 @@ func (l *Ledger) journalize(batch []*waiting) {
 	}
 	l.cfg.step("acknowledge")
 	l.metrics.appended(len(batch), time.Since(began))
+	if len(l.runs) > maxRuns {
+		clear(l.runs)
+	}
+	for _, w := range batch {
+		l.runs[w.run()] = max(l.runs[w.run()], w.record.By.Number)
+	}
 	l.mu.Lock()
 	for i, w := range batch {
 		l.recent[w.id] = first + int64(i)
@@ -250,7 +262,7 @@ func (l *Ledger) journalize(batch []*waiting) {
 			}
 		}
 	}
-	l.behind = slices.Concat(l.behind, entries)
+	l.behind = append(l.behind, entries...)
 	l.mu.Unlock()
 	for i, w := range batch {
 		w.finish(result{Added: Added{first + int64(i), w.id, false}})
