@@ -12,12 +12,16 @@ package files
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -170,4 +174,30 @@ func Bundle(ctx context.Context, src Source, cp tlog.Checkpoint, index int64, ea
 		}
 	}
 	return nil
+}
+
+// List returns the paths of all files below the directory, sorted.
+func (d Dir) List() (list []string, err error) {
+	err = filepath.WalkDir(string(d), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		path, err = filepath.Rel(string(d), path)
+		list = append(list, filepath.ToSlash(path))
+		return err
+	})
+	return list, err
+}
+
+// PublicKey returns the Ed25519 key in the verifier key of a ledger (C2SP signed-note).
+func PublicKey(vkey string) (ed25519.PublicKey, error) {
+	if _, err := note.NewVerifier(vkey); err != nil {
+		return nil, fmt.Errorf("verifier key: %w", err)
+	}
+	_, encoded, _ := strings.Cut(vkey[strings.Index(vkey, "+")+1:], "+")
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(raw) != 1+ed25519.PublicKeySize || raw[0] != 1 {
+		return nil, errors.New("verifier key: expected an Ed25519 key")
+	}
+	return raw[1:], nil
 }

@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,10 +13,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -52,6 +55,9 @@ type Missing struct {
 	From, To            int64 // numbers
 }
 
+// farApart is how far the two times of a record may be apart without a note: a spool may be full for hours.
+const farApart = 24 * time.Hour
+
 // maxFindings is how many findings a Report names.
 const maxFindings = 1000
 
@@ -70,7 +76,9 @@ func (r *Report) found(file, place, format string, args ...any) {
 // What it rests on: the key signed the checkpoint; the tree of the checkpoint has each leaf; each record
 // is signed by a writer that an earlier entry enrolled; each opening shows what its record commits to.
 func Verify(ctx context.Context, src Source, ledger note.Verifier, key []byte, list []string) (*Report, error) {
-	v := &verification{ctx: ctx, src: src, Report: &Report{}, expected: map[string]bool{"checkpoint": true}, runs: map[string]*run{}}
+	report := &Report{}
+	src = &bounded{src, report, map[string]bool{}}
+	v := &verification{ctx: ctx, src: src, Report: report, expected: map[string]bool{"checkpoint": true}, runs: map[string]*run{}}
 	signed, err := src.Checkpoint(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		v.found("checkpoint", "", "it is missing")
@@ -85,6 +93,11 @@ func Verify(ctx context.Context, src Source, ledger note.Verifier, key []byte, l
 	if v.Checkpoint, err = tlog.OpenCheckpoint(signed, ledger); err != nil {
 		return nil, err
 	}
+	if n, err := note.Open(signed, note.VerifierList(ledger)); err == nil {
+		for _, sig := range n.UnverifiedSigs {
+			v.Notes = append(v.Notes, fmt.Sprintf("checkpoint: the signature by %q was not checked", sig.Name))
+		}
+	}
 	if v.writers, err = audit.NewWriters(key); err != nil {
 		return nil, err
 	}
@@ -95,6 +108,12 @@ func Verify(ctx context.Context, src Source, ledger note.Verifier, key []byte, l
 	}
 	v.added(list)
 	v.gaps()
+	if v.unchecked > 0 {
+		v.Notes = append(v.Notes, fmt.Sprintf("the signatures of %d records were not checked: no entry that can be read enrolled their keys; the checkpoint commits to the records", v.unchecked))
+	}
+	if v.apart > 0 {
+		v.Notes = append(v.Notes, fmt.Sprintf("of %d records, the clock of who decided and that of the ledger differ by more than %s; by %s at most", v.apart, farApart, v.farthest.Round(time.Second)))
+	}
 	return v.Report, nil
 }
 
@@ -113,6 +132,11 @@ type verification struct {
 	unopened []unopened
 	away     []audit.Range // what retention took
 	erased   []audit.Range
+	apart    int64 // records whose time is far from when they were received
+	farthest time.Duration
+
+	lost      bool  // an entry could not be read
+	unchecked int64 // signatures by keys that it may have enrolled
 }
 
 type unopened struct {
@@ -124,6 +148,7 @@ type unopened struct {
 type run struct {
 	Missing
 	numbers []int64
+	begin   int64 // index of the entry with the number 1; -1: it is not there
 }
 
 // checkSigned fails unless signed is exactly a text and signature lines, the first of them by the key,
@@ -143,9 +168,6 @@ func checkSigned(signed []byte, key note.Verifier) error {
 	}
 	if again != string(signed) {
 		return errors.New("it is not in the only spelling that it has")
-	}
-	if len(n.UnverifiedSigs) > 0 {
-		return fmt.Errorf("the signature by %q is not by a key that is known here", n.UnverifiedSigs[0].Name)
 	}
 	return nil
 }
@@ -332,6 +354,7 @@ func (v *verification) entries() error {
 		t, _ := tlog.Tile{Level: tlog.Entries, Index: index}.At(v.Checkpoint.Size)
 		data, err := v.src.Tile(v.ctx, t)
 		if errors.Is(err, fs.ErrNotExist) {
+			v.lost = true
 			continue
 		} else if err != nil {
 			return err
@@ -345,6 +368,7 @@ func (v *verification) entries() error {
 			at := index*tlog.TileWidth + int64(i)
 			if i >= len(parts) {
 				v.found(t.Path(), fmt.Sprintf("entry %d, byte %d", at, endOf(parts)), "the entry is missing or cut")
+				v.lost = true
 				break
 			}
 			p := parts[i]
@@ -355,6 +379,7 @@ func (v *verification) entries() error {
 					what = "the entry and its hash in the tile of hashes differ, and the checkpoint commits to neither"
 				}
 				v.found(t.Path(), place, "%s", what)
+				v.lost = true
 				continue
 			}
 			var of []audit.Opening
@@ -384,11 +409,16 @@ func (v *verification) entry(t tlog.Tile, at int64, place string, raw []byte, op
 	leaf, env, r, err := audit.ParseLeaf(raw)
 	if err == nil {
 		err = v.writers.Verify(env, r)
+		if v.lost && errors.Is(err, audit.ErrWriter) { // an entry before, which is damaged, may have enrolled the key
+			v.unchecked++
+			err = nil
+		}
 	}
 	if err == nil {
 		err = v.writers.Add(r)
 	}
 	if err != nil {
+		v.lost = true
 		v.found(t.Path(), place, "%v", err)
 		return
 	}
@@ -407,11 +437,15 @@ func (v *verification) entry(t tlog.Tile, at int64, place string, raw []byte, op
 	}
 	key := env.KeyID() + r.By.Run
 	if v.runs[key] == nil {
-		v.runs[key] = &run{Missing: Missing{Role: r.By.Role, Instance: r.By.Instance, Run: r.By.Run}}
+		v.runs[key] = &run{Missing: Missing{Role: r.By.Role, Instance: r.By.Instance, Run: r.By.Run}, begin: -1}
 	}
 	v.runs[key].numbers = append(v.runs[key].numbers, r.By.Number)
-	if ahead := r.Time.Sub(leaf.Received).Abs(); ahead > 24*60*60*1e9 && len(v.Notes) < maxFindings {
-		v.Notes = append(v.Notes, fmt.Sprintf("entry %d: the clock of who decided and that of the ledger differ by %s", at, ahead.Round(1e9)))
+	if r.By.Number == 1 {
+		v.runs[key].begin = at
+	}
+	if apart := r.Time.Sub(leaf.Received).Abs(); apart > farApart {
+		v.apart++
+		v.farthest = max(v.farthest, apart)
 	}
 }
 
@@ -545,26 +579,67 @@ func (v *verification) older(path string) bool {
 	return true
 }
 
-// gaps finds numbers that no record of a run has. Of a ledger from which records are gone, only those after
-// the first that is there count.
+// gaps finds numbers that no record of a run has. What retention deleted may have had numbers: of runs
+// that began before its end, nobody knows.
 func (v *verification) gaps() {
+	end := int64(0)
+	for _, r := range v.away {
+		end = max(end, r.To)
+	}
 	for _, r := range v.runs {
+		if v.Gone > 0 && r.begin < end {
+			continue
+		}
 		slices.Sort(r.numbers)
 		next := int64(1)
-		if v.Gone > 0 {
-			next = r.numbers[0]
-		}
 		for _, n := range r.numbers {
 			if n > next {
 				m := r.Missing
 				m.From, m.To = next, n-1
 				v.Report.Missing = append(v.Report.Missing, m)
-			}
-			if n < next {
+			} else if n < next {
 				v.Notes = append(v.Notes, fmt.Sprintf("two records of run %s have the number %d", r.Run, n))
 			}
 			next = n + 1
 		}
 	}
-	slices.SortFunc(v.Report.Missing, func(a, b Missing) int { return strings.Compare(a.Run, b.Run) })
+	slices.SortFunc(v.Report.Missing, func(a, b Missing) int {
+		return cmp.Or(strings.Compare(a.Run, b.Run), cmp.Compare(a.From, b.From))
+	})
+}
+
+// bounded is a source whose files that are too large are findings, and else as if they were missing.
+type bounded struct {
+	Source
+	report *Report
+	told   map[string]bool
+}
+
+func (b *bounded) read(path string, data []byte, err error) ([]byte, error) {
+	if max, tooLarge := errors.AsType[strict.TooLarge](err); tooLarge {
+		if !b.told[path] {
+			b.told[path] = true
+			b.report.found(path, fmt.Sprintf("byte %d", int(max)), "it is longer than such a file can be")
+		}
+		return nil, fs.ErrNotExist
+	}
+	return data, err
+}
+
+// Tile implements tlog.Source.
+func (b *bounded) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
+	data, err := b.Source.Tile(ctx, t)
+	return b.read(t.Path(), data, err)
+}
+
+// File implements Source.
+func (b *bounded) File(ctx context.Context, path string) ([]byte, error) {
+	data, err := b.Source.File(ctx, path)
+	return b.read(path, data, err)
+}
+
+// Checkpoint implements tlog.Source.
+func (b *bounded) Checkpoint(ctx context.Context) ([]byte, error) {
+	data, err := b.Source.Checkpoint(ctx)
+	return b.read("checkpoint", data, err)
 }
