@@ -33,6 +33,7 @@ import (
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
+	"github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/tlog"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -176,7 +177,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 
 // openKey reads the key, or creates it. It is never created again: the ledger would be another one.
 func (l *Ledger) openKey() error {
-	key, err := readKey(filepath.Join(l.cfg.Dir, "key.pem"), func() error {
+	key, err := recorder.Key(filepath.Join(l.cfg.Dir, "key.pem"), func() error {
 		for _, trace := range []string{"base.json", "ledger/checkpoint"} {
 			if _, err := os.Lstat(filepath.Join(l.cfg.Dir, trace)); !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("key.pem is missing, but %s shows that it existed; restore it from a backup", trace)

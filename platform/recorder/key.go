@@ -1,4 +1,4 @@
-package audit
+package recorder
 
 import (
 	"bytes"
@@ -14,9 +14,9 @@ import (
 	"github.com/colophon-build/colophon/internal/owned"
 )
 
-// readKey reads an Ed25519 key, PKCS#8 in PEM, mode 0600. If it is missing, and mayCreate returns nil,
-// readKey creates it.
-func readKey(path string, mayCreate func() error) (ed25519.PrivateKey, error) {
+// Key reads an Ed25519 key, PKCS#8 in PEM, mode 0600. If it is missing, and mayCreate returns nil,
+// Key creates it.
+func Key(path string, mayCreate func() error) (ed25519.PrivateKey, error) {
 	data, err := owned.ReadSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := mayCreate(); err != nil {

@@ -1,0 +1,232 @@
+// Package recorder signs the records of a role and brings them to an audit ledger (spec/audit/v1). A
+// record is on the disk of the ledger, or of this machine, before Record returns. From here it is sent
+// again until the ledger has it; the ledger takes it once.
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/loopback"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/api"
+)
+
+const (
+	requiredTimeout = 5 * time.Second  // for a decision that waits for the ledger
+	sendTimeout     = 30 * time.Second // for a record of the spool
+)
+
+// Settings are the member "audit" of the configuration of a role that decides.
+type Settings struct {
+	Ledger   string   `json:"ledger"`             // URL of the platform that has the ledger; required
+	Key      string   `json:"key"`                // file with the private key that signs the records; made if it is missing. The ledger must name its public key; required
+	Spool    string   `json:"spool"`              // directory for records that the ledger does not have yet; required
+	Instance string   `json:"instance,omitempty"` // which one of the role, as the ledger names it
+	Required bool     `json:"required,omitempty"` // a decision takes effect only when the ledger has recorded it
+	Private  []string `json:"private,omitempty"`  // fields that records only commit to: user, image, namespace, name, reason; default user and reason
+}
+
+// Check returns an error if the settings contradict themselves.
+func (s *Settings) Check() error {
+	if s == nil {
+		return nil
+	}
+	u, err := url.Parse(s.Ledger)
+	switch {
+	case err != nil || u.Host == "" || u.RawQuery != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback.Is(u.Hostname())):
+		return fmt.Errorf("audit: ledger: expected https://HOST, or http on this machine, found %q", s.Ledger)
+	case s.Key == "" || s.Spool == "":
+		return errors.New("audit: expected key and spool")
+	}
+	for _, field := range s.Private {
+		if !slices.Contains(audit.Fields(), field) {
+			return fmt.Errorf("audit: private: expected %s, found %q", strings.Join(audit.Fields(), ", "), field)
+		}
+	}
+	return nil
+}
+
+// Config of a Recorder.
+type Config struct {
+	Role, Instance string
+	Key            crypto.Signer
+	Private        []string     // see audit.NewSigner
+	URL            string       // of the ledger's platform
+	HTTP           *http.Client // reaches it; nil: one with timeouts
+	Spool          string       // directory
+	Required       bool         // Record fails unless the ledger has the record
+	Enrol          bool         // the recorder may enrol its own key
+	Log            *slog.Logger
+	Registerer     prometheus.Registerer // nil: no metrics
+	Now            func() time.Time      // nil: time.Now
+}
+
+// Recorder records. Safe for concurrent use.
+type Recorder struct {
+	cfg    Config
+	signer *audit.Signer
+	writer audit.Writer
+	spool  *spool
+	lost   prometheus.Counter
+}
+
+// ErrNotRecorded means that a decision must not take effect: the ledger did not record it.
+var ErrNotRecorded = errors.New("the audit ledger did not record the decision, and the configuration requires it")
+
+// Open opens a recorder by its settings. It reads the key, or makes one, and tells the operator how the
+// ledger must name it.
+func (s *Settings) Open(role string, log *slog.Logger, metrics prometheus.Registerer) (*Recorder, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	key, err := Key(s.Key, func() error { return nil })
+	if err != nil {
+		return nil, fmt.Errorf("audit: key: %w", err)
+	}
+	r, err := New(Config{Role: role, Instance: s.Instance, Key: key, Private: s.Private, URL: s.Ledger, Spool: s.Spool, Required: s.Required, Log: log, Registerer: metrics})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(r.writer)
+	log.Info("the configuration of the audit ledger must have this writer", "audit.writers", string(raw))
+	return r, err
+}
+
+// New opens a recorder, and begins to send what its spool has.
+func New(c Config) (*Recorder, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.HTTP == nil {
+		c.HTTP = &http.Client{Timeout: sendTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	}
+	c.URL = strings.TrimSuffix(c.URL, "/")
+	r := &Recorder{cfg: c, lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "colophon_audit_lost_total", Help: "Decisions that could neither be recorded nor kept for later."})}
+	spki, err := x509.MarshalPKIXPublicKey(c.Key.Public())
+	if err != nil {
+		return nil, err
+	}
+	r.writer = audit.Writer{Role: c.Role, Instance: c.Instance, Key: spki}
+	if r.signer, err = audit.NewSigner(c.Key, c.Role, c.Instance, c.Private); err != nil {
+		return nil, err
+	}
+	if r.spool, err = openSpool(c.Spool, r.send, c.Log); err != nil {
+		return nil, fmt.Errorf("audit: spool: %w", err)
+	}
+	if c.Registerer != nil {
+		c.Registerer.MustRegister(r.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_spool_bytes", Help: "Size of the records that the audit ledger does not have yet."}, func() float64 { return float64(r.spool.bytes.Load()) }))
+	}
+	return r, nil
+}
+
+// Close stops to send. What the spool has stays there for the next start.
+func (r *Recorder) Close() error { return r.spool.close() }
+
+// Record records a decision or an act, of which it sets who decided. If the configuration requires it,
+// an error matches ErrNotRecorded, and the decision must not take effect. Else a record that could
+// not be kept is logged and counted, and there is no error.
+func (r *Recorder) Record(ctx context.Context, what audit.Record) error {
+	e, err := r.signer.Seal(what, r.cfg.Now())
+	if err != nil {
+		return r.fail(err)
+	}
+	data := e.Marshal()
+	if !r.cfg.Required {
+		if err := r.spool.add(data); err != nil {
+			return r.fail(err)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requiredTimeout)
+	defer cancel()
+	if err = r.send(ctx, data); err == nil {
+		return nil
+	}
+	// Nobody knows whether it arrived. It arrives in any case, and then what became of it does.
+	kept := r.spool.add(data)
+	if what.Kind.Verdict() {
+		what.Effect, what.Time = audit.Refused, time.Time{}
+		what.Reason = audit.Shown("the record before this one did not reach the audit ledger in time, so the decision had no effect")
+		if refused, err := r.signer.Seal(what, r.cfg.Now()); err == nil {
+			kept = errors.Join(kept, r.spool.add(refused.Marshal()))
+		}
+	}
+	return r.fail(errors.Join(err, kept))
+}
+
+// fail returns what Record returns for an error.
+func (r *Recorder) fail(err error) error {
+	if r.cfg.Required {
+		return fmt.Errorf("%w: %w", ErrNotRecorded, err)
+	}
+	r.lost.Inc()
+	r.cfg.Log.Error("A DECISION IS NOT RECORDED", "error", err)
+	return nil
+}
+
+// errRefused means that the ledger will never take a record.
+var errRefused = errors.New("the audit ledger refuses the record")
+
+// send sends one record to the ledger.
+func (r *Recorder) send(ctx context.Context, data []byte) error {
+	status, body, err := r.post(ctx, api.PathAuditRecords, data)
+	if err == nil && status == http.StatusBadRequest && r.cfg.Enrol && strings.Contains(body, audit.ErrWriter.Error()) {
+		if err := r.enrol(ctx); err != nil {
+			return err
+		}
+		status, body, err = r.post(ctx, api.PathAuditRecords, data)
+	}
+	switch {
+	case err != nil:
+		return err
+	case status == http.StatusOK:
+		return nil
+	case status == http.StatusBadRequest && !strings.Contains(body, audit.ErrWriter.Error()):
+		return fmt.Errorf("%w: %s", errRefused, body)
+	}
+	// Also a key that is not enrolled: somebody may enrol it.
+	return fmt.Errorf("audit ledger %s: got status %d: %s", r.cfg.URL, status, body)
+}
+
+func (r *Recorder) enrol(ctx context.Context) error {
+	raw, err := json.Marshal(r.writer)
+	if err != nil {
+		return err
+	}
+	status, body, err := r.post(ctx, api.PathAudit+"/writers", raw)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("enrolling the key at the audit ledger %s: got status %d: %s", r.cfg.URL, status, body)
+	}
+	return err
+}
+
+func (r *Recorder) post(ctx context.Context, path string, data []byte) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.cfg.URL+path, bytes.NewReader(data))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := r.cfg.HTTP.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	raw, err := strict.Read(resp.Body, limits.Request)
+	return resp.StatusCode, strings.TrimSpace(string(raw)), err
+}

@@ -1,0 +1,208 @@
+package recorder
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/audit"
+)
+
+// ledger takes records as a ledger does: each once.
+type ledger struct {
+	mu     sync.Mutex
+	status int // 0: 200
+	text   string
+	got    map[string]*audit.Record
+	posts  int
+}
+
+func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	data, _ := io.ReadAll(r.Body)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.posts++
+	if l.status != 0 {
+		http.Error(w, l.text, l.status)
+		return
+	}
+	e, _, record, err := audit.ParseEntry(data)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	l.got[audit.ID(e.Envelope)] = record
+}
+
+func (l *ledger) answer(status int, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status, l.text = status, text
+}
+
+func (l *ledger) records() (all []*audit.Record) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.got {
+		all = append(all, r)
+	}
+	return all
+}
+
+func (l *ledger) await(t *testing.T, n int) {
+	t.Helper()
+	for range 300 {
+		if len(l.records()) >= n {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("the ledger has %d records, want %d", len(l.records()), n)
+}
+
+func start(t *testing.T, url, dir string, required bool) *Recorder {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Config{Role: "gate", Instance: "edge", Key: key, URL: url, Spool: dir, Required: required, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func verdict() audit.Record {
+	return audit.Record{Kind: audit.KindGate, Outcome: audit.Accepted, Effect: audit.Allowed, About: audit.About{Image: audit.Shown("example.com/app:v1")}}
+}
+
+// Records that the ledger cannot take now arrive later, each once, also after a restart.
+func TestSpool(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusServiceUnavailable}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	dir := t.TempDir()
+	r := start(t, server.URL, dir, false)
+	var wait sync.WaitGroup
+	for range 50 {
+		wait.Go(func() {
+			if err := r.Record(context.Background(), verdict()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.answer(0, "")
+	r = start(t, server.URL, dir, false)
+	l.await(t, 50)
+	for range 100 {
+		if r.spool.bytes.Load() == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n := r.spool.bytes.Load(); n != 0 || len(l.records()) != 50 {
+		t.Errorf("the spool has %d bytes, and the ledger %d records", n, len(l.records()))
+	}
+}
+
+// Where the ledger is required, a decision that it did not record fails; later the ledger has both the
+// decision and that it had no effect.
+func TestRequired(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusInsufficientStorage, text: "the disk of the audit ledger is full"}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	r := start(t, server.URL, t.TempDir(), true)
+	err := r.Record(context.Background(), verdict())
+	if !errors.Is(err, ErrNotRecorded) || !strings.Contains(err.Error(), "disk of the audit ledger is full") {
+		t.Errorf("got %v", err)
+	}
+	l.answer(0, "")
+	l.await(t, 2)
+	effects := map[string]int{}
+	for _, r := range l.records() {
+		effects[r.Effect]++
+	}
+	if effects[audit.Allowed] != 1 || effects[audit.Refused] != 1 {
+		t.Errorf("got %v", effects)
+	}
+	if err := r.Record(context.Background(), verdict()); err != nil {
+		t.Error(err)
+	}
+	if n := len(l.records()); n != 3 {
+		t.Errorf("Record returned, and the ledger has %d records", n)
+	}
+}
+
+// A record that the ledger will never take does not keep the others waiting.
+func TestRefusedIsPutAside(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusBadRequest, text: "refused: for ever"}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	dir := t.TempDir()
+	r := start(t, server.URL, dir, false)
+	if err := r.Record(context.Background(), verdict()); err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		if files, _ := os.ReadDir(dir); len(files) > 0 && strings.HasPrefix(files[len(files)-1].Name(), "refused-") {
+			l.answer(0, "")
+			if err := r.Record(context.Background(), verdict()); err != nil {
+				t.Fatal(err)
+			}
+			l.await(t, 1)
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("nothing was put aside")
+}
+
+// A spool that is full loses decisions only where the ledger is not required, and says so.
+func TestFullSpool(t *testing.T) {
+	for _, required := range []bool{false, true} {
+		l := &ledger{got: map[string]*audit.Record{}, status: http.StatusServiceUnavailable}
+		server := httptest.NewServer(l)
+		defer server.Close()
+		r := start(t, server.URL, t.TempDir(), required)
+		r.spool.bytes.Store(maxSpool + 1)
+		if err := r.Record(context.Background(), verdict()); (err != nil) != required {
+			t.Errorf("required %v: got %v", required, err)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	good := Settings{Ledger: "https://colophon.example.com", Key: "/key", Spool: "/spool"}
+	if err := good.Check(); err != nil {
+		t.Error(err)
+	}
+	for what, change := range map[string]func(*Settings){
+		"plain":     func(s *Settings) { s.Ledger = "http://colophon.example.com" },
+		"no key":    func(s *Settings) { s.Key = "" },
+		"no spool":  func(s *Settings) { s.Spool = "" },
+		"no ledger": func(s *Settings) { s.Ledger = "" },
+		"a field":   func(s *Settings) { s.Private = []string{"digest"} },
+	} {
+		s := good
+		change(&s)
+		if s.Check() == nil {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+}

@@ -1,0 +1,292 @@
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/strict"
+)
+
+const (
+	maxSpool    = 256 << 20 // bytes of all files of a spool
+	maxPart     = 1 << 20   // bytes of one, after which the next one begins
+	maxTogether = 256       // records that are fsynced together
+	sending     = 8         // records that are sent at the same time
+	firstPause  = 200 * time.Millisecond
+	lastPause   = 10 * time.Second
+)
+
+// spool keeps records until they are sent: files of lines, each a record. A file goes when all of its
+// records arrived. After a crash, records may be sent again.
+type spool struct {
+	dir  string
+	log  *slog.Logger
+	lock *dirlock.Lock
+	send func(context.Context, []byte) error
+
+	adding chan *added
+	bytes  atomic.Int64
+	wake   chan struct{}
+	ctx    context.Context
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+
+	mu   sync.Mutex // for what follows
+	file *os.File
+	size int64
+	name int64 // of file
+}
+
+type added struct {
+	data []byte
+	done chan error
+}
+
+var errSpoolFull = fmt.Errorf("the spool has %d MiB of records that the audit ledger does not take", maxSpool>>20)
+
+func openSpool(dir string, send func(context.Context, []byte) error, log *slog.Logger) (*spool, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := dirlock.Take(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &spool{dir: dir, log: log, lock: lock, send: send, adding: make(chan *added), wake: make(chan struct{}, 1)}
+	parts, err := s.parts()
+	for _, n := range parts {
+		s.name = max(s.name, n)
+		if st, err := os.Stat(s.path(n)); err == nil {
+			s.bytes.Add(st.Size())
+		}
+	}
+	if err == nil {
+		err = s.begin()
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.ended.Go(s.write)
+	s.ended.Go(s.deliver)
+	return s, nil
+}
+
+func (s *spool) path(n int64) string { return filepath.Join(s.dir, fmt.Sprintf("%016d", n)) }
+
+// parts returns the names of the files, oldest first.
+func (s *spool) parts() (names []int64, err error) {
+	files, err := os.ReadDir(s.dir)
+	for _, f := range files {
+		if n, err := strconv.ParseInt(f.Name(), 10, 64); err == nil && filepath.Base(s.path(n)) == f.Name() {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// begin begins the next file.
+func (s *spool) begin() error {
+	f, err := os.OpenFile(s.path(s.name+1), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := durable.SyncDir(s.dir); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.size = f, 0
+	s.name++
+	return nil
+}
+
+// add keeps a record. It is on the disk when add returns nil.
+func (s *spool) add(data []byte) error {
+	if s.bytes.Load() > maxSpool {
+		return errSpoolFull
+	}
+	a := &added{data, make(chan error, 1)}
+	select {
+	case s.adding <- a:
+		return <-a.done
+	case <-s.ctx.Done():
+		return errors.New("the recorder is closed")
+	}
+}
+
+// write writes records, and those that arrive meanwhile together.
+func (s *spool) write() {
+	for {
+		var all []*added
+		select {
+		case a := <-s.adding:
+			all = append(all, a)
+		case <-s.ctx.Done():
+			return
+		}
+		for more := true; more && len(all) < maxTogether; {
+			select {
+			case a := <-s.adding:
+				all = append(all, a)
+			default:
+				more = false
+			}
+		}
+		err := s.append(all)
+		for _, a := range all {
+			a.done <- err
+		}
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *spool) append(all []*added) error {
+	var data []byte
+	for _, a := range all {
+		data = append(append(data, a.data...), '\n')
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.size > maxPart {
+		if err := s.begin(); err != nil {
+			return err
+		}
+	}
+	_, err := s.file.WriteAt(data, s.size)
+	if err == nil {
+		err = s.file.Sync()
+	}
+	if err != nil { // a part of a line would be read as damage
+		return errors.Join(err, s.file.Truncate(s.size))
+	}
+	s.size += int64(len(data))
+	s.bytes.Add(int64(len(data)))
+	return nil
+}
+
+// deliver sends the files, oldest first.
+func (s *spool) deliver() {
+	pause := firstPause
+	for s.ctx.Err() == nil {
+		sent, err := s.next()
+		switch {
+		case err != nil && s.ctx.Err() == nil:
+			s.log.Warn("the audit ledger does not take records yet; they are kept here", "error", err, "bytes", s.bytes.Load())
+			select {
+			case <-time.After(pause):
+			case <-s.ctx.Done():
+			}
+			pause = min(2*pause, lastPause)
+		case sent:
+			pause = firstPause
+		default:
+			select {
+			case <-s.wake:
+			case <-s.ctx.Done():
+			}
+		}
+	}
+}
+
+// next sends the oldest file. sent is false if there is nothing to send.
+func (s *spool) next() (sent bool, err error) {
+	s.mu.Lock()
+	if s.size > 0 {
+		err = s.begin()
+	}
+	current := s.name
+	s.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
+	parts, err := s.parts()
+	if err != nil || len(parts) == 0 || parts[0] == current {
+		return false, err
+	}
+	path := s.path(parts[0])
+	data, err := strict.ReadFile(path, maxPart+maxTogether*audit.MaxRequest)
+	if err != nil {
+		return false, err
+	}
+	if err := s.sendAll(data); err != nil {
+		return false, err
+	}
+	if err := os.Remove(path); err != nil {
+		return false, err
+	}
+	s.bytes.Add(-int64(len(data)))
+	return true, nil
+}
+
+// sendAll sends the lines of a file, some at the same time.
+func (s *spool) sendAll(data []byte) error {
+	lines := bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))
+	var mu sync.Mutex
+	var failed error
+	var group sync.WaitGroup
+	slots := make(chan struct{}, sending)
+	for _, line := range lines {
+		if len(line) == 0 {
+			continue
+		}
+		slots <- struct{}{}
+		mu.Lock()
+		stop := failed != nil
+		mu.Unlock()
+		if stop {
+			<-slots
+			break
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			if err := s.sendLine(line); err != nil {
+				mu.Lock()
+				failed = err
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	return failed
+}
+
+// sendLine sends a record. One that the ledger will never take is put aside, so that the others go on.
+func (s *spool) sendLine(line []byte) error {
+	ctx, cancel := context.WithTimeout(s.ctx, sendTimeout)
+	defer cancel()
+	err := s.send(ctx, line)
+	if !errors.Is(err, errRefused) {
+		return err
+	}
+	name := filepath.Join(s.dir, "refused-"+strings.TrimPrefix(audit.ID(line), "sha256:"))
+	s.log.Error("THE AUDIT LEDGER REFUSES A RECORD", "error", err, "file", name)
+	return durable.WriteFile(name, line, 0o600)
+}
+
+func (s *spool) close() error {
+	s.stop()
+	s.ended.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.file.Close(), s.lock.Release())
+}
