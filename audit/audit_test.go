@@ -15,6 +15,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/colophon-build/colophon/tlog"
 )
 
 const vectors = "../spec/audit/v1/"
@@ -357,5 +361,30 @@ func TestRecordBounds(t *testing.T) {
 	}
 	if _, err := ParseRecord(bytes.Repeat([]byte{' '}, MaxPayload+1)); err == nil {
 		t.Error("a record of any size is read")
+	}
+}
+
+// An answer of more records than a page is refused before any of them is read.
+func TestAnswerBounds(t *testing.T) {
+	ledger, _ := newKey(t)
+	signer, err := tlog.NewSigner("ledger.example.com/audit", ledger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := tlog.NewVerifier("ledger.example.com/audit", ledger.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := note.Sign(&note.Note{Text: tlog.Checkpoint{Origin: "ledger.example.com/audit", Root: tlog.EmptyRoot()}.String()}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Answer{Checkpoint: string(signed)}
+	if _, _, err := a.Verify(Filter{}, key); err != nil {
+		t.Fatal(err)
+	}
+	a.Records = make([]Found, MaxPage+1)
+	if _, _, err := a.Verify(Filter{}, key); err == nil || !strings.Contains(err.Error(), "at most 1000 records") {
+		t.Errorf("got %v", err)
 	}
 }

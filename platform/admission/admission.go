@@ -57,6 +57,9 @@ type Config struct {
 	Log        *slog.Logger          // gets a line for each decision; required
 	Registerer prometheus.Registerer // required
 	Now        func() time.Time      // nil: time.Now
+
+	Recorder verdicts.Recorder // brings decisions to an audit ledger; nil: nobody does
+	Name     string            // of the cluster, in the ledger
 }
 
 // Handler answers the API server.
@@ -286,7 +289,7 @@ func (h *Handler) validate(ctx context.Context, a *admitted) *response {
 	glass, access := h.askGlass(ctx, a), h.access(ctx, a)
 	outcomes := make([]outcome, len(a.images))
 	each(a.images, func(n int, i imagelist.Image) { outcomes[n] = h.judge(ctx, a, i, access) })
-	out, refusals := &response{Audit: map[string]string{}}, []string{}
+	out, refusals, broke := &response{Audit: map[string]string{}}, []string{}, false
 	if err := a.checkGlass(glass); err != nil {
 		h.record(ctx, a, outcome{refused: err.Error()})
 		return denied(err.Error())
@@ -304,13 +307,16 @@ func (h *Handler) validate(ctx context.Context, a *admitted) *response {
 		out.Allowed = true
 		out.warn(refusals...)
 	case h.breaksGlass(ctx, a, glass, out):
-		out.Allowed = true
+		out.Allowed, broke = true, true
 	default:
 		out = out.denied(refusals)
 	}
 	for _, o := range outcomes {
 		o.admitted = out.Allowed
 		h.record(ctx, a, o)
+	}
+	if err := h.keep(ctx, a, outcomes, out.Allowed, broke); err != nil {
+		return denied(err.Error())
 	}
 	return out
 }

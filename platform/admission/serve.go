@@ -40,17 +40,26 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	c := verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20}
+	kept := verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20}
 	if s.Remember {
 		if api == nil {
 			return errors.New("remember: there is no API server that could keep what is known")
 		}
-		if c.Program, err = verdicts.Program(); err != nil {
+		if kept.Program, err = verdicts.Program(); err != nil {
 			return fmt.Errorf("remember: %w", err)
 		}
 	}
-	store := verdicts.New(c)
-	h := New(Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics})
+	store := verdicts.New(kept)
+	c := Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics}
+	if s.Ledger != nil {
+		r, err := s.Ledger.Open("admission", log, metrics)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		c.Recorder, c.Name = r, s.Ledger.Instance
+	}
+	h := New(c)
 	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, nil)}
 	if c := s.ClusterImagePolicies; c != nil {
 		l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: c.NoMatchPolicy})

@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	ledger "github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
 )
@@ -59,6 +60,8 @@ type Settings struct {
 		Certificate string `json:"certificate,omitempty"` // file with a certificate chain in PEM; absent: admission makes one
 		Key         string `json:"key,omitempty"`         // file with its key
 	} `json:"tls,omitzero"`
+
+	Ledger *ledger.Settings `json:"audit,omitempty"` // the audit ledger that gets the decisions; absent: none does. Its instance is the name of the cluster
 
 	// API says how to reach the API server from outside of the cluster.
 	API *struct {
@@ -150,7 +153,7 @@ func (s *Settings) check() error {
 			return err
 		}
 	}
-	if err := cmp.Or(s.Distrust.Check(), s.Eviction.check(), s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check()); err != nil {
+	if err := cmp.Or(s.Distrust.Check(), s.Eviction.check(), s.ClusterImagePolicies.check(), s.Names.Check(), s.CredentialHelpers.Check(), s.Ledger.Check()); err != nil {
 		return err
 	}
 	hosts, err := s.Hosts.mirrors()

@@ -37,6 +37,8 @@ type Config struct {
 	Log        *slog.Logger          // gets a line for each decision; required
 	Registerer prometheus.Registerer // required
 	Now        func() time.Time      // nil: time.Now
+
+	Recorder verdicts.Recorder // brings decisions to an audit ledger; nil: nobody does
 }
 
 // Gate serves /v2/. It is safe for concurrent use.
@@ -60,7 +62,7 @@ func New(c Config) *Gate {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	judge := serving.New(serving.Config{Verdicts: c.Verdicts, Names: namesAt(c.Upstream, c.Names), Audit: c.Audit, Blobs: true, Log: c.Log, Registerer: c.Registerer, Now: c.Now})
+	judge := serving.New(serving.Config{Verdicts: c.Verdicts, Names: namesAt(c.Upstream, c.Names), Audit: c.Audit, Blobs: true, Log: c.Log, Registerer: c.Registerer, Now: c.Now, Recorder: c.Recorder})
 	return &Gate{Config: c, metrics: newMetrics(c.Registerer), judge: judge, manifests: make(chan struct{}, maxManifests), blobs: make(chan struct{}, maxBlobs)}
 }
 

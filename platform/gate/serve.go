@@ -56,6 +56,14 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		}
 		defer c.Cache.Close()
 	}
+	if s.Ledger != nil {
+		r, err := s.Ledger.Open("gate", log, metrics)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		c.Recorder = r
+	}
 	l := verdicts.NewLoader(store, log, nil)
 	l.WithClusterImagePolicies(s.ClusterImagePolicies)
 	work, stop := context.WithCancel(ctx)

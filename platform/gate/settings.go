@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
 )
@@ -49,6 +50,8 @@ type Settings struct {
 		Certificate string `json:"certificate,omitempty"` // file with a certificate chain in PEM
 		Key         string `json:"key,omitempty"`         // file with its key
 	} `json:"tls,omitzero"`
+
+	Ledger *recorder.Settings `json:"audit,omitempty"` // the audit ledger that gets the decisions; absent: none does
 
 	host string // of Upstream
 }
@@ -95,7 +98,7 @@ func (s *Settings) Check() error {
 	if err := s.ClusterImagePolicies.Check(); err != nil {
 		return err
 	}
-	if err := cmp.Or(s.Distrust.Check(), s.CredentialHelpers.Check()); err != nil {
+	if err := cmp.Or(s.Distrust.Check(), s.CredentialHelpers.Check(), s.Ledger.Check()); err != nil {
 		return err
 	}
 	switch host, _, _ := net.SplitHostPort(s.Listen); {

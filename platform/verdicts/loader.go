@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/policy"
@@ -140,6 +141,7 @@ func (l *Loader) apply() {
 		fmt.Fprintf(h, "%q %x\n", d.Name, sha256.Sum256(l.latest(d)))
 	}
 	id := hex.EncodeToString(h.Sum(nil))[:16]
+	now := &basis{id, audit.Basis{Policy: l.digest(l.policies), Trust: l.digest(l.roots)}}
 	problems := map[string]string{}
 	sets, others := l.parsePolicies(problems)
 	roots := l.parseRoots(problems)
@@ -154,6 +156,7 @@ func (l *Loader) apply() {
 			broken = err.Error()
 		} else {
 			l.inForce = id
+			l.store.basis.Store(now)
 			l.log.Info("other policies and trust roots count", "policies", len(sets), "roots", len(roots), "id", id)
 			l.used()
 		}
@@ -171,6 +174,15 @@ func (l *Loader) apply() {
 			d.Report(p)
 		}
 	}
+}
+
+// digest returns the digest of all documents of a kind.
+func (l *Loader) digest(all []Document) string {
+	h := sha256.New()
+	for _, d := range all {
+		fmt.Fprintf(h, "%q %x\n", d.Name, sha256.Sum256(l.latest(d)))
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
 func (l *Loader) use(id string, sets []*policy.Set, roots []*trust.Root, others *cip.Objects) error {

@@ -77,6 +77,8 @@ type Store struct {
 	memoir  *memoir
 	key     [32]byte // makes the ids of readers useless outside of this process
 
+	basis atomic.Pointer[basis] // of current; nil: not known
+
 	reads atomic.Int64 // images that were read
 	hits  atomic.Int64 // answers without a request
 }

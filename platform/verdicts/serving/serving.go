@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -41,6 +42,8 @@ type Config struct {
 	Log        *slog.Logger          // gets a line for each decision; required
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time      // nil: time.Now
+
+	Recorder verdicts.Recorder // gets each decision; nil: nobody does
 }
 
 // Judge decides. It is safe for concurrent use.
@@ -195,10 +198,40 @@ func (j *Judge) judge(ctx context.Context, operation string, r Request, m *Manif
 		refusal = &Refusal{Undecided: true, Reason: "image " + named + ": nobody knows whether it may run: " + printable.Line(d.Reason)}
 	}
 	j.record(ctx, operation, r, named, image.Digest, a, refusal, j.Now().Sub(start))
+	if err := j.keep(ctx, operation, r, named, image.Digest, a, refusal); err != nil {
+		return a, err
+	}
 	if refusal != nil && !j.Audit {
 		return a, refusal
 	}
 	return a, nil
+}
+
+// keep brings a decision to the audit ledger. The error is a *Refusal: the decision must not take effect.
+func (j *Judge) keep(ctx context.Context, operation string, r Request, named, digest string, a verdicts.Answer, refusal *Refusal) error {
+	if j.Recorder == nil {
+		return nil
+	}
+	kind := audit.KindGate
+	if operation == "tag" {
+		kind = audit.KindTag
+	}
+	rec := j.Verdicts.Record(kind, a)
+	rec.Effect = audit.Allowed
+	if refusal != nil && !j.Audit {
+		rec.Effect = audit.Refused
+	}
+	if refusal != nil {
+		rec.Reason = audit.Shown(printable.Cut(printable.Line(refusal.Reason), maxText-8))
+	}
+	rec.By.User, rec.About.Image = audit.Shown(printable.Cut(printable.Line(r.User), maxText-8)), audit.Shown(printable.Cut(printable.Line(named), maxText-8))
+	if h, err := v1.NewHash(digest); err == nil && h.Algorithm == "sha256" {
+		rec.About.Digest = digest // what the client asked for; the proofs may be about a manifest in it
+	}
+	if err := j.Recorder.Record(ctx, rec); err != nil && rec.Effect == audit.Allowed {
+		return &Refusal{Undecided: true, Reason: "image " + named + ": " + printable.Line(err.Error())}
+	}
+	return nil
 }
 
 // named returns what policies call the image of a request, for people.

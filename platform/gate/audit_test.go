@@ -1,0 +1,57 @@
+package gate_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/platform/gate"
+)
+
+// ledger is an audit ledger that takes records, or does not.
+type ledger struct {
+	mu   sync.Mutex
+	down error
+	got  []audit.Record
+}
+
+func (l *ledger) Record(_ context.Context, r audit.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down == nil {
+		l.got = append(l.got, r)
+	}
+	return l.down
+}
+
+// Each decision is recorded before the image is served. What cannot be recorded is not served, by no
+// name of it.
+func TestRequiredLedger(t *testing.T) {
+	l := &ledger{down: errors.New("the disk of the audit ledger is full")}
+	c := newScene(t, func(config *gate.Config) { config.Recorder = l })
+	index := c.upstreamParts(c.good.Digest)
+	for _, path := range []string{manifests("v1.2.0"), manifests(c.good.Digest.String())} {
+		if r := c.do(http.MethodGet, path); r.StatusCode < 400 {
+			t.Errorf("%s: served without a record: %d", path, r.StatusCode)
+		}
+	}
+	if r := c.do(http.MethodGet, manifests(index.Manifests[0].Digest.String())); r.StatusCode < 400 {
+		t.Errorf("a part is served without a record: %d", r.StatusCode)
+	}
+	l.down = nil
+	c.want(200, "", manifests("v1.2.0"))
+	c.want(403, "DENIED", manifests("bad"))
+	if len(l.got) != 2 {
+		t.Fatalf("got %d records", len(l.got))
+	}
+	good, bad := l.got[0], l.got[1]
+	if good.Kind != audit.KindGate || good.Outcome != audit.Accepted || good.Effect != audit.Allowed || good.About.Digest != c.good.Digest.String() || good.About.Commit == "" || len(good.Rules) == 0 || len(good.Links) == 0 {
+		t.Errorf("got %+v", good)
+	}
+	if bad.Outcome != audit.Rejected || bad.Effect != audit.Refused || bad.Reason.Value == "" {
+		t.Errorf("got %+v", bad)
+	}
+}
