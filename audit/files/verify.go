@@ -51,8 +51,11 @@ type Report struct {
 
 // Missing is a gap in the numbers of a run: its writer signed a record that never arrived.
 type Missing struct {
-	Role, Instance, Run string
-	From, To            int64 // numbers
+	Role     string `json:"role"`
+	Instance string `json:"instance"`
+	Run      string `json:"run"`
+	From     int64  `json:"from"` // numbers
+	To       int64  `json:"to"`
 }
 
 // farApart is how far the two times of a record may be apart without a note: a spool may be full for hours.

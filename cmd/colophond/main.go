@@ -42,7 +42,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := &cobra.Command{Use: "colophond", Short: "the platform that builds and releases images with proof of their source", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(newServeCommand(), newCheckCommand(), newEnrolCommand(), newScrubCommand(), newAdmissionCommand(), newGateCommand(), newFollowCommand(), newWitnessCommand(), newMirrorCommand(),
+	root.AddCommand(newServeCommand(), newCheckCommand(), newEnrolCommand(), newScrubCommand(), newAdmissionCommand(), newGateCommand(), newFollowCommand(), newWitnessCommand(), newAuditCommand(), newMirrorCommand(),
 		newCommand("version", "print the version", cobra.NoArgs, func(context.Context, []string) error {
 			_, err := fmt.Println("colophond", version)
 			return err

@@ -49,7 +49,6 @@ type Config struct {
 	Origin    string           // the ledger's name in its checkpoints; cannot change
 	Writers   []records.Writer // that the configuration names, besides those that Enrol adds
 	Segment   int64            // entries of a segment, a multiple of tlog.TileWidth; 0: DefaultSegment
-	Retention time.Duration    // leaves of closed segments that are older are deleted; 0: never
 	Witnesses *witnesses.Set   // cosign the checkpoints; nil: nobody does. The caller closes it after the Ledger
 	Metrics   prometheus.Registerer
 	Log       *slog.Logger     // nil: slog.Default()

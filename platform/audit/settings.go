@@ -1,0 +1,135 @@
+package audit
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/owned"
+	"github.com/colophon-build/colophon/internal/ports"
+	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/strict/documents"
+
+	records "github.com/colophon-build/colophon/audit"
+)
+
+// Settings are the configuration file of colophond audit. docs/audit.md has the manual.
+type Settings struct {
+	Origin    string           `json:"origin,omitempty"`    // name of the ledger in its checkpoints, such as audit.example.com; required; cannot change
+	Dir       string           `json:"dir,omitempty"`       // directory of the ledger; required
+	Writers   []records.Writer `json:"writers,omitempty"`   // whose records count
+	Tokens    string           `json:"tokens,omitempty"`    // file with the tokens of those who read the ledger, and of administrators; required
+	Retention string           `json:"retention,omitempty"` // leaves of closed segments that are older are deleted: "8760h"; absent: never
+
+	ports.Settings
+}
+
+// ReadSettings reads a configuration file, YAML or JSON.
+func ReadSettings(path string) (s Settings, err error) {
+	err = documents.ReadFile(path, limits.Request, &s)
+	return s, err
+}
+
+// Check completes the settings with the defaults, and returns the retention; 0: for ever.
+func (s *Settings) Check() (retention time.Duration, err error) {
+	if s.Origin == "" || s.Dir == "" || s.Tokens == "" {
+		return 0, errors.New("expected origin, dir and tokens")
+	}
+	if s.Retention != "" {
+		if retention, err = time.ParseDuration(s.Retention); err != nil || retention < time.Hour {
+			return 0, fmt.Errorf("retention: expected a duration of an hour or more, such as \"8760h\", found %q", s.Retention)
+		}
+	}
+	return retention, s.Settings.Check("127.0.0.1:5030", "127.0.0.1:5031")
+}
+
+// accounts are who may read the ledger, by name.
+type accounts struct {
+	Readers map[string]string `json:"readers"` // tokens
+	Admins  map[string]string `json:"admins"`  // tokens of those who may also erase openings
+}
+
+func readAccounts(path string) (a accounts, err error) {
+	raw, err := owned.ReadSecret(path)
+	if err != nil {
+		return a, fmt.Errorf("tokens: %w", err)
+	}
+	if strict.UnmarshalKnown(raw, limits.Request, &a) != nil {
+		return a, fmt.Errorf(`tokens: %s: expected {"readers": {NAME: TOKEN}, "admins": {NAME: TOKEN}}`, path) // no error that could quote it
+	}
+	for _, list := range []map[string]string{a.Readers, a.Admins} {
+		for name, token := range list {
+			if name == "" || len(token) < 20 {
+				return a, fmt.Errorf("tokens: %s: expected names, and tokens of 20 characters or more", path)
+			}
+		}
+	}
+	return a, nil
+}
+
+// access says what the bearer token of a request allows.
+func (a accounts) access(r *http.Request) (by Access) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return by
+	}
+	sum := sha256.Sum256([]byte(token))
+	for admin, list := range map[bool]map[string]string{false: a.Readers, true: a.Admins} {
+		for name, known := range list {
+			if want := sha256.Sum256([]byte(known)); subtle.ConstantTimeCompare(sum[:], want[:]) == 1 {
+				by.Read, by.Account, by.Erase = true, name, by.Erase || admin
+			}
+		}
+	}
+	return by
+}
+
+// Serve keeps a ledger until ctx ends.
+func Serve(ctx context.Context, s Settings, log *slog.Logger) (err error) {
+	retention, err := s.Check()
+	if err != nil {
+		return err
+	}
+	known, err := readAccounts(s.Tokens)
+	if err != nil {
+		return err
+	}
+	metrics := ports.Metrics()
+	l, err := Open(ctx, Config{Dir: s.Dir, Origin: s.Origin, Writers: s.Writers, Metrics: metrics, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	log.Info("this audit ledger takes records; verify it with its key", "origin", s.Origin, "key", l.Key())
+	if retention > 0 {
+		go l.retireDaily(ctx, retention)
+	}
+	mux := http.NewServeMux()
+	l.Register(mux, known.access)
+	return ports.Serve(ctx, s.Settings, mux, ports.Checks(metrics, func() string {
+		if err := l.Ready(); err != nil {
+			return err.Error()
+		}
+		return ""
+	}), log)
+}
+
+// retireDaily deletes what is too old, until ctx ends.
+func (l *Ledger) retireDaily(ctx context.Context, age time.Duration) {
+	for ctx.Err() == nil {
+		if err := l.Retire(ctx, age); err != nil && ctx.Err() == nil {
+			l.cfg.Log.Error("old segments of the audit ledger are not deleted", "error", err)
+		}
+		select {
+		case <-time.After(24 * time.Hour):
+		case <-ctx.Done():
+		}
+	}
+}
