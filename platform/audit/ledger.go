@@ -152,6 +152,9 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 	if l.lock, err = dirlock.Take(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if err := l.sweep(); err != nil {
+		return nil, err
+	}
 	if err := l.openKey(); err != nil {
 		return nil, err
 	}
@@ -172,6 +175,19 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 		}
 	}
 	return l, nil
+}
+
+// sweep removes the temporary files that a crash left.
+func (l *Ledger) sweep() error {
+	if err := durable.Sweep(l.cfg.Dir); err != nil {
+		return err
+	}
+	return filepath.WalkDir(l.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return err
+		}
+		return durable.Sweep(path)
+	})
 }
 
 // openKey reads the key, or creates it. It is never created again: the ledger would be another one.
