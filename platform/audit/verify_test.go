@@ -73,19 +73,25 @@ func TestEachByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range raw {
-			changed := slices.Clone(raw)
-			changed[i] ^= byte(1 << (i % 8))
-			if err := os.WriteFile(path, changed, 0o644); err != nil {
-				t.Fatal(err)
+			for bit := range 8 {
+				// Of the others, one bit of each byte: base64 has bits that decoders ignore.
+				if file != "checkpoint" && bit != i%8 {
+					continue
+				}
+				changed := slices.Clone(raw)
+				changed[i] ^= byte(1 << bit)
+				if err := os.WriteFile(path, changed, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				total++
+				checkNamed(t, verify(), file, raw, i)
 			}
-			total++
-			checkNamed(t, verify(), file, raw, i)
 		}
 		if err := os.WriteFile(path, raw, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d bytes flipped, in %d files", total, len(list))
+	t.Logf("%d flips, in %d files", total, len(list))
 }
 
 // checkNamed fails unless the report names the file, and the place of the byte.
