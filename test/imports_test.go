@@ -51,19 +51,28 @@ var rows = [][]string{
 	{"distrust"},
 	{"verify", "lint"},
 	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"monitor", "investigate", "platform/distribution", "platform/verdicts"},
+	{"monitor", "investigate", "platform/distribution", "platform/recorder", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
-		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/distrust", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/search", "platform/web", "platform/witness",
-	{"platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"monitor", "platform/distribution", "platform/recorder", "platform/verdicts"},
-	// Services meet over wire formats, never over imports. Only the attestor runs
-	// releases, and a release hands its builds to builders.
-	{
-		"platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
-		"platform/acme", "platform/archive", "platform/audit", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/search", "platform/web", "platform/witness",
+		"platform/acme",
+		"platform/archive",
+		"platform/audit",
+		"platform/authority/ca",
+		"platform/authority/ctlog",
+		"platform/authority/distrust",
+		"platform/authority/indexlog",
+		"platform/authority/issuer",
+		"platform/authority/log",
+		"platform/authority/root",
+		"platform/authority/tsa",
+		"platform/builder",
+		"platform/front",
+		"platform/mirror",
+		"platform/registry",
+		"platform/search",
+		"platform/web",
+		"platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate", "platform/follow"},
 	{"platform/attestor"},
