@@ -24,7 +24,7 @@ func help(t *testing.T, args ...string) string {
 // TestHelpIsGroupedByTask: each command that a person sees has a task.
 func TestHelpIsGroupedByTask(t *testing.T) {
 	text := help(t, "--help")
-	for _, want := range []string{"Release images:\n  login ", "Decide about images:\n  case ", "Choose whom to trust:\n  distrust ", "Other:\n  completion ", "Additional help topics:\n  colophon environment "} {
+	for _, want := range []string{"Release images:\n  login ", "Decide about images:\n  audit ", "Choose whom to trust:\n  distrust ", "Other:\n  completion ", "Additional help topics:\n  colophon environment "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("got\n%s\nwant %q", text, want)
 		}
