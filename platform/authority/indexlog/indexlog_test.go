@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/internal/intact"
@@ -109,25 +108,6 @@ func TestAppend(t *testing.T) {
 	}
 	if _, err := s.Append(t.Context(), leaf(t, 0, "c")); !errors.Is(err, ErrConflict) {
 		t.Errorf("got %v, want a conflict", err)
-	}
-}
-
-// TestUnpublished: an entry that an earlier Append left in the storage, not yet published, is not added
-// a second time.
-func TestUnpublished(t *testing.T) {
-	s := start(t, t.TempDir())
-	if _, err := s.Append(t.Context(), leaf(t, 0, "nothing")); err != nil {
-		t.Fatal(err)
-	}
-	entry := leaf(t, 1, "a")
-	if _, err := s.appender.Add(t.Context(), tessera.NewEntry(entry))(); err != nil { // and nobody awaits the checkpoint
-		t.Fatal(err)
-	}
-	if _, err := s.Append(t.Context(), leaf(t, 1, "b")); !errors.Is(err, ErrConflict) {
-		t.Errorf("got %v, want a conflict", err)
-	}
-	if at, err := s.Append(t.Context(), entry); err != nil || at != 1 {
-		t.Errorf("got entry %d, %v, want 1", at, err)
 	}
 }
 
