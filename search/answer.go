@@ -76,42 +76,49 @@ func (a *Answer) Verify(q Question, log, index note.Verifier) (*Verified, error)
 	if q.From < 0 {
 		return nil, fmt.Errorf("question: from: got %d, want 0 or more", q.From)
 	}
-	var v Verified
-	var err error
-	if v.Index, err = tlog.OpenCheckpoint([]byte(a.IndexCheckpoint), index); err != nil {
-		return nil, fmt.Errorf("index log: %w", err)
-	}
-	// An older entry of the index log would show an older state of the log.
-	if a.Index != v.Index.Size-1 {
-		return nil, fmt.Errorf("index log: got entry %d, want the last of %d", a.Index, v.Index.Size)
-	}
-	inIndex, err := hashes(a.InIndex)
+	v, leaf, err := a.verifyLogs(log, index)
 	if err != nil {
 		return nil, err
 	}
-	if err := tlog.VerifyInclusion(v.Index, a.Index, tlog.LeafHash(a.Leaf), inIndex); err != nil {
-		return nil, fmt.Errorf("index log: %w", err)
-	}
-	leaf, indexed, err := ParseLeaf(a.Leaf, log)
-	if err != nil {
-		return nil, err
-	}
-	v.Root, v.Indexed = leaf.Root, indexed
-	if v.Newest, err = tlog.OpenCheckpoint([]byte(a.Checkpoint), log); err != nil {
-		return nil, err
-	}
-	extends, err := hashes(a.Extends)
-	if err != nil {
-		return nil, err
-	}
-	if err := tlog.VerifyConsistency(indexed, v.Newest, extends); err != nil {
-		return nil, err
-	}
-	if v.Total, err = a.verifyEntries(q, leaf, indexed); err != nil {
+	if v.Total, err = a.verifyEntries(q, leaf, v.Indexed); err != nil {
 		return nil, err
 	}
 	v.Entries, v.To = a.Entries, a.To
-	return &v, nil
+	return v, nil
+}
+
+// verifyLogs verifies everything but the entries: it returns the last entry of the index log, and
+// the checkpoints.
+func (a *Answer) verifyLogs(log, index note.Verifier) (*Verified, Leaf, error) {
+	var v Verified
+	var leaf Leaf
+	var err error
+	if v.Index, err = tlog.OpenCheckpoint([]byte(a.IndexCheckpoint), index); err != nil {
+		return nil, leaf, fmt.Errorf("index log: %w", err)
+	}
+	// An older entry of the index log would show an older state of the log.
+	if a.Index != v.Index.Size-1 {
+		return nil, leaf, fmt.Errorf("index log: got entry %d, want the last of %d", a.Index, v.Index.Size)
+	}
+	inIndex, err := hashes(a.InIndex)
+	if err != nil {
+		return nil, leaf, err
+	}
+	if err := tlog.VerifyInclusion(v.Index, a.Index, tlog.LeafHash(a.Leaf), inIndex); err != nil {
+		return nil, leaf, fmt.Errorf("index log: %w", err)
+	}
+	if leaf, v.Indexed, err = ParseLeaf(a.Leaf, log); err != nil {
+		return nil, leaf, err
+	}
+	v.Root = leaf.Root
+	if v.Newest, err = tlog.OpenCheckpoint([]byte(a.Checkpoint), log); err != nil {
+		return nil, leaf, err
+	}
+	extends, err := hashes(a.Extends)
+	if err != nil {
+		return nil, leaf, err
+	}
+	return &v, leaf, tlog.VerifyConsistency(v.Indexed, v.Newest, extends)
 }
 
 // verifyEntries fails unless the entries are those that the prefix tree has for the question. It

@@ -35,16 +35,22 @@ var ErrContradiction = errors.New("the index contradicts the log")
 // the root in every entry of the index log, and every tree of which a checkpoint is signed.
 // done, if it is not nil, is called now and then with the number of entries that were read.
 func Audit(ctx context.Context, log tlog.Source, logKey note.Verifier, index tlog.Source, indexKey note.Verifier, done func(entries, of int64)) (*Audited, error) {
+	a := auditor{log: log, logKey: logKey, done: done}
+	a.extend = func(_ context.Context, m prefix.Map, from int64, entries [][]byte) (prefix.Map, error) {
+		return Extend(m, from, entries)
+	}
+	return a.audit(ctx, index, indexKey)
+}
+
+func (a *auditor) audit(ctx context.Context, index tlog.Source, indexKey note.Verifier) (*Audited, error) {
 	// The index first: the log's checkpoint is then at least as new.
-	var a auditor
 	var err error
 	if a.IndexCheckpoint, a.Index, err = open(ctx, index, indexKey); err != nil {
 		return nil, err
 	}
-	if a.Checkpoint, a.Newest, err = open(ctx, log, logKey); err != nil {
+	if a.Checkpoint, a.Newest, err = open(ctx, a.log, a.logKey); err != nil {
 		return nil, err
 	}
-	a.log, a.logKey, a.done = log, logKey, done
 	a.entries = ranges.NewEmptyRange(0)
 	leaves := ranges.NewEmptyRange(0)
 	err = Entries(ctx, index, a.Index.Size, 0, a.Index.Size, func(from int64, entries [][]byte) error {
@@ -85,6 +91,7 @@ type auditor struct {
 	logKey  note.Verifier
 	entries *compact.Range // leaf hashes of the entries read so far
 	done    func(entries, of int64)
+	extend  func(ctx context.Context, m prefix.Map, from int64, entries [][]byte) (prefix.Map, error)
 }
 
 // leaf compares the entry of the index log at this position.
@@ -103,7 +110,7 @@ func (a *auditor) leaf(ctx context.Context, at int64, entry []byte) error {
 		return bad(fmt.Errorf("it is about %d entries, and the log has %d", cp.Size, a.Newest.Size))
 	}
 	if err := a.read(ctx, cp.Size, func(from int64, entries [][]byte) (err error) {
-		a.Map, err = Extend(a.Map, from, entries)
+		a.Map, err = a.extend(ctx, a.Map, from, entries)
 		return err
 	}); err != nil {
 		return err

@@ -96,17 +96,31 @@ func (s *State) Answer(ctx context.Context, q Question, limit int, log, index tl
 	if err != nil {
 		return nil, err
 	}
-	a := &Answer{Entries: []Entry{}, Leaf: s.Leaf, Index: s.Index.Size - 1, IndexCheckpoint: string(s.IndexCheckpoint), Checkpoint: string(signed)}
+	a, err := s.frame(ctx, log, index, newest, signed)
+	if err != nil {
+		return nil, err
+	}
 	if to != nil {
 		next := int64(binary.BigEndian.Uint64(to))
 		a.To, r.To = &next, to
 	}
-	if a.Proof, err = s.Map.Prove(r); err != nil {
+	if err := s.prove(a, r); err != nil {
 		return nil, err
 	}
-	if a.Proof == nil {
-		a.Proof = []byte{} // of an empty map
+	of := s.entries(log)
+	for _, key := range keys {
+		e, err := of.entry(ctx, int64(binary.BigEndian.Uint64(key[len(r.Prefix):])))
+		if err != nil {
+			return nil, err
+		}
+		a.Entries = append(a.Entries, e)
 	}
+	return a, nil
+}
+
+// frame returns an answer without entries and their proof.
+func (s *State) frame(ctx context.Context, log, index tlog.Source, newest tlog.Checkpoint, signed []byte) (*Answer, error) {
+	a := &Answer{Entries: []Entry{}, Leaf: s.Leaf, Index: s.Index.Size - 1, IndexCheckpoint: string(s.IndexCheckpoint), Checkpoint: string(signed)}
 	inIndex, err := tlog.Inclusion(ctx, index, s.Index, a.Index)
 	if err != nil {
 		return nil, err
@@ -116,29 +130,49 @@ func (s *State) Answer(ctx context.Context, q Question, limit int, log, index tl
 		return nil, err
 	}
 	a.InIndex, a.Extends = raws(inIndex), raws(extends)
-	prover := tlog.NewProver(log, s.Indexed, maxNodes)
-	var t tlog.Tile
-	var entries [][]byte // of t
-	for _, key := range keys {
-		e := Entry{Index: int64(binary.BigEndian.Uint64(key[len(r.Prefix):]))}
-		inLog, err := prover.Inclusion(ctx, e.Index)
-		if err != nil {
-			return nil, err
-		}
-		if at, _ := (tlog.Tile{Level: tlog.Entries, Index: e.Index / tlog.TileWidth}).At(s.Indexed.Size); at != t {
-			t = at
-			data, err := tlog.ReadTile(ctx, log, t)
-			if err != nil {
-				return nil, err
-			}
-			if entries, err = tlog.SplitEntries(data); err != nil {
-				return nil, fmt.Errorf("%s: %w", t.Path(), err)
-			}
-		}
-		e.Body, e.InLog = entries[e.Index%tlog.TileWidth], raws(inLog)
-		a.Entries = append(a.Entries, e)
-	}
 	return a, nil
+}
+
+// prove adds the proof of the range.
+func (s *State) prove(a *Answer, r prefix.Range) (err error) {
+	if a.Proof, err = s.Map.Prove(r); err == nil && a.Proof == nil {
+		a.Proof = []byte{} // of an empty map
+	}
+	return err
+}
+
+// entries reads entries of the log that the index covers, with their proofs. It keeps the last tile, and
+// hashes for the proofs.
+type entries struct {
+	log    tlog.Source
+	tree   tlog.Checkpoint
+	prover *tlog.Prover
+
+	tile   tlog.Tile
+	bodies [][]byte // of tile
+}
+
+func (s *State) entries(log tlog.Source) *entries {
+	return &entries{log: log, tree: s.Indexed, prover: tlog.NewProver(log, s.Indexed, maxNodes)}
+}
+
+// entry returns the entry at an index.
+func (r *entries) entry(ctx context.Context, index int64) (e Entry, err error) {
+	inLog, err := r.prover.Inclusion(ctx, index)
+	if err != nil {
+		return e, err
+	}
+	if at, _ := (tlog.Tile{Level: tlog.Entries, Index: index / tlog.TileWidth}).At(r.tree.Size); at != r.tile || r.bodies == nil {
+		data, err := tlog.ReadTile(ctx, r.log, at)
+		if err != nil {
+			return e, err
+		}
+		if r.bodies, err = tlog.SplitEntries(data); err != nil {
+			return e, fmt.Errorf("%s: %w", at.Path(), err)
+		}
+		r.tile = at
+	}
+	return Entry{index, r.bodies[index%tlog.TileWidth], raws(inLog)}, nil
 }
 
 func raws(list []tlog.Hash) [][]byte {

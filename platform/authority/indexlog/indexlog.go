@@ -12,6 +12,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -125,7 +126,9 @@ func (s *Server) offer(ctx context.Context) error {
 		return nil
 	}
 	signed, cp, err := s.Published(ctx)
-	if err != nil || cp.Size == 0 {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && cp.Size == 0 {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	s.cfg.Witnesses.Offer(witnesses.Offer{Checkpoint: cp, Signed: signed, Source: s.Source()})
@@ -160,4 +163,6 @@ func (c cosigned) Checkpoint(ctx context.Context) ([]byte, error) {
 func (s *Server) Register(mux *http.ServeMux) { s.RegisterAt(mux, "/index/") }
 
 // RegisterAt adds them below prefix.
-func (s *Server) RegisterAt(mux *http.ServeMux, prefix string) { s.Log.Register(mux, prefix, s.Source()) }
+func (s *Server) RegisterAt(mux *http.ServeMux, prefix string) {
+	s.Log.Register(mux, prefix, s.Source())
+}
