@@ -38,6 +38,9 @@ const (
 	maxSubjects    = 20_000    // digests that one piece is found by
 )
 
+// maxHeld is how many pieces of content are in memory at the same time, of all pushes together.
+const maxHeld = 8
+
 // Config of an Archive.
 type Config struct {
 	// Dir is the directory of the archive: objects/ (content, by SHA-256), journal (what
@@ -58,16 +61,18 @@ type Archive struct {
 	log     *slog.Logger
 	metrics *metrics
 	lock    *dirlock.Lock
+	holding chan struct{} // one element for each piece of content that is in memory
 
 	mu      sync.Mutex // for what follows
 	journal *journal
 	index   *index
+	read    place // where Records was last
 }
 
 // Open opens the archive in cfg.Dir, and creates it at the first start. It fails if the
 // journal lacks what the index has: acknowledged evidence is missing then.
 func Open(cfg Config) (_ *Archive, err error) {
-	a := &Archive{dir: cfg.Dir, log: cfg.Log}
+	a := &Archive{dir: cfg.Dir, log: cfg.Log, holding: make(chan struct{}, maxHeld)}
 	if a.log == nil {
 		a.log = slog.Default()
 	}
@@ -94,6 +99,14 @@ func Open(cfg Config) (_ *Archive, err error) {
 	path := filepath.Join(cfg.Dir, "index.db")
 	if a.index, err = openIndex(path, a.log); err != nil {
 		return nil, fmt.Errorf("index %s: %w", path, err)
+	}
+	cut, at, err := a.journal.cutTorn(a.index.offset)
+	if err != nil {
+		return nil, err
+	}
+	if len(cut) > 0 {
+		a.log.Warn("cut a line of the archive's journal that a power cut left torn; its evidence was not acknowledged, and whoever pushed it has to push it again",
+			"path", filepath.Join(cfg.Dir, journalFile), "at", at, "bytes", len(cut))
 	}
 	if err := a.index.follow(a.journal); err != nil {
 		return nil, err
@@ -140,9 +153,9 @@ func (a *Archive) Manifest(ctx context.Context, manifest []byte, open func(diges
 	if err := strict.Unmarshal(manifest, limits.Manifest, &m); err != nil {
 		return err
 	}
-	var about []string
+	about := ""
 	if m.Subject != nil {
-		about = append(about, m.Subject.Digest)
+		about = m.Subject.Digest
 	}
 	for _, l := range m.Layers {
 		form := formOf(l.MediaType, l.Annotations)
@@ -159,15 +172,27 @@ func (a *Archive) Manifest(ctx context.Context, manifest []byte, open func(diges
 			a.leftOut(l.Digest, "its annotations are too large")
 			continue
 		}
-		raw, err := readBlob(l, open)
-		if err != nil {
-			return err
-		}
-		if _, err := a.keep(ctx, form, raw, l.Annotations, about); err != nil {
+		if err := a.keepLayer(ctx, form, l, open, about); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// keepLayer reads and keeps a layer, when fewer than maxHeld pieces are in memory.
+func (a *Archive) keepLayer(ctx context.Context, form api.Form, l layer, open func(string) (io.ReadCloser, error), about string) error {
+	select {
+	case a.holding <- struct{}{}:
+		defer func() { <-a.holding }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	raw, err := readBlob(l, open)
+	if err != nil {
+		return err
+	}
+	_, err = a.keep(ctx, form, raw, l.Annotations, about)
+	return err
 }
 
 func readBlob(l layer, open func(string) (io.ReadCloser, error)) ([]byte, error) {
@@ -190,13 +215,14 @@ func (a *Archive) Keep(ctx context.Context, raw []byte) (*api.Kept, error) {
 	if s := read(api.FormBundle, raw, nil); s.leaf == "" && len(s.subjects) == 0 {
 		return nil, errNoBundle
 	}
-	return a.keep(ctx, api.FormBundle, raw, nil, nil)
+	return a.keep(ctx, api.FormBundle, raw, nil, "")
 }
 
 var errNoBundle = errors.New("expected a Sigstore bundle with a certificate or a log entry")
 
-// keep stores content and its place in the journal.
-func (a *Archive) keep(ctx context.Context, form api.Form, raw []byte, annotations map[string]string, about []string) (*api.Kept, error) {
+// keep stores content and its place in the journal. about is the digest to which it is attached, or
+// empty.
+func (a *Archive) keep(ctx context.Context, form api.Form, raw []byte, annotations map[string]string, about string) (*api.Kept, error) {
 	sum := sha256.Sum256(raw)
 	s := read(form, raw, annotations)
 	r := &record{
@@ -204,13 +230,18 @@ func (a *Archive) keep(ctx context.Context, form api.Form, raw []byte, annotatio
 			Since: time.Now().UTC().Truncate(time.Second), Form: form, Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(raw)),
 			Leaf: s.leaf, Annotations: annotations,
 		},
-		Subjects: slices.DeleteFunc(append(s.subjects, about...), func(d string) bool { return !isSubject(d) }),
+		Subjects: slices.DeleteFunc(s.subjects, func(d string) bool { return !isSubject(d) }),
 	}
+	var attached []string
+	if isSubject(about) {
+		r.Attached, attached = about, []string{about}
+	}
+	r.Subjects = append(r.Subjects, attached...)
 	slices.Sort(r.Subjects)
 	r.Subjects = slices.Compact(r.Subjects)
 	if len(r.Subjects) > maxSubjects {
 		a.log.Warn("archived evidence is about too many digests; it is found by the digest that it is attached to", "digest", r.Digest, "subjects", len(r.Subjects))
-		r.Subjects = slices.DeleteFunc(slices.Clone(about), func(d string) bool { return !isSubject(d) })
+		r.Subjects = attached
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err

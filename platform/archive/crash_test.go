@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 			group.Go(func() {
 				for i := 0; ; i++ {
 					text := fmt.Sprintf("%d-%d-%d", os.Getpid(), worker, i)
-					if _, err := a.keep(context.Background(), api.FormBundle, []byte(text), nil, []string{"sha256:" + sumOf([]byte(text))}); err != nil {
+					if _, err := a.keep(context.Background(), api.FormBundle, []byte(text), nil, "sha256:"+sumOf([]byte(text))); err != nil {
 						fmt.Fprintln(os.Stderr, err)
 						os.Exit(1)
 					}
@@ -101,7 +101,7 @@ func TestKilledLosesNothing(t *testing.T) {
 
 // TestEachStep opens an archive that a crash left after each step of keep.
 func TestEachStep(t *testing.T) {
-	raw, about := []byte("evidence"), []string{"sha256:" + sumOf([]byte("subject"))}
+	raw, about := []byte("evidence"), "sha256:"+sumOf([]byte("subject"))
 	full := t.TempDir()
 	a := open(t, full)
 	if _, err := a.keep(t.Context(), api.FormBundle, []byte("earlier"), nil, about); err != nil {
@@ -148,15 +148,15 @@ func TestEachStep(t *testing.T) {
 				t.Errorf("it keeps what nobody reads: %q, %v", left, err)
 			}
 			if crash.kept {
-				a.wants(t, about[0], []byte("earlier"), raw)
+				a.wants(t, about, []byte("earlier"), raw)
 			} else {
-				a.wants(t, about[0], []byte("earlier"))
+				a.wants(t, about, []byte("earlier"))
 			}
 			// The client sends it again.
 			if _, err := a.keep(t.Context(), api.FormBundle, raw, nil, about); err != nil {
 				t.Fatal(err)
 			}
-			a.wants(t, about[0], []byte("earlier"), raw)
+			a.wants(t, about, []byte("earlier"), raw)
 		})
 	}
 	t.Run("the journal lost its end", func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestEachStep(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, journalFile), bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refuses(t, dir, "the line is damaged")
+		refuses(t, dir, "the journal is damaged")
 	})
 	t.Run("two processes", func(t *testing.T) {
 		open(t, full)
@@ -201,7 +201,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
 	a := open(t, filepath.Join(disk, "archive"))
-	about := func(i int) []string { return []string{fmt.Sprintf("sha256:%064x", i)} }
+	about := func(i int) string { return fmt.Sprintf("sha256:%064x", i) }
 	keep := func(i int) error {
 		_, err := a.keep(t.Context(), api.FormBundle, bytes.Repeat([]byte{byte(i)}, 5000), nil, about(i))
 		return err
@@ -228,17 +228,17 @@ func TestDiskFull(t *testing.T) {
 		if free == 0 && !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("on a full disk: got %v", err)
 		}
-		a.wants(t, about(0)[0], bytes.Repeat([]byte{0}, 5000))
+		a.wants(t, about(0), bytes.Repeat([]byte{0}, 5000))
 		fill.Close()
 		os.Remove(fill.Name())
 		if err := keep(i + 1); err != nil {
 			t.Fatalf("%d bytes were free, then there is space: %v", free, err)
 		}
-		a.wants(t, about(i + 1)[0], bytes.Repeat([]byte{byte(i + 1)}, 5000))
+		a.wants(t, about(i+1), bytes.Repeat([]byte{byte(i + 1)}, 5000))
 	}
 	a.Close()
 	a = open(t, filepath.Join(disk, "archive"))
 	for i := range 8 {
-		a.wants(t, about(i)[0], bytes.Repeat([]byte{byte(i)}, 5000))
+		a.wants(t, about(i), bytes.Repeat([]byte{byte(i)}, 5000))
 	}
 }
