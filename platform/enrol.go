@@ -142,15 +142,25 @@ func newEnrolment(c EnrolConfig) (*enrolment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.checks {
-		e.Known = known
+	// Roles that run beside it use its enrolment.
+	var askers []string
+	for _, other := range roles() {
+		if other.name != r.name && other.beside != r.name {
+			continue
+		}
+		if other.checks {
+			e.Known = known
+		}
+		if other.asks != nil {
+			askers = append(askers, other.name)
+		}
 	}
 	if r.pushes {
 		e.Push = push
 	}
 	dir := filepath.Join(c.Data, "enrolment")
-	if r.asks != nil {
-		if e.Asker, err = certify(dir, []string{r.name}, nil); err != nil {
+	if len(askers) > 0 {
+		if e.Asker, err = certify(dir, askers, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -46,6 +46,10 @@ func (p *platform) findVisitors() error {
 			p.visitors = append(p.visitors, r.name)
 		}
 	}
+	if p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
+		// Without the door the archive cannot be searched, and all else works.
+		p.visitors = slices.DeleteFunc(p.visitors, func(name string) bool { return name == roleSearch })
+	}
 	if p.hasVisitors() && p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
 		return fmt.Errorf("%v on other hosts connect to roles of this host: set roles.door to HOST:PORT of this host", p.visitors)
 	}

@@ -22,7 +22,7 @@ func TestWhereRolesRun(t *testing.T) {
 		host           string
 		runs, visitors []string
 	}{
-		{"serve", []string{"serve", "registry", "acme", "api"}, nil},
+		{"serve", []string{"serve", "registry", "acme", "api"}, []string{"search"}},
 		{"trust", []string{"trust", "search"}, []string{"serve", "attestor", "api"}},
 		{"builder", []string{"rooms", "builder", "gateway", "driver", "hasher"}, []string{"attestor", "api"}},
 		{"attestor", []string{"attestor"}, []string{"api"}},
@@ -45,6 +45,11 @@ func TestWhereRolesRun(t *testing.T) {
 				t.Errorf("%s: %s is user %d here, want that it comes through the door", test.host, role, p.users.byRole[role])
 			}
 		}
+	}
+	// The search does without the archive if it cannot reach the registry.
+	alone := onHost("serve", map[string]string{"trust": "t:1"})
+	if err := alone.findVisitors(); err != nil || alone.hasVisitors() {
+		t.Errorf("search on another host, and no door: got %v, %v", alone.visitors, err)
 	}
 	// A role on another host needs the door to connect to a role on serve's host.
 	if err := onHost("serve", map[string]string{"api": "a:1"}).findVisitors(); err == nil {

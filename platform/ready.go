@@ -117,6 +117,11 @@ func health(ctx context.Context, c *http.Client, url string) error {
 
 // get returns the body of a 200 answer: at most limits.TrustRoot bytes.
 func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
+	return getAtMost(ctx, c, url, limits.TrustRoot)
+}
+
+// getAtMost is get for answers of at most max bytes.
+func getAtMost(ctx context.Context, c *http.Client, url string, max int) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -126,7 +131,7 @@ func get(ctx context.Context, c *http.Client, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := strict.Read(resp.Body, limits.TrustRoot)
+	body, err := strict.Read(resp.Body, max)
 	switch text := bytes.TrimSpace(body); {
 	case err != nil || resp.StatusCode == http.StatusOK:
 	case resp.StatusCode == http.StatusServiceUnavailable && len(text) > 0: // a role says why: see peer.Ready

@@ -119,6 +119,9 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	mux.Handle(api.PathArchive+"/", proxy(roleRegistry))
 	if _, ok := s.Roles[roleSearch]; ok {
 		mux.Handle("GET "+search.Path, proxy(roleSearch))
+		for _, path := range []string{api.PathArchiveSearch, api.PathArchiveLog, api.PathArchiveIndex} {
+			mux.Handle("GET "+path, proxy(roleSearch))
+		}
 	}
 	mux.Handle("POST "+distrust.Path, front.Administering(s.Tokens.administrator, distrust.HeaderAccount, proxy(roleTrust)))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))

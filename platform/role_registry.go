@@ -78,10 +78,13 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	mux.Handle("/v2/", reg)
 	kept.Register(mux, func(token string) (mayRead, mayAdd bool) {
 		_, role := s.Tokens.account(token)
-		return role >= registry.Pull || token == "" && !s.PrivatePull, role >= registry.Push
+		return s.Tokens.mayRead(token, s.PrivatePull), role >= registry.Push
 	})
+	inside := http.NewServeMux()
+	inside.Handle("/archive/", peer.Allow(kept.Inside(), roleSearch))
+	inside.Handle("/", peer.Allow(mux, roleAPI))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
-	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(peer.Allow(mux, roleAPI), ready))
+	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, ready))
 }
 
 // tellGate makes what serve read the policies and trust roots of the gate, as often as it changes.

@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/platform/authority/archivelog"
 	"github.com/colophon-build/colophon/platform/authority/ca"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
 	"github.com/colophon-build/colophon/platform/authority/distrust"
@@ -27,21 +28,27 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/platform/authority/tsa"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/tlog"
 )
 
 // trustSettings are the settings that serve passes to the trust services.
 type trustSettings struct {
-	URL      string                `json:"url"`
-	KeyDir   string                `json:"keyDir"`
-	LogDir   string                `json:"logDir"`
-	CTDir    string                `json:"ctDir"`
-	IndexDir string                `json:"indexDir"`
-	Distrust string                `json:"distrust"` // directory of the list of what is no longer trusted
+	URL      string `json:"url"`
+	KeyDir   string `json:"keyDir"`
+	LogDir   string `json:"logDir"`
+	CTDir    string `json:"ctDir"`
+	IndexDir string `json:"indexDir"`
+
+	ArchiveDir      string `json:"archiveDir"`      // of the log of the archive
+	ArchiveIndexDir string `json:"archiveIndexDir"` // of its index log
+	Distrust        string `json:"distrust"`        // directory of the list of what is no longer trusted
+
 	Fulcio   json.RawMessage       `json:"fulcio,omitempty"`
 	Outside  *root.Outside         `json:"outside,omitempty"`
 	Builders []release.BuilderInfo `json:"builders"`
@@ -57,7 +64,8 @@ func prepareTrust(p *platform, process *zone.Process) error {
 	process.Zone.Confine.Inet = p.file.Fulcio != nil || witnesses.Policy != "" // to ask outside issuers for their keys, and witnesses
 	z := process.Zone
 	process.Settings = trustSettings{
-		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"), IndexDir: z.Path("index"), Distrust: z.Path("distrust"),
+		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"), IndexDir: z.Path("index"),
+		ArchiveDir: z.Path("archivelog"), ArchiveIndexDir: z.Path("archiveindex"), Distrust: z.Path("distrust"),
 		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(), Witnesses: witnesses,
 	}
 	return nil
@@ -166,6 +174,9 @@ func (t *trustServices) openLogs(documents *root.Config) (*ctlog.Service, error)
 	if err := t.openIndex(log); err != nil {
 		return nil, err
 	}
+	if err := t.openArchive(log); err != nil {
+		return nil, err
+	}
 	documents.CT = root.Log{BaseURL: s.URL + "/ct", PublicKey: ct.PublicKey(), Since: ct.Since()}
 	documents.Log = root.Log{Origin: log.Origin(), BaseURL: s.URL, PublicKey: log.PublicKey(), KeyID: log.KeyID(), Since: log.Created()}
 	return ct, nil
@@ -200,6 +211,50 @@ func (t *trustServices) openIndex(of *log.Server) error {
 	index.Register(t.mux)
 	t.inside.Handle("POST "+indexlog.PathAdd, peer.Allow(index.Add(), roleSearch))
 	t.inside.Handle("GET "+indexlog.PathOf, peer.Allow(indexlog.About(of.Origin(), cfg.PublicKey), roleSearch))
+	return nil
+}
+
+// Names of the records of the archive's log and its index log in the directory of keys.
+const (
+	archiveRecord      = "archivelog.vkey"
+	archiveIndexRecord = "archiveindex.vkey"
+)
+
+// openArchive opens the log of the archive, and its index log. The role search alone reads them: who
+// may read the archive asks the role search.
+func (t *trustServices) openArchive(of *log.Server) error {
+	origin := search.ArchiveOrigin(of.Origin())
+	cfg := tiles.LogConfig{Dir: t.settings.ArchiveDir, Record: filepath.Join(t.settings.KeyDir, archiveRecord), Log: t.log.With("service", "archivelog")}
+	var err error
+	if cfg.Signer, cfg.PublicKey, err = of.Signer(origin); err != nil {
+		return err
+	}
+	archive, err := archivelog.New(cfg)
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, archive.Close)
+	indexed := indexlog.Config{
+		Dir: t.settings.ArchiveIndexDir, Record: filepath.Join(t.settings.KeyDir, archiveIndexRecord),
+		Of: archive.Source(), Log: t.log.With("service", "archiveindex"),
+	}
+	if indexed.OfVerifier, err = tlog.NewVerifier(origin, cfg.PublicKey); err != nil {
+		return err
+	}
+	if indexed.Signer, indexed.PublicKey, err = of.Signer(search.IndexOrigin(origin)); err != nil {
+		return err
+	}
+	index, err := indexlog.New(indexed)
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, index.Close)
+	read := http.NewServeMux()
+	archive.Register(read, archivelog.Path, archive.Source())
+	index.RegisterAt(read, archivelog.PathIndex)
+	t.inside.Handle("GET /archive/", peer.Allow(read, roleSearch))
+	t.inside.Handle("POST "+archivelog.PathAdd, peer.Allow(archive.Add(), roleSearch))
+	t.inside.Handle("POST "+archivelog.PathIndex+"entries", peer.Allow(index.Add(), roleSearch))
 	return nil
 }
 

@@ -70,16 +70,9 @@ func roles() []role {
 		{
 			name: roleTrust, does: "holds the keys: issuer, CA, logs, timestamp authority, trust root", user: 1,
 			stops: "nothing can be signed or logged; the logs and the trust root can be read",
-			dirs:  []string{"trust", "log", "ct", "index", "distrust"}, listen: otherHosts,
+			dirs:  []string{"trust", "log", "ct", "index", "archivelog", "archiveindex", "distrust"}, listen: otherHosts,
 			prepare: prepareTrust, run: inZone(runTrust),
 			memory: 2 << 30, killed: 0,
-		},
-		{
-			name: roleSearch, does: "says which entries the log has, and proves that there are no others", user: 11,
-			stops: "new entries of the log cannot be found; they can be proven",
-			dirs:  []string{"search"}, asks: []string{roleTrust}, beside: roleTrust,
-			needed: (*platform).needsSearch, prepare: prepareSearch, run: inZone(runSearch),
-			memory: 2 << 30, killed: 500,
 		},
 		{
 			name: roleServe, does: "starts the other roles and reads no input from outside",
@@ -92,6 +85,13 @@ func roles() []role {
 			dirs:  []string{"registry", "archive"}, listen: otherHosts, checks: true,
 			prepare: prepareRegistry, run: inZone(runRegistry),
 			memory: 2 << 30, killed: 200,
+		},
+		{
+			name: roleSearch, does: "says which entries the log and the archive have about something, and proves that there are no others", user: 11,
+			stops: "new entries of the log, and newly archived proofs, cannot be found; entries can be proven",
+			dirs:  []string{"search"}, asks: []string{roleTrust, roleRegistry}, beside: roleTrust, checks: true,
+			needed: (*platform).needsSearch, prepare: prepareSearch, run: inZone(runSearch),
+			memory: 2 << 30, killed: 500,
 		},
 		{
 			name: roleRooms, does: "opens the rooms in which Dockerfiles are built, and starts a driver for each build",

@@ -38,7 +38,7 @@ type scrubber struct {
 // a signature.
 func scrubbers() []scrubber {
 	return []scrubber{
-		{[]string{"trust", "log", "ct", "index"}, "logs and trust root", scrubTrust},
+		{[]string{"trust", "log", "ct", "index", "archivelog", "archiveindex"}, "logs and trust root", scrubTrust},
 		{[]string{"registry"}, "images and proofs", func(ctx context.Context, r *intact.Report, dirs ...string) error {
 			return registry.Scrub(ctx, r, dirs[0])
 		}},
@@ -57,13 +57,17 @@ func scrubbers() []scrubber {
 // scrubTrust checks what the trust services serve, as far as they exist: with outside services
 // there is only the trust root.
 func scrubTrust(ctx context.Context, r *intact.Report, dirs ...string) error {
-	keyDir, logDir, ctDir, indexDir := dirs[0], dirs[1], dirs[2], dirs[3]
+	keyDir, logDir, ctDir := dirs[0], dirs[1], dirs[2]
 	err := root.Scrub(r, keyDir, filepath.Join(keyDir, "tuf"))
-	for path, scrub := range map[string]func() error{
+	scrubs := map[string]func() error{
 		filepath.Join(logDir, "log.json"):   func() error { return log.Scrub(ctx, r, logDir) },
 		filepath.Join(keyDir, "ctlog.json"): func() error { return ctlog.Scrub(ctx, r, keyDir, ctDir) },
-		filepath.Join(keyDir, indexRecord):  func() error { return indexlog.Scrub(ctx, r, filepath.Join(keyDir, indexRecord), indexDir) },
-	} {
+	}
+	for i, record := range []string{indexRecord, archiveRecord, archiveIndexRecord} {
+		path, dir := filepath.Join(keyDir, record), dirs[3+i]
+		scrubs[path] = func() error { return indexlog.Scrub(ctx, r, path, dir) }
+	}
+	for path, scrub := range scrubs {
 		if _, statErr := os.Stat(path); statErr == nil {
 			err = errors.Join(err, scrub())
 		} else if !errors.Is(statErr, fs.ErrNotExist) {

@@ -49,6 +49,13 @@ func (t tokens) name(token string) string {
 	return name
 }
 
+// mayRead reports whether the bearer of a token may pull, and read what the archive keeps. The
+// token is empty if a request has none; private: then it may not.
+func (t tokens) mayRead(token string, private bool) bool {
+	_, role := t.account(token)
+	return role >= registry.Pull || token == "" && !private
+}
+
 func (t tokens) mayRelease(token string) bool {
 	_, role := t.account(token)
 	return role >= registry.Push

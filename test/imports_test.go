@@ -73,6 +73,8 @@ var rows = [][]string{
 		"platform/search",
 		"platform/web",
 		"platform/witness",
+		"platform/authority/archivelog", "platform/authority/ca", "platform/authority/ctlog", "platform/authority/indexlog", "platform/authority/issuer", "platform/authority/log", "platform/authority/root", "platform/authority/tsa",
+		"platform/acme", "platform/archive", "platform/builder", "platform/front", "platform/mirror", "platform/registry", "platform/search", "platform/web", "platform/witness",
 	},
 	{"platform/release", "platform/admission", "platform/gate", "platform/follow"},
 	{"platform/attestor"},

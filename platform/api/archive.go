@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -19,6 +20,14 @@ import (
 // PathArchive leads to the archive of signed evidence: GET answers a KeptList, GET
 // PathArchive/sha256:HEX the content, POST keeps a bundle and answers a Kept.
 const PathArchive = "/api/colophon/v1/archive"
+
+// Paths below PathArchive for who searches the archive (spec/archive/v1): the search, and the tiles of
+// the archive's log and of its index log.
+const (
+	PathArchiveSearch = PathArchive + "/search"
+	PathArchiveLog    = PathArchive + "/log/"
+	PathArchiveIndex  = PathArchive + "/index/"
+)
 
 // Form says what the content of a Kept is.
 type Form string
@@ -151,7 +160,11 @@ func (c *ClientConfig) archived(ctx context.Context, path string, max int) ([]by
 		return nil, unreached(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, absent{refusal(c.URL, resp)}
+	default:
 		return nil, refusal(c.URL, resp)
 	}
 	raw, err := strict.Read(resp.Body, max)
@@ -160,3 +173,9 @@ func (c *ClientConfig) archived(ctx context.Context, path string, max int) ([]by
 	}
 	return raw, nil
 }
+
+// absent is the error of an archive that does not have what was asked for.
+type absent struct{ error }
+
+func (absent) Is(target error) bool { return target == fs.ErrNotExist }
+func (a absent) Unwrap() error      { return a.error }

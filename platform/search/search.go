@@ -33,6 +33,8 @@ const (
 	mapFile   = "map"       // in Config.Dir
 	saveAfter = 16384       // entries after which the file is written again
 	pause     = time.Second // between two looks at the log, and after an error
+
+	saveAfterKeys = 500_000 // keys after which the file is written again, if entries have many
 )
 
 // Config of a Service.
@@ -50,6 +52,10 @@ type Config struct {
 
 	Metrics prometheus.Registerer // nil: metrics are not registered
 
+	// Extend returns the map with the keys of these entries too; nil: search.Extend. If its
+	// error matches search.ErrContradiction, the service stops.
+	Extend func(ctx context.Context, m prefix.Map, from int64, entries [][]byte) (prefix.Map, error)
+
 	Logger *slog.Logger // gets messages for the operator; nil: slog.Default()
 }
 
@@ -60,6 +66,7 @@ type Service struct {
 	state      atomic.Pointer[search.State] // what is answered from; nil: nothing yet
 	stopped    atomic.Pointer[error]        // why nothing is answered any more
 	saved      int64                        // entries in the map's file
+	savedKeys  int64                        // keys in the map's file
 	unsure     bool                         // state may not be that of the last entry of the index log
 	damaged    atomic.Bool                  // keys could not be read from the map's file: it is made again from the log
 	slots      chan struct{}
@@ -78,6 +85,11 @@ func contradiction(format string, args ...any) error {
 func New(cfg Config) *Service {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
+	}
+	if cfg.Extend == nil {
+		cfg.Extend = func(_ context.Context, m prefix.Map, from int64, entries [][]byte) (prefix.Map, error) {
+			return search.Extend(m, from, entries)
+		}
 	}
 	return &Service{cfg: cfg, log: newCache(cfg.Log), index: newCache(cfg.Index), slots: make(chan struct{}, maxAsking), metrics: newMetrics(cfg.Metrics)}
 }
@@ -170,7 +182,7 @@ func (s *Service) restore(ctx context.Context) (*search.State, error) {
 		return nil, contradiction("the log has %d entries, and the index log is about %d", newest.Size, state.Indexed.Size)
 	}
 	for {
-		s.saved = size
+		s.saved, s.savedKeys = size, m.Len()
 		if m, err = s.read(ctx, m, size, state.Indexed, newest); err != nil {
 			return nil, err
 		}
@@ -279,9 +291,12 @@ func (s *Service) read(ctx context.Context, m prefix.Map, size int64, cp, newest
 			}
 			at = to
 		}
-		m, err = search.Extend(m, from, entries)
+		m, err = s.cfg.Extend(ctx, m, from, entries)
 		return err
 	})
+	if errors.Is(err, search.ErrContradiction) {
+		err = contradiction("%w", err)
+	}
 	return m, err
 }
 
@@ -345,7 +360,7 @@ func (s *Service) extend(ctx context.Context, state *search.State) error {
 	next.Map = m
 	s.show(next)
 	s.metrics.behind.Set(0)
-	if next.Indexed.Size-s.saved >= saveAfter {
+	if next.Indexed.Size-s.saved >= saveAfter || m.Len()-s.savedKeys >= max(saveAfterKeys, s.savedKeys/8) {
 		return s.save()
 	}
 	return nil
@@ -398,7 +413,7 @@ func (s *Service) save() error {
 	now := *state
 	now.Map = m
 	s.show(&now)
-	s.saved = state.Indexed.Size
+	s.saved, s.savedKeys = state.Indexed.Size, m.Len()
 	return nil
 }
 

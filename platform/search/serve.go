@@ -26,18 +26,29 @@ const (
 func (s *Service) Register(mux *http.ServeMux) { mux.HandleFunc("GET "+Path, s.search) }
 
 func (s *Service) search(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
-	w.Header().Set("Cache-Control", "no-store")
-	s.metrics.question(s.serve(w, r), time.Since(began))
+	s.serve(w, func() (answering, error) {
+		q, limit, err := question(r)
+		return func(state *search.State) (any, error) { return s.answer(r.Context(), state, q, limit) }, err
+	})
 }
 
-// serve answers a request, and returns the result for metrics.
-func (s *Service) serve(w http.ResponseWriter, r *http.Request) (result string) {
+// answering answers a question from a state.
+type answering func(*search.State) (any, error)
+
+// serve serves a request for an answer, in JSON. read reads the question.
+func (s *Service) serve(w http.ResponseWriter, read func() (answering, error)) {
+	began := time.Now()
+	w.Header().Set("Cache-Control", "no-store")
+	s.metrics.question(s.tryServe(w, read), time.Since(began))
+}
+
+// tryServe returns the result for metrics.
+func (s *Service) tryServe(w http.ResponseWriter, read func() (answering, error)) (result string) {
 	if err := s.Ready(); err != nil {
 		http.Error(w, "the search has stopped, because the index contradicts the log; run colophon log audit", http.StatusServiceUnavailable)
 		return halted
 	}
-	q, limit, err := question(r)
+	answer, err := read()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return malformed
@@ -54,7 +65,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request) (result string) 
 		busy(w, "the index of the log is being made; try again later")
 		return unready
 	}
-	a, err := s.answer(r.Context(), state, q, limit)
+	a, err := answer(state)
 	if err != nil {
 		s.cfg.Logger.Error("answering a search", "error", err)
 		http.Error(w, "the search failed; its log says why", http.StatusInternalServerError)
