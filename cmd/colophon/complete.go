@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy/convert"
 	"github.com/colophon-build/colophon/sbom"
@@ -94,7 +95,7 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"case", "show"}, filesNamed("zip"), nil},
 		{[]string{"case", "report"}, filesNamed("zip"), map[string]completion{"kind": oneOf("early", "72h", "final")}},
 		{[]string{"log", "checkpoint"}, cobra.NoFileCompletions, nil},
-		{[]string{"log", "search"}, cobra.NoFileCompletions, map[string]completion{"image": completeImage}},
+		{[]string{"log", "search"}, cobra.NoFileCompletions, map[string]completion{"image": completeImage, "predicate": oneOf(attest.PredicateSLSA1, attest.PredicateSLSA02, attest.PredicateSPDX, attest.PredicateCDX, attest.PredicateVSA, attest.PredicateSign)}},
 		{[]string{"log", "audit"}, cobra.NoFileCompletions, nil},
 		{[]string{"log", "watch"}, cobra.NoFileCompletions, nil},
 		{[]string{"login"}, filesNamed("json"), nil},

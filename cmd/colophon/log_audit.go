@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,12 +28,16 @@ type auditedLog struct {
 	Unparsed  int64  `json:"unparsed"`  // entries that could not be read, or not fully
 	IndexLog  string `json:"indexLog"`  // origin of the index log
 	cosigners
+
+
+	Archive *auditedLog `json:"archive,omitempty"` // with --archive: the log of the archive, and the map of its content
 }
 
 func newLogAuditCommand() *cobra.Command {
 	var o output
 	l := logOptions{}
 	var x indexOptions
+	archive := false
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "read a whole log, and compare its index with it",
@@ -41,21 +47,28 @@ index or that was changed, a log or an index log that was rolled back, and one t
 With --index, it audits the index of somebody who follows the log.
 
 It reads the log's tiles from its beginning, and keeps nothing on this machine. A million
-entries need about 250 MB of memory.`,
+entries need about 250 MB of memory.
+
+With --archive, audit then does the same with the archive of the platform: it fetches all
+that the archive's log has, compares each digest, and computes the map of the content again.`,
 		Example: `  colophon log audit
+  colophon log audit --archive
   colophon log audit --json --timeout 1h`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runLogAudit(cmd, l, x, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runLogAudit(cmd, l, x, archive, o) },
 	}
 	o.flags(cmd)
 	l.flags(cmd)
 	x.flags(cmd)
+	cmd.Flags().BoolVar(&archive, "archive", false, "audit the archive of the platform too: this fetches all that it keeps")
+	cmd.MarkFlagsMutuallyExclusive("archive", "index")
+	cmd.MarkFlagsMutuallyExclusive("archive", "witnesses") // the archive's log has none
 	cmd.Flags().Lookup("timeout").DefValue = time.Hour.String()
 	l.timeout = time.Hour
 	return cmd
 }
 
-func runLogAudit(cmd *cobra.Command, lo logOptions, xo indexOptions, o output) error {
+func runLogAudit(cmd *cobra.Command, lo logOptions, xo indexOptions, archive bool, o output) error {
 	ctx, cancel := withTimeout(cmd.Context(), lo.timeout)
 	defer cancel()
 	if err := xo.check(); err != nil {
@@ -70,25 +83,28 @@ func runLogAudit(cmd *cobra.Command, lo logOptions, xo indexOptions, o output) e
 		return err
 	}
 	told := time.Now()
-	a, err := search.Audit(ctx, log, log.Verifier, index, index.key, func(entries, of int64) {
+	tell := func(entries, of int64) {
 		if time.Since(told) > 5*time.Second {
 			told = time.Now()
 			fmt.Fprintf(cmd.ErrOrStderr(), "read %d of %d entries\n", entries, of)
 		}
-	})
+	}
+	a, err := search.Audit(ctx, log, log.Verifier, index, index.key, tell)
 	if err != nil {
 		if errors.Is(err, errUnread) {
 			return log.logExit(unread{err})
 		}
 		return log.logExit(err)
 	}
-	cosigned, err := log.cosigned(xo, index, string(a.Checkpoint), string(a.IndexCheckpoint))
-	if err != nil {
+	answer := describeAudit(log.URL, log, a)
+	answer.IndexLog = index.key.Name()
+	if answer.cosigners, err = log.cosigned(xo, index, string(a.Checkpoint), string(a.IndexCheckpoint)); err != nil {
 		return err
 	}
-	answer := auditedLog{
-		Log: log.URL, TrustRoot: log.Root.Pin(), Size: a.Newest.Size, RootHash: base64.StdEncoding.EncodeToString(a.Newest.Root[:]),
-		Roots: a.Index.Size, Indexed: a.Indexed.Size, Keys: a.Keys, MapRoot: base64.StdEncoding.EncodeToString(a.Root[:]), Unparsed: a.Unparsed, IndexLog: index.key.Name(), cosigners: cosigned,
+	if archive {
+		if answer.Archive, err = auditArchive(ctx, log, tell); err != nil {
+			return err
+		}
 	}
 	if !o.text() {
 		return o.print(cmd.OutOrStdout(), answer)
@@ -97,9 +113,43 @@ func runLogAudit(cmd *cobra.Command, lo logOptions, xo indexOptions, o output) e
 	return nil
 }
 
+func describeAudit(name string, log *trustedLog, a *search.Audited) *auditedLog {
+	return &auditedLog{
+		Log: name, TrustRoot: log.Root.Pin(), Size: a.Newest.Size, RootHash: base64.StdEncoding.EncodeToString(a.Newest.Root[:]),
+		Roots: a.Index.Size, Indexed: a.Indexed.Size, Keys: a.Keys, MapRoot: base64.StdEncoding.EncodeToString(a.Root[:]), Unparsed: a.Unparsed,
+	}
+}
+
+// auditArchive audits the archive of the log's platform.
+func auditArchive(ctx context.Context, log *trustedLog, tell func(entries, of int64)) (*auditedLog, error) {
+	platform, err := log.archive()
+	if err != nil {
+		return nil, err
+	}
+	s, err := platform.ArchiveSearcher(log.Origin, log.Key)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "colophon-audit-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	a, err := search.AuditArchive(ctx, s.Log(), s.LogKey, s.Index(), s.IndexKey, &search.ArchiveMap{Content: s.Content, Dir: dir}, tell)
+	if err != nil {
+		return nil, archiveExit(platform, err)
+	}
+	answer := describeAudit(s.LogKey.Name(), log, a)
+	answer.IndexLog = s.IndexKey.Name()
+	return answer, nil
+}
+
 func (a auditedLog) print(w io.Writer) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-10s %s\n", name, printable.Text(fmt.Sprintf(format, args...)))
+	}
+	if a.Archive != nil {
+		defer a.Archive.printArchive(w)
 	}
 	line("log", "%s, key of the trust root %s", a.Log, a.TrustRoot)
 	line("entries", "%d, all read", a.Size)
@@ -115,4 +165,22 @@ func (a auditedLog) print(w io.Writer) {
 		line("witnesses", "log and index: %s", words)
 	}
 	line("audited", "the index has every entry that it is about, and nothing else")
+}
+
+func (a auditedLog) printArchive(w io.Writer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-10s %s\n", name, printable.Text(fmt.Sprintf(format, args...)))
+	}
+	fmt.Fprintln(w)
+	line("archive", "%s, key of the trust root %s", a.Log, a.TrustRoot)
+	line("records", "%d, all read, with their content", a.Size)
+	line("roots", "%d in the index log, all computed again and equal", a.Roots)
+	line("indexed", "%d records under %d keys", a.Indexed, a.Keys)
+	if a.Unparsed > 0 {
+		line("unread", "%d records could not be read, or not fully: colophon log search --archive --unparsed", a.Unparsed)
+	}
+	if behind := a.Size - a.Indexed; behind > 0 {
+		line("behind", "the last %d records are not in the index yet", behind)
+	}
+	line("audited", "the archive has what its log has, and the index has every record that it is about, and nothing else")
 }

@@ -33,6 +33,8 @@ type searchOptions struct {
 	since, until string
 	from         int64
 	limit        int
+
+	in archiveOptions
 }
 
 func newLogSearchCommand() *cobra.Command {
@@ -40,7 +42,7 @@ func newLogSearchCommand() *cobra.Command {
 	s := searchOptions{values: map[search.Kind]*string{}}
 	cmd := &cobra.Command{
 		Use:   "search",
-		Short: "find the entries of a log about something, and prove that there are no others",
+		Short: "find the entries of a log, or archived evidence, and prove that there are no others",
 		Long: `Search asks a platform which entries of its log are about a digest, an identity, a
 repository, and verifies the answer: each entry is in the log and has what was asked for,
 and the index, whose root is in a log of its own, has these entries and no others. It says up to
@@ -52,12 +54,22 @@ Another log than that of a platform is searched in the index of somebody who fol
 That the index lacks no entry of the log is what "colophon log audit" finds out. An entry that
 the index could not read, or not fully, is under --unparsed.
 
+--package, --base, --fetched, --builder, --run, --tool, --name and --predicate search what
+the platform archived: what the evidence says, and not only what the log has of it. The
+proofs are the same, for a log of the archive; the content of each match is fetched and
+compared. The answer is complete for what the archive of this platform keeps. With --archive,
+--digest, --image, --source, --commit, --ref and --unparsed ask the archive too.
+
 --since and --until compare the time at which an entry's certificate was issued. Who logs an entry
 may add certificates of their own, so an entry is left out only if each of its signers has a
-certificate of another time. Entries without a certificate are kept.`,
+certificate of another time. Entries without a certificate are kept. Of the archive they compare
+when the evidence arrived.`,
 		Example: `  colophon log search --source https://git.example.com/team/app
   colophon log search --identity release@example.com --since 2026-11-01 --json
-  colophon log search --digest sha256:8ed52a29b6ee…`,
+  colophon log search --digest sha256:8ed52a29b6ee…
+  colophon log search --package log4j-core@2.14.1     # which images have it
+  colophon log search --fetched https://files.example.com/tool.tgz
+  colophon log search --base golang --since 2026-11-01`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runLogSearch(cmd, s, o) },
 	}
@@ -79,6 +91,7 @@ certificate of another time. Entries without a certificate are kept.`,
 	s.log.flags(cmd)
 	s.index.flags(cmd)
 	what := []string{"digest", "image", "identity", "issuer", "source", "commit", "ref", "key", "unparsed"}
+	what = append(what, s.in.archiveFlags(cmd)...)
 	cmd.MarkFlagsMutuallyExclusive(what...)
 	cmd.MarkFlagsOneRequired(what...)
 	return cmd
@@ -122,6 +135,26 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 	}
 	if s.limit < 1 || s.from < 0 {
 		return usageError("", "--limit: expected 1 or more, found %d; --from: expected 0 or more, found %d", s.limit, s.from)
+	}
+	if s.in.asked() {
+		if s.index.url != "" || !s.index.witnesses.None() {
+			return usageError("", "the archive has an index of its own, and no witnesses: leave out --index and --witnesses")
+		}
+		if s.from != 0 {
+			return usageError("", "--from is the index of an entry of the log; go on in the archive with --page")
+		}
+		q, err := s.in.question(func() (search.Key, error) { return s.key(ctx) })
+		if err != nil {
+			return err
+		}
+		log, err := openLog(ctx, s.log)
+		if err != nil {
+			return err
+		}
+		return runArchiveSearch(ctx, cmd.OutOrStdout(), log, q, s.limit, between, o)
+	}
+	if s.in.page != "" {
+		return usageError("", "--page is a place in the archive; go on in the log with --from")
 	}
 	key, err := s.key(ctx)
 	if err != nil {
