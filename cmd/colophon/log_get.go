@@ -94,12 +94,15 @@ func runLogGet(cmd *cobra.Command, what string, o logGetOptions) error {
 	if err != nil {
 		return err
 	}
-	var found []gotten
+	show := &gottenPrinter{w: cmd.OutOrStdout(), o: o, one: isIndex}
 	hidden := 0
 	if isIndex {
-		found, err = log.getEntry(ctx, archive, index)
+		err = log.getEntry(ctx, archive, index, show.add)
 	} else {
-		found, hidden, err = log.getAbout(ctx, archive, what)
+		hidden, err = log.getAbout(ctx, archive, what, show.add)
+	}
+	if err == nil {
+		err = show.end()
 	}
 	if err != nil {
 		return err
@@ -107,11 +110,11 @@ func runLogGet(cmd *cobra.Command, what string, o logGetOptions) error {
 	if hidden > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "the archive keeps %d more about it, without an entry of this log: see colophon inspect\n", hidden)
 	}
-	if len(found) == 0 {
+	if show.shown == 0 {
 		return &exitError{code: exitFailure, msg: fmt.Sprintf("the archive of %s has nothing for %s that is in the log", archive.URL, what),
 			hint: "the log keeps hashes: what was signed may be with whoever signed it"}
 	}
-	return o.show(cmd.OutOrStdout(), found, isIndex)
+	return nil
 }
 
 var digestArgument = regexp.MustCompile(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,128}$`)
@@ -129,47 +132,48 @@ func (l *trustedLog) archive() (*api.ClientConfig, error) {
 	return c, nil
 }
 
-// getEntry returns the content of an entry.
-func (l *trustedLog) getEntry(ctx context.Context, archive *api.ClientConfig, index int64) ([]gotten, error) {
+// getEntry yields the content of an entry, if the archive has it.
+func (l *trustedLog) getEntry(ctx context.Context, archive *api.ClientConfig, index int64, yield func(gotten) error) error {
 	p, err := l.prove(ctx, index, nil)
 	if err != nil {
-		return nil, l.logExit(err)
+		return l.logExit(err)
 	}
 	leaf := tlog.LeafHash(p.body)
 	list, err := archive.KeptWith(ctx, hex.EncodeToString(leaf[:]), 0)
 	if err != nil {
-		return nil, unanswered(archive, err)
+		return unanswered(archive, err)
 	}
 	for _, k := range list.Kept {
 		b, raw, err := content(ctx, archive, k)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if b != nil && isRecord(b, p.body) {
-			return []gotten{l.gotten(k, b, raw, p)}, nil
+			return yield(l.gotten(k, b, raw, p))
 		}
 	}
 	if len(list.Kept) > 0 {
-		return nil, &exitError{code: exitRejected, msg: fmt.Sprintf("the archive of %s answers with content whose entry is not %d: %s", archive.URL, index, list.Kept[0].Digest)}
+		return &exitError{code: exitRejected, msg: fmt.Sprintf("the archive of %s answers with content whose entry is not %d: %s", archive.URL, index, list.Kept[0].Digest)}
 	}
-	return nil, nil
+	return nil
 }
 
-// getAbout returns the content about a digest that is in the log, and how much is not.
-func (l *trustedLog) getAbout(ctx context.Context, archive *api.ClientConfig, digest string) (found []gotten, hidden int, err error) {
+// getAbout yields the content about a digest that is in the log, and returns how much is not. It
+// holds one piece in memory.
+func (l *trustedLog) getAbout(ctx context.Context, archive *api.ClientConfig, digest string, yield func(gotten) error) (hidden int, err error) {
 	signed, cp, err := l.open(ctx)
 	if err != nil {
-		return nil, 0, l.logExit(err)
+		return 0, l.logExit(err)
 	}
 	for after := int64(0); ; {
 		list, err := archive.KeptAbout(ctx, digest, after)
 		if err != nil {
-			return nil, 0, unanswered(archive, err)
+			return 0, unanswered(archive, err)
 		}
 		for _, k := range list.Kept {
 			b, raw, err := content(ctx, archive, k)
 			if err != nil {
-				return nil, 0, err
+				return 0, err
 			}
 			e := l.entryOf(b)
 			if e == nil || !slices.Contains(b.Digests(), digest) {
@@ -183,16 +187,18 @@ func (l *trustedLog) getAbout(ctx context.Context, archive *api.ClientConfig, di
 			}
 			p, err := l.proveIn(ctx, signed, cp, e.GetLogIndex())
 			if err != nil {
-				return nil, 0, l.logExit(err)
+				return 0, l.logExit(err)
 			}
 			if !bytes.Equal(p.body, e.GetCanonicalizedBody()) {
 				hidden++
 				continue
 			}
-			found = append(found, l.gotten(k, b, raw, p))
+			if err := yield(l.gotten(k, b, raw, p)); err != nil {
+				return 0, err
+			}
 		}
 		if after = list.Next; after == 0 {
-			return found, hidden, nil
+			return hidden, nil
 		}
 	}
 }
@@ -281,38 +287,81 @@ func (l *trustedLog) gotten(k api.Kept, b *bundle.Bundle, raw []byte, p *provenE
 	return g
 }
 
-func (o logGetOptions) show(w io.Writer, found []gotten, one bool) error {
+// gottenPrinter prints what was signed as it comes: all about a digest can be more than fits into
+// memory.
+type gottenPrinter struct {
+	w     io.Writer
+	o     logGetOptions
+	one   bool // not a list
+	shown int
+
+	kept  []gotten // for a template, which needs all of them at once
+	bytes int      // of kept
+}
+
+// maxKept is the limit of what a template gets, in bytes of the content.
+const maxKept = 64 << 20
+
+func (p *gottenPrinter) add(g gotten) error {
+	first := p.shown == 0
+	p.shown++
 	switch {
-	case o.raw:
-		for _, g := range found {
-			if _, err := w.Write(g.raw); err != nil {
-				return err
-			}
-			if len(found) > 1 {
-				fmt.Fprintln(w)
-			}
+	case p.o.raw:
+		if !first {
+			fmt.Fprintln(p.w)
+		}
+		_, err := p.w.Write(g.raw)
+		return err
+	case p.o.statement:
+		if len(g.Statement) == 0 {
+			return &exitError{code: exitFailure, msg: fmt.Sprintf("entry %d is of a signature without a statement: it is about %s", g.Index, strings.Join(g.About, ", "))}
+		}
+		_, err := fmt.Fprintf(p.w, "%s\n", bytes.TrimSpace(g.Statement))
+		return err
+	case p.o.text():
+		if !first {
+			fmt.Fprintln(p.w)
+		}
+		g.print(p.w, p.one)
+		return nil
+	case p.one:
+		return p.o.print(p.w, g)
+	case p.o.template != nil:
+		if p.bytes += len(g.raw); p.bytes > maxKept {
+			return &exitError{code: exitFailure, msg: fmt.Sprintf("--output: there is more than %d MiB, and a template gets all at once", maxKept>>20), hint: "-o json prints one after another"}
+		}
+		g.raw = nil
+		p.kept = append(p.kept, g)
+		return nil
+	case p.o.format == "yaml":
+		return p.o.print(p.w, []gotten{g}) // a list is made of lists
+	}
+	raw, err := encodeJSON([]gotten{g})
+	if err != nil {
+		return err
+	}
+	if !first {
+		fmt.Fprint(p.w, ",")
+	} else {
+		fmt.Fprint(p.w, "[")
+	}
+	_, err = p.w.Write(bytes.TrimRight(bytes.TrimRight(raw, "\n")[1:], "]\n"))
+	return err
+}
+
+// end ends a list.
+func (p *gottenPrinter) end() error {
+	switch {
+	case p.shown == 0 || p.one || p.o.raw || p.o.statement || p.o.text() || p.o.format == "yaml":
+		if p.o.raw && p.shown > 1 {
+			fmt.Fprintln(p.w)
 		}
 		return nil
-	case o.statement:
-		for _, g := range found {
-			if len(g.Statement) == 0 {
-				return &exitError{code: exitFailure, msg: fmt.Sprintf("entry %d is of a signature without a statement: it is about %s", g.Index, strings.Join(g.About, ", "))}
-			}
-			fmt.Fprintf(w, "%s\n", bytes.TrimSpace(g.Statement))
-		}
-		return nil
-	case !o.text() && one:
-		return o.print(w, found[0])
-	case !o.text():
-		return o.print(w, found)
+	case p.o.template != nil:
+		return p.o.print(p.w, p.kept)
 	}
-	for i, g := range found {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		g.print(w, one)
-	}
-	return nil
+	_, err := fmt.Fprint(p.w, "\n]\n")
+	return err
 }
 
 // print prints what is signed, and the statement if whole is set.

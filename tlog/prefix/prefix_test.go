@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -374,5 +375,34 @@ func TestTooManyKeys(t *testing.T) {
 		if good := counts[0] == 4; good && err != nil || !good && (err == nil || !strings.Contains(err.Error(), "a node has")) {
 			t.Errorf("%d: got %v", counts, err)
 		}
+	}
+}
+
+// TestSmallProofOfLongKeys: a proof of less than 1 MiB cannot make the verifier hold hundreds of
+// MiB of keys, of which it shows three bytes each.
+func TestSmallProofOfLongKeys(t *testing.T) {
+	common := bytes.Repeat([]byte{'a'}, MaxKey-3)
+	proof := []byte{tagNode}
+	proof = binary.AppendUvarint(proof, uint64(8*len(common)))
+	proof = binary.AppendUvarint(proof, 1<<20)
+	proof = append(proof, common...)
+	proof = append(proof, tagKeys)
+	const n = 250_000
+	proof = binary.AppendUvarint(proof, n)
+	for i := range n {
+		proof = append(proof, 3, byte(i>>16), byte(i>>8), byte(i))
+	}
+	if len(proof) > MaxProof {
+		t.Fatalf("the proof has %d bytes", len(proof))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Verify([32]byte{}, Range{Prefix: common[:1]}, proof)
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "its keys have more than") {
+		t.Errorf("got %v", err)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 32<<20 {
+		t.Errorf("a proof of %d bytes made Verify allocate %d MiB", len(proof), got>>20)
 	}
 }

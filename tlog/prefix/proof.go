@@ -114,10 +114,15 @@ func Verify(root tlog.Hash, r Range, proof []byte) (*Result, error) {
 	return &v.result, nil
 }
 
+// maxShown is the limit of all keys that a proof shows, in bytes. In a proof a key is without the
+// bytes that the node above shows, so that three bytes can stand for a key of MaxKey bytes.
+const maxShown = 4 << 20
+
 // verifier reads a proof from the front.
 type verifier struct {
 	r      Range
 	rest   []byte
+	shown  int // bytes of the keys that were read
 	result Result
 }
 
@@ -164,7 +169,10 @@ func (v *verifier) keys(key []byte, known int, counted bool) (tlog.Hash, int64, 
 		if err != nil {
 			return tlog.Hash{}, 0, err
 		}
-		full := append(bytes.Clone(key[:known/8]), suffix...)
+		if v.shown += known/8 + len(suffix); v.shown > maxShown {
+			return tlog.Hash{}, 0, fmt.Errorf("its keys have more than %d bytes", maxShown)
+		}
+		full := append(append(make([]byte, 0, known/8+len(suffix)), key[:known/8]...), suffix...)
 		if common(full, key) < known {
 			return tlog.Hash{}, 0, errors.New("a key is not where it belongs")
 		}
