@@ -195,7 +195,7 @@ func TestWhatTokensMay(t *testing.T) {
 // and make no new key.
 func TestLostKeysAreNotReplaced(t *testing.T) {
 	dir := t.TempDir()
-	s := trustSettings{URL: "http://127.0.0.1:8080", KeyDir: filepath.Join(dir, "trust"), LogDir: filepath.Join(dir, "log"), CTDir: filepath.Join(dir, "ct"), IndexDir: filepath.Join(dir, "index")}
+	s := trustSettings{URL: "http://127.0.0.1:8080", KeyDir: filepath.Join(dir, "trust"), LogDir: filepath.Join(dir, "log"), CTDir: filepath.Join(dir, "ct"), IndexDir: filepath.Join(dir, "index"), ArchiveDir: filepath.Join(dir, "archivelog"), ArchiveIndexDir: filepath.Join(dir, "archiveindex")}
 	services := &trustServices{settings: s, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(), inside: http.NewServeMux(), metrics: prometheus.NewRegistry()}
 	if _, err := services.openLogs(&root.Config{}); err != nil {
 		t.Fatal(err)

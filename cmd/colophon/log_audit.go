@@ -29,7 +29,6 @@ type auditedLog struct {
 	IndexLog  string `json:"indexLog"`  // origin of the index log
 	cosigners
 
-
 	Archive *auditedLog `json:"archive,omitempty"` // with --archive: the log of the archive, and the map of its content
 }
 
