@@ -249,10 +249,8 @@ func (t *trustServices) openArchive(of *log.Server) error {
 		return err
 	}
 	t.closers = append(t.closers, index.Close)
-	read := http.NewServeMux()
-	archive.Register(read, archivelog.Path, archive.Source())
-	index.RegisterAt(read, archivelog.PathIndex)
-	t.inside.Handle("GET /archive/", peer.Allow(read, roleSearch))
+	t.inside.Handle("GET "+archivelog.Path, peer.Allow(archive.Handler(archivelog.Path, archive.Source()), roleSearch))
+	t.inside.Handle("GET "+archivelog.PathIndex, peer.Allow(index.Handler(archivelog.PathIndex, index.Source()), roleSearch))
 	t.inside.Handle("POST "+archivelog.PathAdd, peer.Allow(archive.Add(), roleSearch))
 	t.inside.Handle("POST "+archivelog.PathIndex+"entries", peer.Allow(index.Add(), roleSearch))
 	return nil

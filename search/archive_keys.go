@@ -297,10 +297,11 @@ func (c *archiveCollector) dependency(r resource) {
 
 // repository adds the keys of a git repository: URL, with or without @REF.
 func (c *archiveCollector) repository(uri string, digests map[string]string) {
-	// In git@example.com:team/app the first @ is part of the address, and in URLs a
-	// later one begins a ref.
-	address, ref := uri, ""
-	if i := strings.LastIndexByte(uri, '@'); i > strings.LastIndexByte(uri, '/') || i >= 0 && strings.HasPrefix(uri[i+1:], "refs/") {
+	// The names of refs can have an @, and so have addresses: git@example.com:team/app.
+	address, ref, full := strings.Cut(uri, "@refs/")
+	if full {
+		ref = "refs/" + ref
+	} else if i := strings.LastIndexByte(uri, '@'); i > strings.LastIndexByte(uri, '/') {
 		address, ref = uri[:i], uri[i+1:]
 	}
 	if address != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // Paths for the role search, which copies the records to the log of the archive, and computes the
@@ -61,17 +62,21 @@ var errShort = errors.New("the archive has lost records")
 // token: the caller must let nobody else in.
 func (a *Archive) Inside() http.Handler {
 	s := &server{Archive: a}
-	mux := http.NewServeMux()
-	serve := func(next func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if err := next(w, r); err != nil {
-				s.refuse(w, r, err)
-			}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := error(&refused{http.StatusNotFound, http.StatusText(http.StatusNotFound)})
+		digest, isContent := strings.CutPrefix(r.URL.Path, PathContent)
+		switch {
+		case r.Method != http.MethodGet:
+		case r.URL.Path == PathRecords:
+			err = s.records(w, r)
+		case isContent:
+			r.SetPathValue("digest", digest)
+			err = s.content(w, r)
 		}
-	}
-	mux.HandleFunc("GET "+PathRecords, serve(s.records))
-	mux.HandleFunc("GET "+PathContent+"{digest}", serve(s.content))
-	return mux
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	})
 }
 
 // records serves PathRecords. It answers 409 if the archive has fewer records.

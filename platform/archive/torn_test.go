@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/search"
 )
 
 // manySubjects is a statement whose line in the journal has many blocks of a disk.
@@ -158,5 +159,67 @@ func TestHeld(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestRecords: the records come in order, in parts, from any number on, and after a restart the same; those of
+// the first releases too.
+func TestRecords(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir)
+	subject := "sha256:" + sumOf([]byte("subject"))
+	const n = maxRecords + 5
+	for i := range n {
+		if _, err := a.keep(t.Context(), api.FormStatement, fmt.Append(nil, i), nil, subject); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(a *Archive, after int64) (all [][]byte) {
+		t.Helper()
+		for {
+			list, err := a.Records(after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(list.Entries) == 0 {
+				return all
+			}
+			if len(list.Entries) > maxRecords {
+				t.Fatalf("got %d records at once", len(list.Entries))
+			}
+			all, after = append(all, list.Entries...), after+int64(len(list.Entries))
+		}
+	}
+	all := read(a, 0)
+	for i, entry := range all {
+		if r, err := search.ParseRecord(entry); err != nil || r.Number != int64(i)+1 || r.Attached != subject {
+			t.Fatalf("record %d: got %s, %v", i+1, entry, err)
+		}
+	}
+	if len(all) != n || len(read(a, n-1)) != 1 || len(read(a, 3)) != n-3 {
+		t.Errorf("got %d records, want %d", len(all), n)
+	}
+	if _, err := a.Records(n + 1); !errors.Is(err, errShort) {
+		t.Errorf("got %v, want %v", err, errShort)
+	}
+	a.Close()
+	// Lines without "attached", as the first releases wrote them.
+	path := filepath.Join(dir, journalFile)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old bytes.Buffer
+	for line := range strings.Lines(string(data)) {
+		_, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		text = strings.Replace(text, `,"attached":"`+subject+`"`, "", 1)
+		fmt.Fprintf(&old, "%s %s\n", sumOf([]byte(text)), text)
+	}
+	if err := os.WriteFile(path, old.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(filepath.Join(dir, "index.db"))
+	if again := read(open(t, dir), 0); len(again) != n || !bytes.Equal(again[7], all[7]) {
+		t.Errorf("of the first releases' lines: got %d records", len(again))
 	}
 }

@@ -63,8 +63,8 @@ func newArchiveRig(t testing.TB, dir string) *archiveRig {
 	r.archive, err = archive.Open(archive.Config{Dir: filepath.Join(dir, "archive"), Log: quiet})
 	must(err)
 	t.Cleanup(func() { r.stop(t) })
-	r.log.Register(r.mux, archivelog.Path, r.log.Source())
-	r.index.RegisterAt(r.mux, archivelog.PathIndex)
+	r.mux.Handle("GET "+archivelog.Path, r.log.Handler(archivelog.Path, r.log.Source()))
+	r.mux.Handle("GET "+archivelog.PathIndex, r.index.Handler(archivelog.PathIndex, r.index.Source()))
 	r.mux.Handle("/archive/records", r.archive.Inside())
 	r.mux.Handle("/archive/content/", r.archive.Inside())
 	return r
@@ -382,4 +382,25 @@ func TestLyingArchive(t *testing.T) {
 			t.Error("the archive's log has another record than the archive, and nobody said so")
 		}
 	})
+}
+
+// TestArchiveQuestions: what is no question is refused.
+func TestArchiveQuestions(t *testing.T) {
+	for query, word := range map[string]string{
+		"kind=x&value=y":                                             "kind",
+		"kind=identity&value=y":                                      "kind",
+		"kind=package":                                               "value",
+		"kind=unparsed&value=y":                                      "value",
+		"kind=package&value=y&prefix=1":                              "prefix",
+		"kind=package&value=y&from=%25":                              "from",
+		"kind=package&value=y&limit=0":                               "limit",
+		"kind=package&value=y&limit=101":                             "limit",
+		"kind=package&value=y&value=z":                               "expected one",
+		"kind=package&value=y&other=z":                               "unknown parameter",
+		"kind=package&value=" + strings.Repeat("a", maxArchiveQuery): "more than",
+	} {
+		if _, _, err := archiveQuestion(httptest.NewRequest(http.MethodGet, "/?"+query, nil)); err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("%.60s: got %v, want %q in it", query, err, word)
+		}
+	}
 }

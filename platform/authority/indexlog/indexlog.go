@@ -160,9 +160,8 @@ func (c cosigned) Checkpoint(ctx context.Context) ([]byte, error) {
 }
 
 // Register adds the paths that everybody can read to mux, under /index/.
-func (s *Server) Register(mux *http.ServeMux) { s.RegisterAt(mux, "/index/") }
-
-// RegisterAt adds them below prefix.
-func (s *Server) RegisterAt(mux *http.ServeMux, prefix string) {
-	s.Log.Register(mux, prefix, s.Source())
+func (s *Server) Register(mux *http.ServeMux) {
+	read := s.Handler("/index/", s.Source())
+	mux.Handle("GET /index/checkpoint", read)
+	mux.Handle("GET /index/tile/", read)
 }

@@ -312,12 +312,10 @@ func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	return data, nil
 }
 
-// Register adds the paths that clients read to mux, below prefix, such as "/index/". src is Source, or
-// what makes more of it.
-func (l *Log) Register(mux *http.ServeMux, prefix string, src tlog.Source) {
-	read := http.StripPrefix(prefix, tlog.Handler{Source: src, Fail: l.fail})
-	mux.Handle("GET "+prefix+"checkpoint", read)
-	mux.Handle("GET "+prefix+"tile/", read)
+// Handler serves what clients read, below prefix, such as "/index/". src is Source, or what makes more
+// of it.
+func (l *Log) Handler(prefix string, src tlog.Source) http.Handler {
+	return http.StripPrefix(prefix, tlog.Handler{Source: src, Fail: l.fail})
 }
 
 func (l *Log) fail(w http.ResponseWriter, status int, err error) {
