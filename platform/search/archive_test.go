@@ -404,3 +404,67 @@ func TestArchiveQuestions(t *testing.T) {
 		}
 	}
 }
+
+// TestArchiveAnswersThatLie: an answer that leaves out, adds or replaces a record proves nothing, and
+// content that does not have what the map says is found.
+func TestArchiveAnswersThatLie(t *testing.T) {
+	r := newArchiveRig(t, t.TempDir())
+	a := NewArchive(r.config())
+	for i := range 5 {
+		r.push(t, appDigest, provenanceOf(i))
+	}
+	runArchive(t, a, 5)
+	ask := func(value string, prefix bool, limit int) (search.ArchiveQuestion, *search.ArchiveAnswer) {
+		q := search.ArchiveQuestion{Kind: search.Fetched, Value: value, Prefix: prefix}
+		answer, err := a.answerArchive(t.Context(), a.state.Load(), q, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q, answer
+	}
+	keys := r.verifiers()
+	_, other := ask("https://files.example/tool-4.tgz", false, 9)
+	for name, lie := range map[string]func(*search.ArchiveAnswer){
+		"a record is left out":       func(a *search.ArchiveAnswer) { a.Entries = a.Entries[1:] },
+		"a record is added":          func(a *search.ArchiveAnswer) { a.Entries = append(a.Entries, other.Entries[0]) },
+		"a record is there twice":    func(a *search.ArchiveAnswer) { a.Entries = append(a.Entries, a.Entries[0]) },
+		"a record is another one":    func(a *search.ArchiveAnswer) { a.Entries[0].Body = other.Entries[0].Body },
+		"a record has another place": func(a *search.ArchiveAnswer) { a.Entries[0].Index++ },
+		"the page ends earlier":      func(a *search.ArchiveAnswer) { a.Next = []byte("2") },
+		"there is no next page":      func(a *search.ArchiveAnswer) { a.Next = nil },
+		"the next page is this one":  func(a *search.ArchiveAnswer) { a.Next = []byte{} },
+		"an index for a place":       func(a *search.ArchiveAnswer) { a.To = new(int64) },
+		"the proof of another":       func(a *search.ArchiveAnswer) { a.Proof = other.Proof },
+		"another root":               func(a *search.ArchiveAnswer) { a.Leaf[len("colophon search index v1\n")] ^= 1 },
+	} {
+		q, answer := ask("https://files.example/", true, 3)
+		if v, err := answer.Verify(q, keys.LogKey, keys.IndexKey); err != nil || len(v.Matches) != 3 {
+			t.Fatalf("got %+v, %v", v, err)
+		}
+		answer.Leaf = bytes.Clone(answer.Leaf)
+		if lie(answer); name == "the page ends earlier" && answer.Next == nil {
+			t.Fatal("there is no next page")
+		}
+		if _, err := answer.Verify(q, keys.LogKey, keys.IndexKey); err == nil {
+			t.Errorf("%s: it was accepted", name)
+		}
+	}
+	record, err := search.ParseRecord(other.Entries[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		value   string
+		content []byte
+	}{
+		"a value that it does not have": {"https://files.example/tool-3.tgz", provenanceOf(4)},
+		"other content":                 {"https://files.example/tool-4.tgz", provenanceOf(3)},
+	} {
+		if err := search.CheckContent(record, search.Fetched, c.value, c.content); err == nil {
+			t.Errorf("%s: it was accepted", name)
+		}
+	}
+	if err := search.CheckContent(record, search.Fetched, "https://files.example/tool-4.tgz", provenanceOf(4)); err != nil {
+		t.Error(err)
+	}
+}
