@@ -25,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/prefix"
 )
 
 // archiveRig is a platform's archive, its log and its index log, beside the transparency log.
@@ -448,6 +449,18 @@ func TestArchiveAnswersThatLie(t *testing.T) {
 		if _, err := answer.Verify(q, keys.LogKey, keys.IndexKey); err == nil {
 			t.Errorf("%s: it was accepted", name)
 		}
+	}
+	// A page of nothing, after which the next one starts where it did: a client would ask for ever.
+	q, answer := ask("https://files.example/", true, 3)
+	q.From = []byte("tool-2")
+	answer.Next, answer.Entries = q.From, nil
+	span := prefix.Range{Prefix: []byte("fetched\x00https://files.example/"), From: q.From, To: q.From}
+	var err error
+	if answer.Proof, err = a.state.Load().Map.Prove(span); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := answer.Verify(q, keys.LogKey, keys.IndexKey); err == nil {
+		t.Error("a page that leads to itself was accepted")
 	}
 	record, err := search.ParseRecord(other.Entries[0].Body)
 	if err != nil {
