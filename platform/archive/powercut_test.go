@@ -25,7 +25,7 @@ func keepSome(dir string, n int) error {
 	}
 	for i := range n {
 		text := fmt.Sprint("piece ", i)
-		if _, err := a.keep(context.Background(), api.FormBundle, []byte(text), nil, []string{"sha256:" + sumOf([]byte(text))}); err != nil {
+		if _, err := a.keep(context.Background(), api.FormBundle, []byte(text), nil, "sha256:"+sumOf([]byte(text))); err != nil {
 			return err
 		}
 		fmt.Println(text)
