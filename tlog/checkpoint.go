@@ -144,6 +144,11 @@ func OpenCheckpoint(signed []byte, log note.Verifier) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint of %s: %w", log.Name(), NoteError(err))
 	}
+	for _, sig := range n.Sigs { // two spellings of one signature would be two files of one checkpoint
+		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
+			return Checkpoint{}, fmt.Errorf("checkpoint of %s: signature: %w", log.Name(), err)
+		}
+	}
 	c, err := ParseCheckpoint(n.Text)
 	if err != nil {
 		return Checkpoint{}, err
