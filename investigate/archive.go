@@ -22,9 +22,13 @@ type ArchiveSearch interface {
 type Archived struct {
 	Number  int64    // in the order of arrival
 	Entry   string   // leaf hash of its log entry, hex; may be empty
-	Content []byte   // nil if it is too large to be evidence
+	Content []byte   // at most MaxContent bytes; nil if it is larger
 	About   []string // digests, as the content says
 }
+
+// MaxContent is how much of one piece of archived content is evidence of a case, in bytes. Of larger ones,
+// SBOMs mostly, the case keeps the digests that they are about.
+const MaxContent = 1 << 20
 
 // maxArchived is how many pieces of content an archive is asked for.
 const maxArchived = 200
@@ -51,7 +55,7 @@ func ArchiveAskers(archive ArchiveSearch) map[ID]Asker {
 				f.Total += total
 				for _, a := range found {
 					f.Entries = append(f.Entries, Entry{Index: a.Number, Leaf: a.Entry, About: a.About})
-					if a.Content == nil {
+					if a.Content == nil || len(a.Content) > MaxContent {
 						continue
 					}
 					kept, err := in.Evidence.Add(a.Content)

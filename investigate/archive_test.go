@@ -27,7 +27,7 @@ func (s *shelf) Find(_ context.Context, kind search.Kind, value string, limit in
 	if s.asked = append(s.asked, string(kind)+" "+value); limit != maxArchived {
 		s.t.Errorf("got the limit %d", limit)
 	}
-	return []Archived{{Number: 1, Content: []byte("a"), About: []string{"sha256:" + strings.Repeat("1", 64)}}, {Number: 2, About: []string{"sha256:" + strings.Repeat("2", 64)}}}, 7, s.err
+	return []Archived{{Number: 1, Content: []byte("a"), About: []string{"sha256:" + strings.Repeat("1", 64)}}, {Number: 2, Content: make([]byte, MaxContent+1), About: []string{"sha256:" + strings.Repeat("2", 64)}}}, 7, s.err
 }
 
 // TestArchive asks an archive which images have a package, a base image or a download.
@@ -39,6 +39,9 @@ func TestArchive(t *testing.T) {
 		c, err := Run(t.Context(), in)
 		if err != nil || len(s.asked) != 1 || s.asked[0] != string(subject.Kind)+" "+subject.Name || !strings.Contains(c.Conclusion.Line, "7 log entries, 2 images known") || len(in.Digests()) != 2 {
 			t.Errorf("%s: asked %q, got %q, %v", subject.Kind, s.asked, c.Conclusion.Line, err)
+		}
+		if n := len(c.Answers[0].Evidence); n != 1 {
+			t.Errorf("%d pieces of evidence, want 1: the other is too large", n)
 		}
 		all, err := Recheck(t.Context(), c, in.Evidence, nil, noLogs)
 		if err != nil || all[0].Result != OnlySaid {

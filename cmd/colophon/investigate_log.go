@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -35,7 +36,9 @@ func (o *investigateOptions) logAskers(ctx context.Context, platform *api.Client
 	asked := &askedLog{trustedLog: log, of: index}
 	// An archive is that of the platform whose log is asked.
 	if platform != nil && log.Root.URL == strings.TrimSuffix(platform.URL, "/") {
-		return investigate.LogAskers(asked, investigate.PlatformArchive{Platform: platform}, platform)
+		out := investigate.LogAskers(asked, investigate.PlatformArchive{Platform: platform}, platform)
+		maps.Copy(out, archiveAskers(platform, log))
+		return out
 	}
 	return investigate.LogAskers(asked, nil, nil)
 }
