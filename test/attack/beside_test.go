@@ -631,7 +631,7 @@ func init() {
 			cuts: []cut{{"platform/release/queue.go", ` && p.Tries >= maxTries {`, ` && false {`}}},
 		{name: "tampered-git-object", tries: "serve a git object that does not match its id",
 			guard: "each object is hashed again: source objects.copy", unit: "source: TestTamperedObject",
-			cuts: []cut{{"source/object.go", `; got != id {`, `; false && got != id {`}}},
+			cuts: []cut{{"source/object.go", "; got != id {\n\t\treturn fail(", "; false && got != id {\n\t\treturn fail("}}},
 	} {
 		register(a)
 	}

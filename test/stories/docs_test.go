@@ -68,6 +68,7 @@ func blocks(page, text string) (out []block, err error) {
 			open = &block{page: page, line: n + 1, run: f[1]}
 		case m != nil && (m[1] == notRun) == (m[2] != ""):
 			mark = m[1]
+		case strings.HasPrefix(line, "<!-- made by "): // the rest of the page has a maker
 		case strings.HasPrefix(strings.TrimLeft(line, " "), "<!--"):
 			return nil, bad(n, "got %q, want a mark of a shell block: %q, or %q with a reason", line, onThePlatform, notRun)
 		case mark != asItStands:
