@@ -76,3 +76,44 @@ func ListWorkTree(ctx context.Context, dir string) (*WorkTree, error) {
 func local(name string) bool {
 	return name != "" && filepath.IsLocal(filepath.FromSlash(name)) && (path.Clean(name) == name || strings.HasSuffix(name, "/"))
 }
+
+// Checkout is what a git working directory was cloned from, and what is checked out in it.
+type Checkout struct {
+	Origin string // address of the remote "origin", as the repository's configuration has it; empty: there is none
+	Ref    string // full name of the branch; empty: none is checked out
+	Commit string // full id
+}
+
+// ReadCheckout asks git about dir, which must be in a git working directory that has a commit. No
+// program runs that the repository configures. Origin is what somebody wrote into the
+// configuration: it may carry credentials, and may name any host (see Canonical).
+func ReadCheckout(ctx context.Context, dir string) (*Checkout, error) {
+	g, err := newGit("")
+	if err != nil {
+		return nil, err
+	}
+	defer g.Close()
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	ask := func(args ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, localTimeout)
+		defer cancel()
+		cmd := g.command(ctx, "", args...)
+		cmd.Dir = dir
+		out, err := run(ctx, cmd)
+		return strings.TrimSpace(string(out)), err
+	}
+	commit, err := ask("rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^{commit}")
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	case !IsCommitID(commit):
+		return nil, fmt.Errorf("%s: HEAD: expected the id of a commit, found %q", dir, commit)
+	}
+	c := &Checkout{Commit: commit}
+	// Both fail if there is none.
+	c.Ref, _ = ask("symbolic-ref", "--quiet", "HEAD")
+	c.Origin, _ = ask("config", "--local", "--no-includes", "--get", "remote.origin.url")
+	return c, nil
+}
