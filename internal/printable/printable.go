@@ -34,6 +34,22 @@ func Line(s string) string {
 	return strings.TrimSpace(Text(strings.Join(lines, "; ")))
 }
 
+// unmarked replaces what means something in the middle of a line of Markdown, with GitHub's
+// extensions.
+var unmarked = strings.NewReplacer(
+	"\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "!", "\\!", "~", "\\~", "|", "\\|", "$", "\\$",
+	"<", "&lt;", "&", "&amp;", "@", "&#64;", "://", "&#58;//", "www.", "www&#46;")
+
+// Markdown returns Line of s for a line of Markdown. It becomes no markup, no HTML, no link, and
+// mentions nobody.
+func Markdown(s string) string {
+	s = unmarked.Replace(Line(s))
+	if s != "" && strings.ContainsRune("#+->=:1234567890", rune(s[0])) {
+		return "&#8203;" + s // nor the start of a list, a heading or a quotation
+	}
+	return s
+}
+
 // Cut returns s if it has at most max bytes, else at most its first max bytes and " …". It
 // does not split characters.
 func Cut(s string, max int) string {

@@ -95,3 +95,17 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+func TestMarkdown(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                  "",
+		"1. https://www.example.com/ # <b>": "&#8203;1. https&#58;//www&#46;example.com/ # &lt;b>",
+		"@all [a](x) `b` *c* |":             "&#64;all \\[a\\](x) \\`b\\` \\*c\\* \\|",
+		"a\nb":                              "a; b",
+		"&lt;":                              "&amp;lt;",
+	} {
+		if got := Markdown(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}

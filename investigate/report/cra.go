@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/investigate"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -122,17 +123,17 @@ func events(c *investigate.Case) (out []string) {
 // Markdown returns the draft as text.
 func (d *Draft) Markdown() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# Draft: %s\n\nDue %s. A person must check, complete and send it.\n", escape(d.Basis), escape(d.Due))
+	fmt.Fprintf(&b, "# Draft: %s\n\nDue %s. A person must check, complete and send it.\n", printable.Markdown(d.Basis), printable.Markdown(d.Due))
 	if d.Case != "" {
-		fmt.Fprintf(&b, "Case file: %s\n", escape(d.Case))
+		fmt.Fprintf(&b, "Case file: %s\n", printable.Markdown(d.Case))
 	}
 	for _, f := range d.Fields {
-		fmt.Fprintf(&b, "\n## %s\n\nAsked for: %s.\n\n", escape(f.Name), escape(f.Asked))
+		fmt.Fprintf(&b, "\n## %s\n\nAsked for: %s.\n\n", printable.Markdown(f.Name), printable.Markdown(f.Asked))
 		for _, l := range f.Lines {
-			fmt.Fprintf(&b, "* %s\n", escape(l))
+			fmt.Fprintf(&b, "* %s\n", printable.Markdown(l))
 		}
 		if f.Fill != "" {
-			fmt.Fprintf(&b, "* TO FILL IN: %s\n", escape(strings.TrimSpace(f.Fill)))
+			fmt.Fprintf(&b, "* TO FILL IN: %s\n", printable.Markdown(strings.TrimSpace(f.Fill)))
 		}
 	}
 	return b.Bytes()

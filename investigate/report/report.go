@@ -11,63 +11,47 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
-	"strings"
 
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/investigate"
 )
 
-// unmarked replaces what means something in the middle of a line of Markdown, with GitHub's extensions.
-var unmarked = strings.NewReplacer(
-	"\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "!", "\\!", "~", "\\~", "|", "\\|", "$", "\\$",
-	"<", "&lt;", "&", "&amp;", "://", "&#58;//", "www.", "www&#46;")
-
-// escape makes text of strangers safe within a line of Markdown. It becomes no markup, no HTML and no
-// link to a page.
-func escape(s string) string {
-	s = unmarked.Replace(printable.Line(s))
-	if s != "" && strings.ContainsRune("#+->=:1234567890", rune(s[0])) {
-		return "&#8203;" + s // nor the start of a list, a heading or a quotation
-	}
-	return s
-}
-
 // Markdown returns the report of a case.
 func Markdown(c *investigate.Case) []byte {
 	var b bytes.Buffer
 	out := c.Conclusion
-	fmt.Fprintf(&b, "# %s\n\n", escape(out.Line))
-	fmt.Fprintf(&b, "%s %s", c.Subject.Kind, escape(c.Subject.Name))
+	fmt.Fprintf(&b, "# %s\n\n", printable.Markdown(out.Line))
+	fmt.Fprintf(&b, "%s %s", c.Subject.Kind, printable.Markdown(c.Subject.Name))
 	if c.Subject.Digest != "" {
-		fmt.Fprintf(&b, ", %s", escape(c.Subject.Digest))
+		fmt.Fprintf(&b, ", %s", printable.Markdown(c.Subject.Digest))
 	}
-	fmt.Fprintf(&b, ". Investigated at %s with %s.\n", c.At.Format("2006-01-02 15:04:05Z"), escape(c.By))
+	fmt.Fprintf(&b, ". Investigated at %s with %s.\n", c.At.Format("2006-01-02 15:04:05Z"), printable.Markdown(c.By))
 	b.WriteString("\n## Links\n\n| link | status | what was found |\n|---|---|---|\n")
 	for _, f := range out.Findings {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", escape(f.Name), escape(string(f.Status)), escape(f.Says))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", printable.Markdown(f.Name), printable.Markdown(string(f.Status)), printable.Markdown(f.Says))
 	}
 	b.WriteString("\n## Time line\n\n| time | basis | what happened |\n|---|---|---|\n")
 	for _, e := range out.Timeline {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", e.Time.Format("2006-01-02 15:04:05Z"), escape(string(e.Basis)), escape(e.What))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", e.Time.Format("2006-01-02 15:04:05Z"), printable.Markdown(string(e.Basis)), printable.Markdown(e.What))
 	}
 	list := func(title string, lines []string) {
 		if len(lines) > 0 {
 			fmt.Fprintf(&b, "\n## %s\n\n", title)
 		}
 		for _, l := range lines {
-			fmt.Fprintf(&b, "* %s\n", escape(l))
+			fmt.Fprintf(&b, "* %s\n", printable.Markdown(l))
 		}
 	}
 	list("What to do", out.Do)
 	list("Questions without an answer", out.Open)
 	b.WriteString("\n## Questions and answers\n\n")
 	for _, a := range c.Answers {
-		fmt.Fprintf(&b, "* %s %s", escape(a.Question), escape(string(a.Outcome)))
+		fmt.Fprintf(&b, "* %s %s", printable.Markdown(a.Question), printable.Markdown(string(a.Outcome)))
 		if a.Asked != "" {
-			fmt.Fprintf(&b, ", by %s", escape(a.Asked))
+			fmt.Fprintf(&b, ", by %s", printable.Markdown(a.Asked))
 		}
 		if a.Query != "" {
-			fmt.Fprintf(&b, ", asked for %s", escape(a.Query))
+			fmt.Fprintf(&b, ", asked for %s", printable.Markdown(a.Query))
 		}
 		fmt.Fprintf(&b, ", %d pieces of evidence\n", len(a.Evidence))
 	}
