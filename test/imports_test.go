@@ -51,7 +51,7 @@ var rows = [][]string{
 	{"distrust"},
 	{"verify", "lint"},
 	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"monitor", "investigate", "platform/distribution", "platform/recorder", "platform/verdicts"},
+	{"monitor", "investigate", "level", "platform/distribution", "platform/recorder", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
@@ -104,6 +104,7 @@ var thin = []string{
 	"platform/api",
 	"monitor",
 	"investigate",
+	"level",
 	"cmd/colophon",
 }
 
@@ -134,6 +135,7 @@ var pure = map[string][]string{
 	"bundle/notation": {"net", "net/http", "os", "os/exec"},
 	"bundle":          {"net", "net/http", "os", "os/exec"},
 	"distrust":        {"net", "net/http", "os", "os/exec"},
+	"level":           {"net", "net/http", "os", "os/exec"},
 	"policy":          {"net", "net/http", "os", "os/exec"},
 	"provenance":      {"net", "net/http", "os", "os/exec"},
 	"source/track":    {"net", "net/http", "os", "os/exec"},
