@@ -57,8 +57,9 @@ func addCompletion(root *cobra.Command) {
 			"save": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), "declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
 		{[]string{"sign"}, completeImage, signing},
 		{[]string{"attest"}, completeAttested, signing},
-		{[]string{"level"}, cobra.NoFileCompletions, map[string]completion{
-			"forge": oneOf("github", "gitlab", "gitea"), "min-level": oneOf("1", "2", "3", "4"), "signing-config": completeServices, "trust-root": completeTrust,
+		{[]string{"level"}, firstImage, map[string]completion{
+			"image": completeImage, "policy": filesNamed("json", "yaml", "yml"), "min-build-level": oneOf("1", "2", "3"),
+			"forge": oneOf("github", "gitlab", "gitea"), "min-source-level": oneOf("1", "2", "3", "4"), "signing-config": completeServices, "trust-root": completeTrust,
 			"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...)}},
 		{[]string{"verify"}, completeImage, image},
 		{[]string{"why"}, firstImage, image},

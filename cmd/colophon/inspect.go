@@ -185,8 +185,7 @@ type inspectedBlob struct {
 // this machine, and which SLSA requirements the provenance meets. It accepts any source
 // repository, any recipe of it, and images without SBOMs.
 func (in *inspection) examine(ctx context.Context, src oci.Source, reference string) error {
-	anySource := policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource()}}}
-	opts := verify.Options{Policy: anySource}
+	opts := verify.Options{Policy: anyImage()}
 	if _, err := loadTrust(&opts); err != nil {
 		opts.Trust = nil // trust nobody if the store cannot be read
 	}
@@ -209,6 +208,12 @@ func (in *inspection) examine(ctx context.Context, src oci.Source, reference str
 	}
 	slices.SortStableFunc(in.Attached, func(a, b inspectedProof) int { return a.rank() - b.rank() })
 	return nil
+}
+
+// anyImage returns the policy that demands the least: provenance by a builder of the trust roots,
+// of any repository and recipe, and no SBOM.
+func anyImage() policy.Policy {
+	return policy.Policy{Origin: policy.BuilderProvenance{Provenance: policy.Provenance{Source: policy.AnySource()}}}
 }
 
 func isLayout(src oci.Source) bool {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/level/report"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/sign"
 )
@@ -55,8 +56,8 @@ func (o *levelSummary) prepare(ctx context.Context, cmd *cobra.Command) (*levelS
 }
 
 // issue signs the Source VSA of an answer, and writes it to the file.
-func (s *levelSigner) issue(ctx context.Context, a *levelAnswer, demand policy.SourceTrack) error {
-	if a.Level == 0 {
+func (s *levelSigner) issue(ctx context.Context, a *report.Document, demand policy.SourceTrack) error {
+	if a.Source.Level == 0 {
 		return &exitError{code: exitFailure, msg: "the commit has Source level 0: there is nothing to sign"}
 	}
 	var refs []string
@@ -65,7 +66,7 @@ func (s *levelSigner) issue(ctx context.Context, a *levelAnswer, demand policy.S
 			refs = append(refs, ref)
 		}
 	}
-	vsa := attest.SourceVSA(a.Repository, a.Level, a.Reviewers, time.Now())
+	vsa := attest.SourceVSA(a.Repository, a.Source.Level, a.Reviewers, time.Now())
 	vsa.Verifier = attest.VSAVerifier{ID: s.verifier, Version: map[string]string{"colophon": version}}
 	vsa.Policy = attest.ResourceDescriptor{URI: policyURI, Digest: map[string]string{"sha256": demand.Digest()}}
 	if err := vsa.Check(); err != nil {

@@ -105,23 +105,25 @@ func TestLevel(t *testing.T) {
 	h := newHosted(t, "")
 	gitea := func(args ...string) []string { return append([]string{"--forge", "gitea"}, args...) }
 	h.level(exitOK, gitea(), "commit "+h.main+", refs/heads/main", "✓ L4  Two-party review", "approved by bob (account 3)", "SLSA Source L4, reviewers other than the author: 1")
-	h.level(exitOK, gitea("--ref", "v1.2.0", "--min-level", "4", "--reviewers", "1"), "refs/tags/v1.2.0", "accepted")
-	h.level(exitRejected, gitea("--min-level", "4", "--reviewers", "2"), "rejected", "reviewers other than the author: got 1, want 2")
+	h.level(exitOK, gitea("--ref", "v1.2.0", "--min-source-level", "4", "--reviewers", "1"), "refs/tags/v1.2.0", "accepted")
+	h.level(exitRejected, gitea("--min-source-level", "4", "--reviewers", "2"), "rejected", "reviewers other than the author: got 1, want 2")
 	h.level(exitOK, gitea("--commit", h.main), "SLSA Source L4")
 	h.level(exitFailure, gitea("--ref", "v9"), "v9")
 	h.level(exitUsage, gitea("--commit", "abc"), "expected a full id")
-	h.level(exitUsage, gitea("--min-level", "5"), "want 1 to 4")
+	h.level(exitUsage, gitea("--min-source-level", "5"), "want 1 to 4")
 	h.level(exitUsage, []string{"--forge", "bitbucket"}, "want one of")
 	// Without a forge, nothing but the commit is known.
 	h.level(exitOK, nil, "SLSA Source L1", "? L4  Two-party review", "up to L4", "hint: say which forge hosts it")
-	h.level(exitUndecided, []string{"--min-level", "2"}, "undecided")
+	h.level(exitUndecided, []string{"--min-source-level", "2"}, "undecided")
 
 	var a struct {
-		Level        int              `json:"level"`
-		Outcome      string           `json:"outcome"`
-		Requirements []map[string]any `json:"requirements"`
+		Outcome string `json:"outcome"`
+		Source  struct {
+			Level        int              `json:"level"`
+			Requirements []map[string]any `json:"requirements"`
+		} `json:"source"`
 	}
-	if err := json.Unmarshal([]byte(h.level(exitOK, gitea("--json"))), &a); err != nil || a.Level != 4 || a.Outcome != "accepted" || len(a.Requirements) != 10 {
+	if err := json.Unmarshal([]byte(h.level(exitOK, gitea("--json"))), &a); err != nil || a.Source.Level != 4 || a.Outcome != "accepted" || len(a.Source.Requirements) != 12 {
 		t.Errorf("got %+v, %v", a, err)
 	}
 	if got := h.level(exitOK, gitea("-q")); got != "4\n" {
@@ -132,12 +134,12 @@ func TestLevel(t *testing.T) {
 	reviews := h.answers["/api/v1/repos/team/app/pulls/7/reviews"].([]any)
 	approval := reviews[1].(map[string]any)
 	approval["commit_id"] = h.base
-	h.level(exitRejected, gitea("--min-level", "4"), "✗ L4  Two-party review", "approved commit "+h.base[:12])
+	h.level(exitRejected, gitea("--min-source-level", "4"), "✗ L4  Two-party review", "approved commit "+h.base[:12])
 	approval["commit_id"] = h.proposed
 	delete(h.answers, "/api/v1/repos/team/app/branch_protections/main")
-	h.level(exitUndecided, gitea("--min-level", "2"), "the forge does not show")
+	h.level(exitUndecided, gitea("--min-source-level", "2"), "the forge does not show")
 	delete(h.answers, "/api/v1/repos/team/app/commits/"+h.main+"/pull")
-	h.level(exitRejected, gitea("--min-level", "2"), "no merged change request has the commit: it was pushed")
+	h.level(exitRejected, gitea("--min-source-level", "2"), "no merged change request has the commit: it was pushed")
 }
 
 // TestLevelToken: the token comes from a file, goes to the API, and is in no text.
@@ -150,9 +152,9 @@ func TestLevelToken(t *testing.T) {
 		}
 	}
 	write("hunter2-hunter2\n")
-	args := []string{"--forge", "gitea", "--forge-token-file", file, "--min-level", "4"}
+	args := []string{"--forge", "gitea", "--forge-token-file", file, "--min-source-level", "4"}
 	h.level(exitOK, args, "accepted")
-	if out := h.level(exitUndecided, append(args[:2:2], "--min-level", "4"), "the forge does not show it"); strings.Contains(out, "hunter2") {
+	if out := h.level(exitUndecided, append(args[:2:2], "--min-source-level", "4"), "the forge does not show it"); strings.Contains(out, "hunter2") {
 		t.Errorf("the token is printed: %s", out)
 	}
 	write("-----BEGIN hunter2\nKEY")

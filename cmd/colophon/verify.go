@@ -183,7 +183,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	case o.many.parallel < 1 || o.many.parallel > maxParallel:
 		return usageError("", "--parallel: expected 1 to %d, found %d", maxParallel, o.many.parallel)
 	}
-	if err := checkReports(o.reports); err != nil {
+	if err := checkReports(o.reports, reportFormats); err != nil {
 		return err
 	}
 	var opts verify.Options
@@ -494,7 +494,7 @@ func undecided(image string, err error) *verify.Verdict {
 // error.
 func answer(cmd *cobra.Command, v *verify.Verdict, o verifyOptions, opts verify.Options) error {
 	failed := o.print(cmd, v, opts)
-	if err := writeReports(o.reports, []*verify.Verdict{v}); err != nil {
+	if err := writeReports(o.reports, reportFormats, []*verify.Verdict{v}); err != nil {
 		return err
 	}
 	return exitWith(v.Outcome, failed)

@@ -90,7 +90,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	default:
 		unprinted = o.output.print(p.w, p.verdicts)
 	}
-	if err := writeReports(o.reports, p.verdicts); err != nil {
+	if err := writeReports(o.reports, reportFormats, p.verdicts); err != nil {
 		return err
 	}
 	return exitWith(worst, unprinted)

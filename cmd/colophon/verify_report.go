@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
@@ -9,19 +11,21 @@ import (
 	"github.com/colophon-build/colophon/verify/report"
 )
 
-// reportFormats maps the format names of --report to their writers.
+// reportFormats maps the format names of verify --report to their writers.
 var reportFormats = map[string]func([]*verify.Verdict) ([]byte, error){
 	"sarif": func(verdicts []*verify.Verdict) ([]byte, error) { return report.SARIF(verdicts, version) },
 	"junit": report.JUnit,
 }
 
-// checkReports refuses an invalid --report before anything is verified. It also
-// refuses a path that is a device or a link, which writing would replace.
-func checkReports(reports []string) error {
+// checkReports refuses an invalid --report before anything is done. It also refuses a path that
+// is a device or a link, which writing would replace. formats maps the format names to the
+// writers of what is reported.
+func checkReports[T any](reports []string, formats map[string]func(T) ([]byte, error)) error {
 	for _, r := range reports {
 		format, path, ok := strings.Cut(r, "=")
-		if _, known := reportFormats[format]; !ok || !known || path == "" {
-			return usageError("", "--report: expected sarif=FILE or junit=FILE, found %q", r)
+		if _, known := formats[format]; !ok || !known || path == "" {
+			names := slices.Sorted(maps.Keys(formats))
+			return usageError("", "--report: expected %s=FILE, found %q", strings.Join(names, "=FILE or "), r)
 		}
 		if err := replaceable("--report", path, ""); err != nil {
 			return err
@@ -30,11 +34,11 @@ func checkReports(reports []string) error {
 	return nil
 }
 
-// writeReports writes each report atomically.
-func writeReports(reports []string, verdicts []*verify.Verdict) error {
+// writeReports writes each report about something atomically.
+func writeReports[T any](reports []string, formats map[string]func(T) ([]byte, error), about T) error {
 	for _, r := range reports {
 		format, path, _ := strings.Cut(r, "=")
-		data, err := reportFormats[format](verdicts)
+		data, err := formats[format](about)
 		if err == nil {
 			err = durable.WriteFile(path, data, 0o644)
 		}
