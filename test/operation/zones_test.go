@@ -325,4 +325,32 @@ func TestWithoutRoot(t *testing.T) {
 	if strings.Contains(output, "--builder golang") {
 		t.Errorf("the hint names the golang builder, but the source is no Go module:\n%s", output)
 	}
+	levelOfLaptop(t, p, dir)
+}
+
+// levelOfLaptop releases a Go program on a platform without root: level says no more than its
+// trust document gives it, with the reasons, and so does the badge.
+func levelOfLaptop(t *testing.T, p *harness.Platform, dir string) {
+	t.Helper()
+	repo := filepath.Join(dir, "go")
+	harness.CopyTree(t, harness.GoRepo(t), repo)
+	if out, err := exec.Command("chown", "-R", strconv.Itoa(p.User), repo).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if output, code := begin(t, p, repo, "laptop", "source")(); code != 0 {
+		t.Fatalf("release: exit code %d\n%s", code, output)
+	}
+	p.Trust()
+	badge := filepath.Join(t.TempDir(), "level.svg")
+	image := p.Addr + "/laptop:v1.0.0"
+	out, err := p.Colophon(t.Context(), "level", image, "--report", "badge="+badge).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "SLSA Build L1\n") || !strings.Contains(string(out), "✗ L2  build hosted") {
+		t.Errorf("level: got %v and\n%s\nwant Build L1, since the build is not hosted", err, out)
+	}
+	if svg, err := os.ReadFile(badge); err != nil || !strings.Contains(string(svg), "Build L1<") {
+		t.Errorf("the badge: got %s, %v", svg, err)
+	}
+	if out, err := p.Colophon(t.Context(), "level", image, "--min-build-level", "2").CombinedOutput(); err == nil {
+		t.Errorf("level accepts less than was demanded:\n%s", out)
+	}
 }
