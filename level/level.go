@@ -87,8 +87,11 @@ func Of(e Evidence) *Report {
 func (e *Evidence) image() *Reached {
 	v := e.Verdict
 	out := &Reached{Possible: 3}
-	if v.Outcome == verify.Accepted {
+	switch v.Outcome {
+	case verify.Accepted:
 		out.Level = v.Level
+	case verify.Rejected:
+		out.Possible = 0
 	}
 	for _, q := range Requirements(Build) {
 		j := Judged{Requirement: q, Level: buildLevelOf(q.Name), Status: NotKnown, Evidence: "no provenance was asked for"}

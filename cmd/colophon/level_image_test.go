@@ -2,9 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/colophon-build/colophon/attest"
@@ -174,4 +178,60 @@ func TestLevelArguments(t *testing.T) {
 	s.run(exitUsage, []string{"level", "git.example.com/team/app", "--offline"}, "cannot be asked offline")
 	s.run(exitUsage, []string{"level", dir, "--min-build-level", "4"}, "expected 1 to 3")
 	s.run(exitUsage, []string{"level", dir, "--report", "pdf=x"}, "expected badge=FILE or html=FILE or markdown=FILE")
+}
+
+// TestLevelOfImageAndSource: the commit of an image is asked about where somebody named the
+// repository, and nowhere else.
+func TestLevelOfImageAndSource(t *testing.T) {
+	h := newHosted(t, "")
+	tree, err := exec.Command("git", "-C", h.clone(nil), "rev-parse", "HEAD^{tree}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	curious := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer curious.Close()
+	s := stageWith(t, func(p *prooftest.Platform, store *prooftest.Store, _ *prooftest.Release) {
+		for tag, source := range map[string]string{"hosted": h.url, "curious": curious.URL + "/team/app"} {
+			r := p.ReleaseOf(neighbour(t, store, tag))
+			r.Parameters.Source.URI, r.Identity.SourceURI = source, source
+			r.Parameters.Source.Commit, r.Identity.Commit = h.main, h.main
+			from := &r.Provenance.BuildDefinition.ResolvedDependencies[0]
+			from.URI, from.Digest = attest.GitURI(source, prooftest.Ref), map[string]string{"gitCommit": h.main, "gitTree": strings.TrimSpace(string(tree))}
+			from.Annotations = nil
+			for _, kind := range prooftest.Kinds {
+				store.Attach(r.Image, p.Sign(r.Signer(), r.Statement(kind)), kind)
+			}
+		}
+	})
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	hosted, lure := s.host+"/team/app:hosted", s.host+"/team/app:curious"
+	level := func(code int, image string, flags []string, words ...string) string {
+		t.Helper()
+		return s.run(code, append([]string{"level", image}, flags...), words...)
+	}
+	level(exitOK, hosted, []string{"--source", h.url, "--forge", "gitea", "--min-source-level", "4", "--reviewers", "1", "--min-build-level", "2"}, "SLSA Build L2", "SLSA Source L4", "approved by bob", "accepted")
+	level(exitOK, hosted, []string{"--policy", s.file("p.json", []byte(`{"source":"`+h.url+`"}`)), "--forge", "gitea"}, "SLSA Source L4")
+	level(exitRejected, hosted, []string{"--source", h.url, "--forge", "gitea", "--reviewers", "2"}, "got 1, want 2")
+	level(exitUndecided, hosted, []string{"--reviewers", "1"}, "name it with --source")
+	rules := `apiVersion: colophon.build/v1
+kind: ImagePolicy
+metadata: {name: app}
+spec:
+  unmatched: deny
+  rules:
+    - name: app
+      images: [{glob: "` + s.host + `/team/app*"}]
+      accept: [{built: {source: ` + h.url + `, minLevel: 2}}]
+`
+	level(exitOK, hosted, []string{"--policy", s.file("policy.yaml", []byte(rules))}, "SLSA Build L2", "accepted")
+	level(exitRejected, hosted, []string{"--policy", s.file("policy.yaml", []byte(strings.Replace(rules, "minLevel: 2", "minLevel: 3", 1)))}, "SLSA Build L0", "rejected")
+
+	if out := level(exitOK, lure, []string{"--forge", "gitea"}, "SLSA Build L2", "name it with --source"); strings.Contains(out, "Source L1") || asked.Load() > 0 {
+		t.Errorf("the host that an image names was asked %d times:\n%s", asked.Load(), out)
+	}
+	level(exitRejected, lure, []string{"--source", h.url, "--forge", "gitea"}, "SLSA Build L0")
+	if asked.Load() > 0 {
+		t.Errorf("the host that an image names was asked %d times", asked.Load())
+	}
 }

@@ -65,7 +65,9 @@ var levelMarks = map[level.Status][2]string{
 func printReached(w io.Writer, t *level.Reached) {
 	fmt.Fprintln(w)
 	first := t.Requirements[0]
-	if !slices.ContainsFunc(t.Requirements, func(q level.Judged) bool { return q.Level > 0 && (q.Status != level.NotKnown || q.Evidence != first.Evidence) }) {
+	if !slices.ContainsFunc(t.Requirements, func(q level.Judged) bool {
+		return q.Level > 0 && (q.Status != level.NotKnown || q.Evidence != first.Evidence)
+	}) {
 		mark := levelMarks[level.NotKnown]
 		fmt.Fprintf(w, "  %s     %-47s  %s\n", paint(w, mark[0], mark[1]), "all requirements", printable.Text(first.Evidence))
 		return
