@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -303,8 +304,35 @@ func Parse(data []byte) (*Case, error) {
 		case (a.Outcome == Answered) == (a.Why != ""):
 			return nil, fmt.Errorf("answer %s: %s, with the reason %q", a.ID, a.Outcome, a.Why)
 		}
+		if err := a.checkEmpty(); err != nil {
+			return nil, fmt.Errorf("answer %s: %w", a.ID, err)
+		}
 	}
-	return &c, nil
+	return &c, c.checkDigest()
+}
+
+// checkEmpty fails if a question without an answer has facts, from which conclusions could follow.
+func (a Answer) checkEmpty() error {
+	if a.Outcome != Answered && (!reflect.ValueOf(a.Facts).IsZero() || len(a.Evidence) > 0) {
+		return fmt.Errorf("%s, and it has facts or evidence", a.Outcome)
+	}
+	return nil
+}
+
+// checkDigest fails if the subject has another digest than the verdict, or than its name says.
+func (c *Case) checkDigest() error {
+	want, query := "", ""
+	if a := c.Answer(AskChain); a.Facts.Verdict != nil {
+		want, query = a.Facts.Verdict.Digest, a.Query
+	}
+	if c.Subject.Digest != want {
+		return fmt.Errorf("subject: expected the digest of the verdict, %q, found %q", want, c.Subject.Digest)
+	}
+	name := c.Subject.Name[strings.LastIndexByte(c.Subject.Name, '@')+1:]
+	if want != "" && search.IsDigest(name) && name != query {
+		return fmt.Errorf("subject: the name has the digest %s, and %q was asked for", name, query)
+	}
+	return nil
 }
 
 // isDigest reports whether s can be the digest of evidence.

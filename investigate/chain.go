@@ -2,6 +2,7 @@ package investigate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,7 +110,7 @@ func recheckChain(ctx context.Context, c *Case, a Answer, e *Evidence, roots []*
 	if err != nil {
 		return err
 	}
-	if err := sameVerdict(a.Facts.Verdict, again.Verdict); err != nil {
+	if err := sameVerdict(c.Subject.Name, a.Facts.Verdict, again.Verdict); err != nil {
 		return err
 	}
 	return sameJSON("what holds", a.Facts.Holding, again.Holding)
@@ -128,7 +129,8 @@ func (c *Case) checkDemand(document []byte) error {
 }
 
 // sameVerdict fails if a verdict that a case states differs from the one that its evidence gives.
-func sameVerdict(stated, again *verify.Verdict) error {
+// name is that of the image, as the investigator wrote it.
+func sameVerdict(name string, stated, again *verify.Verdict) error {
 	if stated == nil {
 		return errors.New("it has no verdict")
 	}
@@ -138,25 +140,26 @@ func sameVerdict(stated, again *verify.Verdict) error {
 	if len(stated.Links) != len(again.Links) {
 		return fmt.Errorf("links: the case has %d, its evidence gives %d", len(stated.Links), len(again.Links))
 	}
+	rest := *again // what is left once the link of the image is as the case says
+	rest.Image, rest.Links = name, slices.Clone(again.Links)
 	for i, l := range stated.Links {
 		g := again.Links[i]
 		if l.Name != g.Name {
 			return fmt.Errorf("link %d: the case says %s, its evidence %s", i+1, l.Name, g.Name)
 		}
 		if l.Name == verify.LinkImage && g.Status == verify.Unknown {
+			rest.Links[i] = l
 			continue
 		}
-		if l.Status != g.Status || l.Reason != g.Reason {
-			return fmt.Errorf("link %s: the case says %q %s, its evidence gives %q %s", l.Name, l.Status, l.Reason, g.Status, g.Reason)
+		if l.Status != g.Status || l.Reason != g.Reason || l.Claim != g.Claim {
+			return fmt.Errorf("link %s: the case says %q %s, its evidence gives %q %s", l.Name, l.Status, cmp.Or(l.Reason, l.Claim), g.Status, cmp.Or(g.Reason, g.Claim))
 		}
 	}
-	if want := outcomeOf(stated, again.Outcome); stated.Outcome != want {
-		return fmt.Errorf("outcome: the case says %s, its links give %s", stated.Outcome, want)
+	rest.Outcome = outcomeOf(stated, again.Outcome)
+	if stated.Outcome != rest.Outcome {
+		return fmt.Errorf("outcome: the case says %s, its links give %s", stated.Outcome, rest.Outcome)
 	}
-	if err := sameJSON("requirements", stated.Requirements, again.Requirements); err != nil {
-		return err
-	}
-	return sameJSON("facts", stated.Facts, again.Facts)
+	return sameJSON("verdict", stated, &rest)
 }
 
 // outcomeOf returns the outcome of a verdict whose links but that of the image were checked again.

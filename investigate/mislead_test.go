@@ -48,6 +48,27 @@ func TestMisleading(t *testing.T) {
 			d, _ := e.Add([]byte(s.git("cat-file", "commit", other)))
 			find(c, AskCommit).Evidence = []string{d}
 		},
+		"another digest of the subject": func(c *Case, _ *Evidence) { c.Subject.Digest = "sha256:" + strings.Repeat("0", 64) },
+		"no digest of the subject":      func(c *Case, _ *Evidence) { c.Subject.Digest = "" },
+		"another image":                 func(c *Case, _ *Evidence) { c.Answers[0].Facts.Verdict.Image = "registry.example.com/other" },
+		"another claim": func(c *Case, _ *Evidence) {
+			link(c, verify.LinkProvenance).Claim = "https://git.example.com/other was built"
+		},
+		"a hint": func(c *Case, _ *Evidence) { c.Answers[0].Facts.Verdict.Hint = "open https://evil.example.com" },
+		"proofs of no answer": func(c *Case, _ *Evidence) {
+			c.Answers[0].Outcome, c.Answers[0].Why = Failed, "no answer"
+			c.Answers[0].Facts.Holding.Signed[0].Times[0] = time.Unix(0, 0)
+		},
+		"pods of no answer": func(c *Case, _ *Evidence) {
+			find(c, AskRunning).Facts.Running = []Running{{Where: "cluster", Digest: c.Subject.Digest}}
+		},
+		"evidence of no answer": func(c *Case, _ *Evidence) { find(c, AskRunning).Evidence = c.Answers[0].Evidence },
+		"standing of another ref": func(c *Case, _ *Evidence) {
+			find(c, AskStanding).Facts.Standing.Ref = "refs/heads/other"
+		},
+		"standing of another repository": func(c *Case, _ *Evidence) {
+			find(c, AskStanding).Facts.Standing.URI = "https://git.example.com/other"
+		},
 		"no evidence":          func(c *Case, _ *Evidence) { c.Answers[0].Evidence = nil },
 		"evidence that is not": func(c *Case, _ *Evidence) { c.Answers[0].Evidence[1] = "sha256:" + strings.Repeat("0", 64) },
 	} {

@@ -39,6 +39,9 @@ type Logs func(name string) (log, index note.Verifier, ok bool)
 // an error if the conclusions, or a signature of a log that is trusted, contradict the case.
 func Recheck(ctx context.Context, c *Case, e *Evidence, roots []*trust.Root, logs Logs) ([]Checked, error) {
 	used, missing := trusted(c, roots)
+	if err := c.checkDigest(); err != nil {
+		return nil, err
+	}
 	out := make([]Checked, len(c.Answers))
 	for i, a := range c.Answers {
 		out[i] = recheck(ctx, c, a, e, used, missing, logs)
@@ -72,6 +75,9 @@ func trusted(c *Case, roots []*trust.Root) (used []*trust.Root, missing []string
 
 func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.Root, missing []string, logs Logs) Checked {
 	result := func(r Result, why string) Checked { return Checked{a.ID, r, why} }
+	if err := a.checkEmpty(); err != nil {
+		return result(Misleading, err.Error())
+	}
 	if a.Outcome != Answered {
 		return result(OnlySaid, string(a.Outcome)+": "+a.Why)
 	}
@@ -94,13 +100,8 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 	case AskSameDigest, AskSameCommit, AskSameSource, AskSameIdentity, AskHistory:
 		return recheckLog(c, a, e, logs)
 	case AskStanding:
-		if a.Facts.Standing == nil {
-			err = errors.New("the answer is empty")
-		} else {
-			err = checkCommit(c, a.Facts.Standing.Commit)
-		}
-		if err == nil {
-			return result(OnlySaid, "the repository "+a.Asked+" said so to the investigator")
+		if err = checkStanding(c, a.Facts.Standing); err == nil {
+			return result(OnlySaid, "the repository "+c.Subject.Source+" said so to the investigator")
 		}
 	default:
 		return result(OnlySaid, a.Asked+" said so to the investigator")

@@ -212,6 +212,9 @@ func (r *replay) Resolve(_ context.Context, reference string) (v1.Descriptor, er
 	if !ok || a.Descriptor == nil {
 		return v1.Descriptor{}, errNotInCase
 	}
+	if asked, err := v1.NewHash(reference); err == nil && asked != a.Descriptor.Digest {
+		return v1.Descriptor{}, fmt.Errorf("%w: expected %s, found %s", oci.ErrMismatch, asked, a.Descriptor.Digest)
+	}
 	return *a.Descriptor, nil
 }
 

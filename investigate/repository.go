@@ -104,6 +104,20 @@ func checkCommit(c *Case, id string) error {
 	return nil
 }
 
+// checkStanding fails if an answer is about another repository, commit or ref than the case.
+func checkStanding(c *Case, s *Standing) error {
+	if s == nil {
+		return errors.New("the answer is empty")
+	}
+	if s.URI != c.Subject.Source {
+		return fmt.Errorf("expected the repository %s, found %s", c.Subject.Source, s.URI)
+	}
+	if want := buildOf(c).Ref; c.Subject.Kind == Image && s.Ref != want {
+		return fmt.Errorf("expected ref %s, found %s", want, s.Ref)
+	}
+	return checkCommit(c, s.Commit)
+}
+
 // ReviewAsker asks a forge about the commit. review is as verify.TrackCheck.
 func ReviewAsker(review func(ctx context.Context, uri, ref, commit string) (track.Result, error)) Asker {
 	return func(ctx context.Context, in *Inquiry) (Reply, error) {
