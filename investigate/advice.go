@@ -37,6 +37,9 @@ func advice(c *Case, out Conclusion) []string {
 			add("do not rely on the SBOM: make one from the image, and compare")
 		}
 	}
+	if len(c.Answer(AskChain).Facts.Others) > 0 {
+		add("find out why the same image was built from several commits, and ask about the others too: --commit")
+	}
 	for _, a := range c.Answers {
 		f := a.Facts.Found
 		if f == nil || c.Subject.Kind == Image && f.Total <= int64(len(signedOf(c))) {

@@ -98,7 +98,8 @@ type Answer struct {
 type Facts struct {
 	Verdict  *verify.Verdict      `json:"verdict,omitempty"`
 	Standing *Standing            `json:"standing,omitempty"`
-	Holding  *verify.Facts        `json:"holding,omitempty"` // what holds under the trust roots, whatever is demanded
+	Holding  *verify.Facts        `json:"holding,omitempty"` // the proofs that the verdict rests on; if it rests on none, those that hold whatever is demanded
+	Others   []Build              `json:"others,omitempty"`  // proofs that hold too, of other commits than Holding
 	Commit   *source.CommitObject `json:"commit,omitempty"`
 	Review   *track.Result        `json:"review,omitempty"`
 	History  []RefMove            `json:"history,omitempty"`
@@ -110,6 +111,15 @@ type Facts struct {
 	Tags     []Tag                `json:"tags,omitempty"`
 	Running  []Running            `json:"running,omitempty"`
 	Sources  *Sources             `json:"sources,omitempty"`
+}
+
+// Build is a commit that a provenance which holds names.
+type Build struct {
+	Source  string          `json:"source"`
+	Ref     string          `json:"ref,omitempty"`
+	Commit  string          `json:"commit"`
+	Builder string          `json:"builder"`
+	Signed  []verify.Signed `json:"signed"`
 }
 
 // Standing is what a repository says about a commit and its ref.

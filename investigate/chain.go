@@ -85,7 +85,23 @@ func examine(ctx context.Context, src oci.Source, reference string, at time.Time
 	}
 	ev := verify.Gather(ctx, src, reference, at, verify.Options{Trust: roots, Layout: layout}, verify.Ask{Policies: []policy.Policy{demanded, loose}})
 	v := *ev.Verdict(demanded) // evidence shares it
-	return Facts{Verdict: &v, Holding: ev.Verdict(loose).Facts}, nil
+	f := Facts{Verdict: &v, Holding: ev.Verdict(loose).Facts}
+	if v.Facts != nil && v.Facts.Build != nil {
+		f.Holding = v.Facts // of several proofs, those that were demanded
+	}
+	f.Others = others(ev.Builds(loose), f.Holding)
+	return f, nil
+}
+
+// others returns what the builds that hold say of other commits than holding, sorted, each commit once.
+func others(all []verify.Facts, holding *verify.Facts) (out []Build) {
+	for _, f := range all {
+		if holding == nil || holding.Build == nil || f.Build.Source != holding.Build.Source || f.Build.Commit != holding.Build.Commit {
+			out = append(out, Build{f.Build.Source, f.Build.Ref, f.Build.Commit, f.Build.Builder, f.Signed})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Build) int { return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Commit, b.Commit)) })
+	return slices.CompactFunc(out, func(a, b Build) bool { return a.Source == b.Source && a.Commit == b.Commit })
 }
 
 // recheckChain verifies again, with evidence in place of the registry. The answer's evidence has the
@@ -113,7 +129,10 @@ func recheckChain(ctx context.Context, c *Case, a Answer, e *Evidence, roots []*
 	if err := sameVerdict(c.Subject.Name, a.Facts.Verdict, again.Verdict); err != nil {
 		return err
 	}
-	return sameJSON("what holds", a.Facts.Holding, again.Holding)
+	if err := sameJSON("what holds", a.Facts.Holding, again.Holding); err != nil {
+		return err
+	}
+	return sameJSON("other builds", a.Facts.Others, again.Others)
 }
 
 // checkDemand fails if the policy does not demand the source that the case says it expects.

@@ -60,6 +60,9 @@ const (
 	Said    Basis = "said"    // somebody who was asked
 )
 
+// OtherBuilds is the name of the finding that proofs name other commits too.
+const OtherBuilds = "other builds"
+
 const maxLine = 400 // bytes of one text from outside in a conclusion
 
 // line makes text from outside safe for one line.
@@ -107,6 +110,9 @@ func (out *Conclusion) judge(c *Case) {
 		return
 	}
 	out.State, out.Line = Whole, fmt.Sprintf("no broken link: %s was built from %s", name, line(buildOf(c).Source+"@"+buildOf(c).Commit))
+	if n := len(c.Answer(AskChain).Facts.Others); n > 0 {
+		out.Line += fmt.Sprintf("; proofs name %d other commits too", n)
+	}
 	if c.Answer(AskStanding).Outcome != Answered {
 		out.Line += "; the repository was not asked"
 	}
@@ -168,7 +174,7 @@ func findings(c *Case, a Answer) []Finding {
 	f := a.Facts
 	switch a.ID {
 	case AskChain:
-		return chainFindings(f.Verdict)
+		return append(chainFindings(f.Verdict), otherFindings(c, f.Others)...)
 	case AskStanding:
 		if f.Standing == nil {
 			return one(verify.Unknown, "the answer is empty")
@@ -208,6 +214,28 @@ func chainFindings(v *verify.Verdict) (out []Finding) {
 		out = append(out, Finding{string(AskChain), verify.Unknown, line(cmp.Or(v.Why(), v.Hint, "verification gave no answer"))})
 	}
 	return out
+}
+
+// otherFindings says that an image has proofs of other commits too: the same bytes were built from each.
+// Without a source that is expected, nothing decides between repositories: whoever takes the image as a
+// base and adds nothing can have a proof of their own.
+func otherFindings(c *Case, all []Build) []Finding {
+	if len(all) == 0 {
+		return nil
+	}
+	f := Finding{Name: OtherBuilds, Status: verify.Holds}
+	var named []string
+	for _, b := range all {
+		named = append(named, b.Source+"@"+b.Commit)
+		if c.Subject.Source == "" && b.Source != buildOf(c).Source {
+			f.Status = verify.Unknown
+		}
+	}
+	f.Says = line(fmt.Sprintf("%d proofs that hold name other commits: %s", len(all), names(named)))
+	if f.Status == verify.Unknown {
+		f.Says += "; --source says which repository is expected"
+	}
+	return []Finding{f}
 }
 
 // finding says what became of a commit and its ref, and tells the ways to lose one apart.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,6 +176,56 @@ func TestBrokenLinks(t *testing.T) {
 			s.recheck(c, in.Evidence)
 		})
 	}
+}
+
+// TestSeveralCommits: an image has proofs of two repositories. What is concluded is about the one that is
+// expected, whichever comes first, and the other one is named.
+func TestSeveralCommits(t *testing.T) {
+	const evil = "https://git.example.com/evil"
+	first := map[bool]bool{} // whether the proof of evil came first
+	for range 40 {
+		s := newScene(t)
+		commit := s.commit("1")
+		s.git("tag", "v1.2.0")
+		s.release("refs/tags/v1.2.0", commit).Attach(prooftest.Kinds...)
+		r := s.release("refs/tags/v1.2.0", commit)
+		r.Identity.SourceURI, r.Parameters.Source.URI = evil, evil
+		r.Provenance.BuildDefinition.ResolvedDependencies[0].URI = attest.GitURI(evil, "refs/tags/v1.2.0")
+		r.Attach(prooftest.Kinds...)
+		in := s.inquiry()
+		in.Subject.Source = ""
+		c := s.run(in)
+		if c.Conclusion.State != Undecided || !strings.Contains(c.Conclusion.Line, "--source says which") {
+			t.Fatalf("without a source: got %+v", c.Conclusion)
+		}
+		came := buildOf(c).Source == evil
+		if first[came] {
+			continue
+		}
+		first[came] = true
+		in = s.inquiry()
+		c = s.run(in)
+		if c.Conclusion.State != Whole || !strings.Contains(c.Conclusion.Line, s.uri+"@"+commit+"; proofs name 1 other commits too") {
+			t.Errorf("got %+v", c.Conclusion)
+		}
+		if a := c.Answer(AskStanding); a.Outcome != Answered {
+			t.Errorf("the repository was not asked: %s", a.Why)
+		}
+		i := slices.IndexFunc(c.Conclusion.Findings, func(f Finding) bool { return f.Name == OtherBuilds })
+		if i < 0 || !strings.Contains(c.Conclusion.Findings[i].Says, evil+"@"+commit) {
+			t.Errorf("got %+v", c.Conclusion.Findings)
+		}
+		s.recheck(c, in.Evidence)
+		find(c, AskChain).Facts.Others = nil
+		c.Conclusion = Conclude(c)
+		if all, err := Recheck(t.Context(), c, in.Evidence, in.Trust, noLogs); err == nil && all[0].Result != Misleading {
+			t.Error("a case that leaves out the other commit was not found")
+		}
+		if len(first) == 2 {
+			return
+		}
+	}
+	t.Error("the proofs came in the same order each time")
 }
 
 // TestOnlyNamedRepositories: evidence may name any host, and none of them is asked.

@@ -116,7 +116,7 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 func onlyFacts(a Answer) error {
 	f := a.Facts
 	has := map[string]bool{
-		"verdict": f.Verdict != nil || f.Holding != nil, "standing": f.Standing != nil, "commit": f.Commit != nil, "review": f.Review != nil, "history": f.History != nil,
+		"verdict": f.Verdict != nil || f.Holding != nil || f.Others != nil, "standing": f.Standing != nil, "commit": f.Commit != nil, "review": f.Review != nil, "history": f.History != nil,
 		"bases": f.Bases != nil, "fetches": f.Fetches != nil, "found": f.Found != nil, "releases": f.Releases != nil, "tags": f.Tags != nil, "running": f.Running != nil, "sources": f.Sources != nil,
 	}
 	own := map[ID]string{

@@ -53,7 +53,11 @@ func timeline(c *Case) []Event {
 			add(r.Until, Said, "%s ended", r.Where)
 		}
 	}
-	for _, s := range signedOf(c) {
+	signed := slices.Clone(signedOf(c))
+	for _, b := range c.Answer(AskChain).Facts.Others {
+		signed = append(signed, b.Signed...)
+	}
+	for _, s := range signed {
 		for _, t := range s.Times {
 			where := ""
 			if s.LogIndex != nil {

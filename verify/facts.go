@@ -2,7 +2,10 @@ package verify
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/policy"
 )
@@ -26,6 +29,26 @@ func (c *check) factsOf(s set) *Facts {
 		f.Build = s.provenance.proof.build.Facts
 	}
 	return f
+}
+
+// Builds returns what each provenance says that holds in the eyes of a policy, that of its verdict
+// among them. An image may carry proofs of several commits. Gather must have been asked for the policy.
+func (ev *Evidence) Builds(p policy.Policy) (all []Facts) {
+	missed := false
+	c := ev.check(p, &missed)
+	if c.ready() != nil || ev.unresolved != nil || ev.image.Digest == (v1.Hash{}) {
+		return nil
+	}
+	_, attached := c.subject(context.Background(), ev.image) // nothing waits: all was read
+	if missed {
+		return nil
+	}
+	for _, s := range c.sets(attached) {
+		if f := c.factsOf(s); f != nil && f.Build != nil {
+			all = append(all, *f)
+		}
+	}
+	return all
 }
 
 func signedThing(r ref) Signed {

@@ -129,7 +129,13 @@ func sources(c *investigate.Case) []node {
 	if f == nil || f.Build == nil {
 		return []node{{"commit", "not known", plain}}
 	}
-	return []node{{"commit of " + f.Build.Source, f.Build.Commit, finding(c, investigate.AskStanding)}, {"ref", f.Build.Ref, finding(c, investigate.AskHistory)}}
+	out := []node{{"commit of " + f.Build.Source, f.Build.Commit, finding(c, investigate.AskStanding)}, {"ref", f.Build.Ref, finding(c, investigate.AskHistory)}}
+	for _, b := range c.Answer(investigate.AskChain).Facts.Others {
+		if len(out) < maxNodes {
+			out = append(out, node{"commit of " + b.Source, b.Commit, plain})
+		}
+	}
+	return out
 }
 
 func builders(c *investigate.Case) (out []node) {
