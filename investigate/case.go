@@ -195,7 +195,8 @@ type Entry struct {
 	Source   string     `json:"source,omitempty"`
 	Commit   string     `json:"commit,omitempty"`
 	Ref      string     `json:"ref,omitempty"`
-	About    []string   `json:"about,omitempty"` // digests of what it signs, from the archive; empty: not known
+	Vouched  bool       `json:"vouched,omitempty"` // an authority of a trust root issued each certificate in it
+	About    []string   `json:"about,omitempty"`   // digests of what it signs, from the archive; empty: not known
 }
 
 // Release is a release that a platform remembers.

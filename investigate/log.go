@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // Log is a transparency log that can be asked.
@@ -199,7 +200,7 @@ func (l *logAsker) found(ctx context.Context, in *Inquiry, key search.Key) (Repl
 		return r, err
 	}
 	logKey, indexKey := l.log.Keys()
-	found, err := readPages(l.log.Name(), key, pages, logKey, indexKey)
+	found, err := readPages(l.log.Name(), key, pages, logKey, indexKey, in.Trust)
 	if err != nil {
 		return r, err
 	}
@@ -279,7 +280,7 @@ func addAbout(f *Found, bundles [][]byte) {
 }
 
 // readPages verifies the pages of an answer, and says what their entries say.
-func readPages(name string, key search.Key, pages []page, log, index note.Verifier) (*Found, error) {
+func readPages(name string, key search.Key, pages []page, log, index note.Verifier, roots []*trust.Root) (*Found, error) {
 	if len(pages) == 0 || pages[0].from != 0 {
 		return nil, errors.New("the answer does not start at the first entry")
 	}
@@ -298,7 +299,7 @@ func readPages(name string, key search.Key, pages []page, log, index note.Verifi
 		f.Total, f.Indexed, f.Until = v.Total, v.Indexed.Size, v.To
 		f.Pages = append(f.Pages, p.from)
 		for _, e := range v.Entries {
-			f.Entries = append(f.Entries, describe(e))
+			f.Entries = append(f.Entries, describe(e, roots))
 		}
 		if v.To != nil {
 			next = *v.To
@@ -307,8 +308,9 @@ func readPages(name string, key search.Key, pages []page, log, index note.Verifi
 	return f, nil
 }
 
-// describe returns what an entry says of itself.
-func describe(e search.Entry) Entry {
+// describe returns what an entry says of itself, and whether an authority of one of the trust roots
+// vouches for it: anybody can log a signature with a certificate of their own, in which any name stands.
+func describe(e search.Entry, roots []*trust.Root) Entry {
 	leaf := tlog.LeafHash(e.Body)
 	out := Entry{Index: e.Index, Leaf: hex.EncodeToString(leaf[:])}
 	for _, k := range search.KeysOf(e.Body) {
@@ -318,13 +320,22 @@ func describe(e search.Entry) Entry {
 			}
 		}
 	}
-	for _, der := range search.Certificates(e.Body) {
-		if cert, err := x509.ParseCertificate(der); err == nil && (out.Issued == nil || cert.NotBefore.After(*out.Issued)) {
+	all := search.Certificates(e.Body)
+	out.Vouched = len(all) > 0
+	for _, der := range all {
+		cert, err := x509.ParseCertificate(der)
+		if err == nil && (out.Issued == nil || cert.NotBefore.After(*out.Issued)) {
 			issued := cert.NotBefore.UTC()
 			out.Issued = &issued
 		}
+		out.Vouched = out.Vouched && err == nil && vouched(cert, roots)
 	}
 	return out
+}
+
+func vouched(cert *x509.Certificate, roots []*trust.Root) bool {
+	signer := &bundle.EntrySigner{Certificate: cert}
+	return slices.ContainsFunc(roots, func(r *trust.Root) bool { return signer.Issued(r.Material) })
 }
 
 // history finds in the log where the ref of the image led, at each of its releases.
@@ -334,7 +345,7 @@ func (l *logAsker) history(ctx context.Context, in *Inquiry) (Reply, error) {
 		return Reply{Asked: l.log.Name()}, NotAskedFor("no proof that holds names a ref")
 	}
 	key := search.Key{Kind: search.Ref, Value: ref}
-	r, err := l.found(ctx, &Inquiry{Evidence: in.Evidence}, key)
+	r, err := l.found(ctx, &Inquiry{Evidence: in.Evidence, Trust: in.Trust}, key)
 	if err != nil {
 		return r, err
 	}
@@ -349,12 +360,12 @@ func (l *logAsker) history(ctx context.Context, in *Inquiry) (Reply, error) {
 	return r, nil
 }
 
-// historyOf returns where a ref of a repository led, in the order of the log. Of what was signed for
-// one commit after another, it keeps the first entry.
+// historyOf returns where a ref of a repository led, in the order of the log, as authorities of the trust
+// roots certified it. Of what was signed for one commit after another, it keeps the first entry.
 func historyOf(f *Found, uri string) []RefMove {
 	moves := []RefMove{}
 	for _, e := range f.Entries {
-		if e.Source != uri || e.Issued == nil || e.Commit == "" {
+		if !e.Vouched || e.Source != uri || e.Issued == nil || e.Commit == "" {
 			continue
 		}
 		if n := len(moves); n > 0 && moves[n-1].Commit == e.Commit {

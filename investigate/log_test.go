@@ -122,6 +122,43 @@ func (m memory) Runs(_ context.Context, f api.RunFilter) (out []api.Run, err err
 	return out, m.err
 }
 
+// TestForgedHistory: anybody can log a signature with a certificate of their own, which says that the tag
+// led elsewhere. That breaks no link.
+func TestForgedHistory(t *testing.T) {
+	s := newScene(t)
+	forged, commit := s.commit("1"), s.commit("2")
+	s.git("tag", "v1.2.0")
+	l := newTestLog(t)
+	shown, platform := s.store, s.platform
+	s.store, s.platform = prooftest.NewStore(t), prooftest.New(t) // of whoever forges it
+	r := s.release("refs/tags/v1.2.0", forged)
+	r.Attach(prooftest.Kinds...)
+	l.add(s.blob(r.Blobs[prooftest.Kinds[0]]))
+	s.store, s.platform = shown, platform
+	r = s.release("refs/tags/v1.2.0", commit)
+	r.Attach(prooftest.Kinds...)
+	l.add(s.blob(r.Blobs[prooftest.Kinds[0]]))
+	in := s.inquiry()
+	for id, a := range LogAskers(l, l, nil) {
+		in.Askers[id] = a
+	}
+	c := s.run(in)
+	if h := c.Answer(AskHistory).Facts.History; c.Conclusion.State != Whole || len(h) != 1 || h[0].Commit != commit {
+		t.Errorf("got %q, %+v", c.Conclusion.Line, h)
+	}
+	all, err := Recheck(t.Context(), c, in.Evidence, in.Trust, l.logs)
+	if err != nil || slices.ContainsFunc(all, func(x Checked) bool { return x.Result == Misleading }) {
+		t.Errorf("got %+v, %v", all, err)
+	}
+	f := find(c, AskSameCommit).Facts.Found
+	f.Entries[0].Vouched = !f.Entries[0].Vouched
+	c.Conclusion = Conclude(c)
+	all, err = Recheck(t.Context(), c, in.Evidence, in.Trust, l.logs)
+	if err == nil && !slices.ContainsFunc(all, func(x Checked) bool { return x.Result == Misleading }) {
+		t.Error("a case that says otherwise who vouches was not found")
+	}
+}
+
 // TestBlastRadius: what else a stolen identity signed, and where a tag led, with proof.
 func TestBlastRadius(t *testing.T) {
 	s := newScene(t)

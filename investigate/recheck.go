@@ -73,6 +73,10 @@ func trusted(c *Case, roots []*trust.Root) (used []*trust.Root, missing []string
 	return used, missing
 }
 
+func untrusted(missing []string) string {
+	return fmt.Sprintf("this machine does not trust %s, which the investigator trusted", missing[0])
+}
+
 func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.Root, missing []string, logs Logs) Checked {
 	result := func(r Result, why string) Checked { return Checked{a.ID, r, why} }
 	if err := a.checkEmpty(); err != nil {
@@ -88,7 +92,7 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 	switch a.ID {
 	case AskChain:
 		if len(missing) > 0 {
-			return result(NotDecided, fmt.Sprintf("this machine does not trust %s, which the investigator trusted", missing[0]))
+			return result(NotDecided, untrusted(missing))
 		}
 		err = recheckChain(ctx, c, a, e, used)
 	case AskCommit:
@@ -98,7 +102,10 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 	case AskSources:
 		err = recheckSources(c, a, e)
 	case AskSameDigest, AskSameCommit, AskSameSource, AskSameIdentity, AskHistory:
-		return recheckLog(c, a, e, logs)
+		if len(missing) > 0 {
+			return result(NotDecided, untrusted(missing))
+		}
+		return recheckLog(c, a, e, used, logs)
 	case AskStanding:
 		if err = checkStanding(c, a.Facts.Standing); err == nil {
 			return result(OnlySaid, "the repository "+c.Subject.Source+" said so to the investigator")
@@ -136,7 +143,7 @@ func onlyFacts(a Answer) error {
 }
 
 // recheckLog verifies the answers of a log again.
-func recheckLog(c *Case, a Answer, e *Evidence, logs Logs) Checked {
+func recheckLog(c *Case, a Answer, e *Evidence, roots []*trust.Root, logs Logs) Checked {
 	stated, platform := a.Facts.Found, 0
 	name, key := "", search.Key{}
 	if a.ID == AskHistory {
@@ -154,7 +161,7 @@ func recheckLog(c *Case, a Answer, e *Evidence, logs Logs) Checked {
 	if !ok {
 		return Checked{a.ID, NotDecided, "this machine has no trust root with the log " + name}
 	}
-	again, err := c.readFound(a, e, name, key, log, index)
+	again, err := c.readFound(a, e, name, key, log, index, roots)
 	if err == nil && a.ID == AskHistory {
 		moves := historyOf(again, buildOf(c).Source)
 		proved := slices.DeleteFunc(slices.Clone(a.Facts.History), func(m RefMove) bool { return m.Entry == nil })
@@ -174,7 +181,7 @@ func recheckLog(c *Case, a Answer, e *Evidence, logs Logs) Checked {
 }
 
 // readFound reads the pages of a log in the evidence, and the bundles after them.
-func (c *Case) readFound(a Answer, e *Evidence, name string, key search.Key, log, index note.Verifier) (*Found, error) {
+func (c *Case) readFound(a Answer, e *Evidence, name string, key search.Key, log, index note.Verifier, roots []*trust.Root) (*Found, error) {
 	var froms []int64
 	if a.Facts.Found != nil {
 		froms = a.Facts.Found.Pages
@@ -188,7 +195,7 @@ func (c *Case) readFound(a Answer, e *Evidence, name string, key search.Key, log
 	for i, from := range froms {
 		pages = append(pages, page{from, e.Get(a.Evidence[i])})
 	}
-	f, err := readPages(name, key, pages, log, index)
+	f, err := readPages(name, key, pages, log, index, roots)
 	if err != nil {
 		return nil, err
 	}
