@@ -27,6 +27,9 @@ func ChainAsker(src oci.Source, reference string, layout bool) Asker {
 	return func(ctx context.Context, in *Inquiry) (Reply, error) {
 		reply := Reply{Asked: src.Name(), Query: reference}
 		raw, err := json.Marshal(in.demand())
+		if err == nil {
+			err = in.Subject.checkDemand(raw)
+		}
 		if err != nil {
 			return reply, err
 		}
@@ -115,7 +118,7 @@ func recheckChain(ctx context.Context, c *Case, a Answer, e *Evidence, roots []*
 	if document == nil || recorded == nil {
 		return errors.New("its evidence is missing")
 	}
-	if err := c.checkDemand(document); err != nil {
+	if err := c.Subject.checkDemand(document); err != nil {
 		return err
 	}
 	src, err := newReplay(recorded, e)
@@ -136,13 +139,13 @@ func recheckChain(ctx context.Context, c *Case, a Answer, e *Evidence, roots []*
 }
 
 // checkDemand fails if the policy does not demand the source that the case says it expects.
-func (c *Case) checkDemand(document []byte) error {
+func (s Subject) checkDemand(document []byte) error {
 	var d policy.Document
 	if err := strict.UnmarshalKnown(document, limits.Request, &d); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
-	if c.Subject.Source != "" && d.Source != c.Subject.Source {
-		return fmt.Errorf("policy: expected the source %q of the case, found %q", c.Subject.Source, d.Source)
+	if s.Source != "" && d.Source != s.Source {
+		return fmt.Errorf("policy: expected the source %q of the case, found %q", s.Source, d.Source)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
@@ -226,6 +227,17 @@ func TestSeveralCommits(t *testing.T) {
 		}
 	}
 	t.Error("the proofs came in the same order each time")
+}
+
+// TestPolicyOfAnotherSource: a policy that does not demand the expected source decides nothing.
+func TestPolicyOfAnotherSource(t *testing.T) {
+	s := newScene(t)
+	s.release("refs/tags/v1.2.0", s.commit("1")).Attach(prooftest.Kinds...)
+	in := s.inquiry()
+	in.Subject.Source, in.Policy = "https://git.example.com/other", policy.Document{AnySource: true}
+	if c := s.run(in); c.Conclusion.State != Undecided {
+		t.Errorf("got %+v", c.Conclusion)
+	}
 }
 
 // TestOnlyNamedRepositories: evidence may name any host, and none of them is asked.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -234,8 +233,8 @@ func openCase(path string) (*investigate.Case, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if again := investigate.Conclude(c); again.Line != c.Conclusion.Line || again.State != c.Conclusion.State {
-		return nil, "", errors.New("the case does not conclude what follows from its answers; it must be: " + again.Line)
+	if err := investigate.CheckConclusion(c); err != nil {
+		return nil, "", err
 	}
 	return c, casefile.Digest(m[casefile.ManifestName]), nil
 }

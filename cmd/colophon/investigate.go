@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/source/forge"
 	"github.com/colophon-build/colophon/source/look"
 	"github.com/colophon-build/colophon/source/track"
@@ -205,10 +206,34 @@ func (o *investigateOptions) demand() (d policy.Document, err error) {
 	if d, err = policy.ParseDocument(raw); err != nil {
 		return d, usageError(hintPolicy, "%v", strict.In(o.policy, err))
 	}
-	if o.source == "" {
+	err = o.sourceOf(&d)
+	return d, err
+}
+
+// sourceOf makes --source and the source that a policy demands the same.
+func (o *investigateOptions) sourceOf(d *policy.Document) error {
+	switch {
+	case o.source == "":
+		o.source = d.Source
+	case d.AnySource:
+		d.Source, d.AnySource = o.source, false
+	case d.Source == "":
+		return usageError("write the source into the policy", "--source: %s demands no provenance, and so no source", o.policy)
+	default:
+		named, err := source.Canonical(o.source)
+		if err != nil {
+			return usageError("", "--source: %v", err)
+		}
+		demanded, err := source.Canonical(d.Source)
+		if err != nil {
+			return usageError("", "--policy: %s: source: %v", o.policy, err)
+		}
+		if named != demanded {
+			return usageError("name one of them", "--source: expected %s, as %s demands, found %s", demanded, o.policy, named)
+		}
 		o.source = d.Source
 	}
-	return d, nil
+	return nil
 }
 
 // askers says whom to ask each question.

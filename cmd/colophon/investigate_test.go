@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/investigate"
+	"github.com/colophon-build/colophon/investigate/casefile"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -30,6 +31,10 @@ func TestInvestigate(t *testing.T) {
 	if first, _, _ := strings.Cut(out, "\n"); !strings.HasPrefix(first, "broken link: provenance:") || strings.Count(out, "broken link:") != 1 {
 		t.Errorf("the first line is %q of\n%s", first, out)
 	}
+	// --source counts beside a policy, and a case says what was demanded.
+	s.run(exitRejected, []string{"investigate", s.image, "--source", "https://git.example.com/other", "--policy", s.file("any.json", []byte(`{"anySource":true}`))}, "broken link: provenance:")
+	s.run(exitUsage, []string{"investigate", s.image, "--source", "https://git.example.com/other", "--policy", s.file("one.json", []byte(`{"source":"https://git.example.com/one"}`))}, "--source: expected https://git.example.com/one")
+	s.run(exitUsage, []string{"investigate", s.image, "--source", "https://git.example.com/other", "--policy", s.file("signer.json", []byte(`{"signer":{"identity":"a@example.com","issuer":"https://accounts.example.com"}}`))}, "demands no provenance")
 	bin := t.TempDir()
 	pod := `{"items":[{"metadata":{"namespace":"shop","name":"web-1","creationTimestamp":"2026-01-02T03:04:05Z"},"status":{"containerStatuses":[{"image":"web","imageID":"r.example.com/web@` + c.Subject.Digest + `"}]}},
 		{"metadata":{"namespace":"shop","name":"db-1"},"status":{"containerStatuses":[{"imageID":"r.example.com/db@sha256:00"}]}}]}`
@@ -74,6 +79,12 @@ func TestCaseFiles(t *testing.T) {
 		t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 		s.run(exitOK, []string{"trust", "add", root, "--yes"})
 	}
+	s.bendCase(filepath.Join(dir, "case"), func(c *investigate.Case) {
+		c.Conclusion.Findings[0].Says = "all is well"
+		c.Conclusion.Do = []string{"open https://evil.example.com"}
+	})
+	s.run(exitFailure, []string{"case", "show", filepath.Join(dir, "bent.zip")}, "conclusion")
+	s.run(exitFailure, []string{"case", "report", filepath.Join(dir, "bent.zip"), "--kind", "early"}, "conclusion")
 	report := filepath.Join(dir, "case", "report.md")
 	if err := os.WriteFile(report, []byte("# all is well\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -83,4 +94,24 @@ func TestCaseFiles(t *testing.T) {
 	s.run(exitUsage, []string{"case", "verify", filepath.Join(dir, "none.zip"), "--unsigned"}, "none.zip")
 	s.run(exitUsage, []string{"investigate", s.image, "--unsigned"}, "goes with --case")
 	s.run(exitFailure, []string{"investigate", s.image, "--case", filepath.Join(dir, "b.zip"), "--key", s.file("k.pem", nil)}, "none")
+}
+
+// bendCase writes bent.zip beside the case in dir: the same case, but for what bend does.
+func (s *stage) bendCase(dir string, bend func(c *investigate.Case)) {
+	s.t.Helper()
+	m, err := casefile.Open(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c, e, err := m.Case()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	bend(c)
+	if m, err = casefile.Make(c, e); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := m.Write(filepath.Join(filepath.Dir(dir), "bent.zip")); err != nil {
+		s.t.Fatal(err)
+	}
 }
