@@ -23,6 +23,13 @@ const (
 
 // TestMain is also the process that is killed.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(powercutDir); dir != "" {
+		if err := addSome(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(crashDir) == "" {
 		os.Exit(m.Run())
 	}

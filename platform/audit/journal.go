@@ -37,7 +37,15 @@ type journal struct {
 	stuck error // nothing can be appended: what is on the disk is not known
 }
 
-// A frame of the journal, one for each entry. Numbers are big-endian:
+// The journal is a sequence of batches: entries that were written and fsynced together, and are
+// acknowledged together. A power cut can leave any part of the last batch. Numbers are big-endian:
+//
+//	"audb"
+//	uint32     bytes of all that follows the CRC
+//	uint32     CRC-32C of it
+//	frames     one for each entry
+//
+// A frame:
 //
 //	"audt"
 //	uint32     bytes of all that follows the CRC
@@ -47,8 +55,9 @@ type journal struct {
 //	envelope
 //	openings   JSON
 const (
+	batchMagic = "audb"
 	frameMagic = "audt"
-	frameHead  = 12
+	frameHead  = 12 // of a frame or a batch
 	frameFixed = 12
 )
 
@@ -64,35 +73,86 @@ func frame(e entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := frameFixed + len(e.leaf.Envelope) + len(openings)
-	out := make([]byte, frameHead, frameHead+n)
+	out := make([]byte, frameHead, frameHead+frameFixed+len(e.leaf.Envelope)+len(openings))
 	out = binary.BigEndian.AppendUint64(out, uint64(e.leaf.Received.UnixNano()))
 	out = binary.BigEndian.AppendUint32(out, uint32(len(e.leaf.Envelope)))
 	out = append(append(out, e.leaf.Envelope...), openings...)
-	copy(out, frameMagic)
-	binary.BigEndian.PutUint32(out[4:], uint32(n))
-	binary.BigEndian.PutUint32(out[8:], crc32.Checksum(out[frameHead:], castagnoli))
+	sealHead(out, frameMagic)
 	return out, nil
+}
+
+// batch returns the bytes of entries that are written together.
+func batch(entries []entry) ([]byte, error) {
+	out := make([]byte, frameHead)
+	for _, e := range entries {
+		f, err := frame(e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f...)
+	}
+	sealHead(out, batchMagic)
+	return out, nil
+}
+
+// sealHead writes the head of a frame or a batch, whose body follows it in out.
+func sealHead(out []byte, magic string) {
+	copy(out, magic)
+	binary.BigEndian.PutUint32(out[4:], uint32(len(out)-frameHead))
+	binary.BigEndian.PutUint32(out[8:], crc32.Checksum(out[frameHead:], castagnoli))
+}
+
+// errTorn matches the errors about what is not a whole batch or frame.
+var errTorn = errors.New("no frame")
+
+// sealed returns the body of the frame or batch at the begin of data.
+func sealed(data []byte, magic string, limit int) ([]byte, error) {
+	if len(data) < frameHead || string(data[:4]) != magic {
+		return nil, errTorn
+	}
+	n := int(binary.BigEndian.Uint32(data[4:]))
+	if n > limit || len(data)-frameHead < n {
+		return nil, errTorn
+	}
+	body := data[frameHead : frameHead+n]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(data[8:]) {
+		return nil, errTorn
+	}
+	return body, nil
+}
+
+// parseBatch reads the first batch of data, and returns its size. The first versions wrote frames
+// without batches: each is one of its own. If the error does not match errTorn, the batch is whole, and
+// has what this version cannot read.
+func parseBatch(data []byte) (entries []entry, size int, err error) {
+	if e, n, err := parseFrame(data); !errors.Is(err, errTorn) {
+		return []entry{e}, n, err
+	}
+	body, err := sealed(data, batchMagic, maxBatch*maxFrame)
+	if err != nil {
+		return nil, 0, err
+	}
+	for rest := body; len(rest) > 0; {
+		e, n, err := parseFrame(rest)
+		if err != nil {
+			return nil, 0, fmt.Errorf("a batch has what cannot be read: %v", err) // not errTorn
+		}
+		entries, rest = append(entries, e), rest[n:]
+	}
+	return entries, frameHead + len(body), nil
 }
 
 // parseFrame reads the first frame of data, and returns its size.
 func parseFrame(data []byte) (e entry, size int, err error) {
-	bad := errors.New("no frame")
-	if len(data) < frameHead+frameFixed || string(data[:4]) != frameMagic {
-		return e, 0, bad
+	body, err := sealed(data, frameMagic, maxFrame)
+	if err != nil {
+		return e, 0, err
 	}
-	n := int(binary.BigEndian.Uint32(data[4:]))
-	if n < frameFixed || n > maxFrame || len(data) < frameHead+n {
-		return e, 0, bad
-	}
-	body := data[frameHead : frameHead+n]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(data[8:]) {
-		return e, 0, bad
+	n := len(body)
+	if n < frameFixed || int(binary.BigEndian.Uint32(body[8:])) > n-frameFixed {
+		return e, 0, errors.New("the frame is shorter than its envelope")
 	}
 	envelope := int(binary.BigEndian.Uint32(body[8:]))
-	if envelope > n-frameFixed {
-		return e, 0, bad
-	}
 	e.leaf.Received = time.Unix(0, int64(binary.BigEndian.Uint64(body))).UTC()
 	e.leaf.Envelope = bytes.Clone(body[frameFixed : frameFixed+envelope])
 	if err := strict.UnmarshalKnown(body[frameFixed+envelope:], records.MaxRequest, &e.openings); err != nil {
@@ -156,46 +216,54 @@ func journalFiles(dir string) (first []int64, err error) {
 func name(first int64) string { return fmt.Sprintf("%016d", first) }
 
 // replay reads one file. What a crash left at the end of the last one was never acknowledged, and
-// goes. A frame after it means that the file is damaged.
+// goes. A batch after it means that the file is damaged.
 func (j *journal) replay(first int64, last bool, read func(int64, entry)) error {
 	path := filepath.Join(j.dir, name(first))
-	data, err := strict.ReadFile(path, maxFile+maxBatch*maxFrame)
+	data, err := strict.ReadFile(path, maxFile+frameHead+maxBatch*maxFrame)
 	if err != nil {
 		return err
 	}
 	j.next = first
 	rest := data
 	for len(rest) > 0 {
-		e, n, err := parseFrame(rest)
-		if err != nil {
+		entries, n, err := parseBatch(rest)
+		if errors.Is(err, errTorn) {
 			break
+		} else if err != nil {
+			return fmt.Errorf("journal %s, from byte %d, entry %d: %w; a newer version of colophond may have written it", path, len(data)-len(rest), j.next, err)
 		}
-		read(j.next, e)
-		j.next++
+		for _, e := range entries {
+			read(j.next, e)
+			j.next++
+		}
 		rest = rest[n:]
 	}
 	if len(rest) == 0 {
 		return nil
 	}
 	good := len(data) - len(rest)
-	if !last || anotherFrame(rest) {
+	magic := batchMagic
+	if string(data[:min(len(data), len(frameMagic))]) == frameMagic { // of the first versions
+		magic = frameMagic
+	}
+	if !last || another(rest, magic) {
 		return fmt.Errorf("journal %s is damaged at byte %d, in entry %d; restore it from a backup", path, good, j.next)
 	}
 	return os.Truncate(path, int64(good))
 }
 
-// anotherFrame reports whether a whole frame is in data after its first byte.
-func anotherFrame(data []byte) bool {
-	for at := 1; at < len(data); {
-		i := bytes.Index(data[at:], []byte(frameMagic))
+// another reports whether a whole batch, or a whole frame, is in data after its first byte. The frames
+// of a torn batch do not count: a disk writes the parts of a batch in any order.
+func another(data []byte, magic string) bool {
+	for at := 1; at < len(data); at++ {
+		i := bytes.Index(data[at:], []byte(magic))
 		if i < 0 {
 			return false
 		}
 		at += i
-		if _, _, err := parseFrame(data[at:]); err == nil {
+		if _, err := sealed(data[at:], magic, maxBatch*maxFrame); err == nil {
 			return true
 		}
-		at++
 	}
 	return false
 }
@@ -218,7 +286,7 @@ func (j *journal) begin() error {
 }
 
 // append adds entries, and returns when they are on the disk. If it fails, none of them is.
-func (j *journal) append(batch []entry) error {
+func (j *journal) append(entries []entry) error {
 	if j.stuck != nil {
 		return j.stuck
 	}
@@ -227,23 +295,18 @@ func (j *journal) append(batch []entry) error {
 			return err
 		}
 	}
-	var data []byte
-	for _, e := range batch {
-		f, err := frame(e)
-		if err != nil {
-			return err
-		}
-		data = append(data, f...)
+	data, err := batch(entries)
+	if err != nil {
+		return err
 	}
-	_, err := j.file.WriteAt(data, j.good)
-	if err == nil {
+	if _, err = j.file.WriteAt(data, j.good); err == nil {
 		// After a failed fsync, nobody knows what is on the disk, and the next one may succeed.
 		if err = datasync(j.file); err != nil {
 			j.stuck = fmt.Errorf("the journal could not be written to the disk, and takes nothing until the next start: %w", err)
 			return j.stuck
 		}
 		j.good += int64(len(data))
-		j.next += int64(len(batch))
+		j.next += int64(len(entries))
 		return nil
 	}
 	if back := j.file.Truncate(j.good); back != nil {
@@ -252,14 +315,15 @@ func (j *journal) append(batch []entry) error {
 	return err
 }
 
-// dropJournal removes the files whose entries are all before size. It needs no journal.
+// dropJournal removes the files whose entries are all before size. It needs no journal. The oldest goes
+// first, for good, so that a power cut leaves no gap; and what was erased does not come back with a file.
 func dropJournal(dir string, size int64) error {
 	names, err := journalFiles(dir)
 	if err != nil {
 		return err
 	}
 	for i := 0; i+1 < len(names) && names[i+1] <= size; i++ {
-		if err := os.Remove(filepath.Join(dir, name(names[i]))); err != nil {
+		if err := errors.Join(os.Remove(filepath.Join(dir, name(names[i]))), durable.SyncDir(dir)); err != nil {
 			return err
 		}
 	}

@@ -190,6 +190,27 @@ func (l *Ledger) sweep() error {
 	})
 }
 
+// sweepPartial removes the partial tiles of trees that a crash of the machine ended before they were
+// durable: they may be torn. Those of the trees that count are there, and were just written.
+func (l *Ledger) sweepPartial() error {
+	keep := map[string]bool{}
+	for _, t := range []*tree{{size: l.base}, l.tree} {
+		for level := tlog.Entries; level < levels; level++ {
+			tile := t.partial(level)
+			keep[filepath.Join(l.dir, filepath.FromSlash(tile.Path()))] = true
+			if level == tlog.Entries {
+				keep[filepath.Join(l.dir, filepath.FromSlash(files.OpeningsPath(tile)))] = true
+			}
+		}
+	}
+	return filepath.WalkDir(l.dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || keep[path] || filepath.Ext(filepath.Dir(path)) != ".p" {
+			return err
+		}
+		return os.Remove(path)
+	})
+}
+
 // openKey reads the key, or creates it. It is never created again: the ledger would be another one.
 func (l *Ledger) openKey() error {
 	key, err := recorder.Key(filepath.Join(l.cfg.Dir, "key.pem"), func() error {
@@ -259,6 +280,9 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 		return err
 	}
 	l.behind, l.taken = nil, l.tree.size
+	if err := l.sweepPartial(); err != nil {
+		return err
+	}
 	if err := l.index.check(ctx, tlog.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
 		return err
 	}

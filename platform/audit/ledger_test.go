@@ -350,6 +350,50 @@ func TestDamagedJournal(t *testing.T) {
 	}
 }
 
+// A power cut leaves the parts of the last batch that the disk had written, and not always the first:
+// none of its entries was acknowledged, and the ledger starts.
+func TestTornBatch(t *testing.T) {
+	w := newWriter(t, "gate", "")
+	var entries []entry
+	for n := range 5 {
+		e, _, r, err := records.ParseEntry(w.entry(t, verdict(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, entry{records.Leaf{Received: time.Now().UTC(), Envelope: e.Envelope}, e.Openings, r})
+	}
+	for lost := range 4 { // the part that is not on the disk
+		dir := t.TempDir()
+		j, err := openJournal(dir, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.append(entries[:1]); err != nil {
+			t.Fatal(err)
+		}
+		from := j.good
+		if err := j.append(entries[1:]); err != nil {
+			t.Fatal(err)
+		}
+		part := (j.good - from) / 4
+		if _, err := j.file.WriteAt(make([]byte, part), from+int64(lost)*part); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.close(); err != nil {
+			t.Fatal(err)
+		}
+		var read int64
+		j, err = openJournal(dir, 0, func(index int64, _ entry) { read = index + 1 })
+		if err != nil {
+			t.Errorf("part %d of 4 is lost: %v", lost, err)
+			continue
+		}
+		if err := j.close(); err != nil || read != 1 || j.next != 1 {
+			t.Errorf("part %d of 4 is lost: read %d entries, want 1; %v", lost, read, err)
+		}
+	}
+}
+
 // Clocks that jump change no order and lose nothing.
 func TestClockJumps(t *testing.T) {
 	var mu sync.Mutex

@@ -2,7 +2,7 @@
 // which a process changes the directory (strace), and loses any of those that were not synced:
 //
 //   - a file has the content of its last fsync (or, with O_SYNC, of its last write), and any of the writes and truncations since then,
-//     in their order; a write can be torn between two sectors;
+//     in their order; a write can be torn between two sectors, and either part be lost;
 //   - a directory has the entries of its last fsync, and any of the changes since then. A rename in
 //     one directory is one change, which happens or does not.
 //
@@ -293,7 +293,12 @@ func (n *node) write(path string, lost Loss) error {
 			switch {
 			case lost():
 			case len(w.data) > sector && lost():
-				w.data = w.data[:len(w.data)/2/sector*sector]
+				half := max(sector, len(w.data)/2/sector*sector)
+				if lost() { // the disk wrote the end first
+					w.at, w.data = w.at+int64(half), w.data[half:]
+				} else {
+					w.data = w.data[:half]
+				}
 				data = w.on(data)
 			default:
 				data = w.on(data)
