@@ -47,8 +47,9 @@ CREATE INDEX by_repository ON record (repository) WHERE repository <> '';
 CREATE INDEX by_act ON record (kind) WHERE effect = '';
 CREATE TABLE rule (policy TEXT NOT NULL, outcome TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (policy, outcome, entry)) STRICT, WITHOUT ROWID;
 CREATE INDEX by_entry ON rule (entry);
+CREATE TABLE run (run TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 `
 
 var errIndex = errors.New("the index is damaged")
@@ -116,8 +117,8 @@ func readIndex(path string) (_ *index, err error) {
 	if err := x.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 		return nil, err
 	}
-	if version != 1 {
-		return nil, fmt.Errorf("%w: version: expected 1, found %d", errIndex, version)
+	if version != 2 {
+		return nil, fmt.Errorf("%w: version: expected 2, found %d", errIndex, version)
 	}
 	var root []byte
 	if err := x.db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); errors.Is(err, sql.ErrNoRows) || err == nil && len(root) != len(x.root) {
@@ -165,6 +166,16 @@ func (x *index) lookup(id []byte) (entry int64, found bool, err error) {
 		return 0, false, nil
 	}
 	return entry, err == nil, err
+}
+
+// last returns the largest number of a record of a run; 0 if there is none. Writers choose the names of
+// their runs: two may have one name, and then it is the largest number of both.
+func (x *index) last(run string) (number int64, err error) {
+	err = x.read.QueryRow("SELECT last FROM run WHERE run = ?", run).Scan(&number)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return number, err
 }
 
 // ofKind returns the entries of a kind of act, in order.
@@ -254,8 +265,17 @@ func (x *index) commit(ctx context.Context, size int64, root tlog.Hash, fill fun
 	if err != nil {
 		return err
 	}
-	if err := fill(func(at int64, id string, r *records.Record) error { return addRecord(insert, rule, at, id, r) }); err != nil {
+	runs := map[string]int64{}
+	if err := fill(func(at int64, id string, r *records.Record) error {
+		runs[r.By.Run] = max(runs[r.By.Run], r.By.Number)
+		return addRecord(insert, rule, at, id, r)
+	}); err != nil {
 		return err
+	}
+	for run, last := range runs {
+		if _, err := tx.Exec("INSERT INTO run VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET last = max(last, excluded.last)", run, last); err != nil {
+			return err
+		}
 	}
 	if _, err := tx.Exec("UPDATE covered SET size = ?, root = ?", size, root[:]); err != nil {
 		return err

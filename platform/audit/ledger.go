@@ -92,7 +92,7 @@ type Ledger struct {
 
 	// Of sequence alone.
 	journal *journal
-	runs    map[string]int64 // the last number of each run that wrote since the start
+	runs    map[string]int64 // the largest number of runs, of all that ever came; at most maxRuns
 
 	// Of follow alone.
 	tree     *tree

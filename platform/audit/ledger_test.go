@@ -394,6 +394,51 @@ func TestTornBatch(t *testing.T) {
 	}
 }
 
+// Records of a run come in any order, since some are sent at the same time. What came before the ledger
+// started again, or before it forgot the run, is not taken a second time.
+func TestOnce(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, Config{Dir: dir})
+	w := enrolled(t, l, "gate", "")
+	first, second := w.entry(t, verdict(1)), w.entry(t, verdict(2))
+	a, err := l.Append(context.Background(), second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, Config{Dir: dir})
+	for _, data := range [][]byte{first, second} {
+		again, err := l.Append(context.Background(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(data) == string(second) && (!again.Known || again.Index != a.Index) {
+			t.Errorf("sent again after a start: got entry %d, known %v, want %d", again.Index, again.Known, a.Index)
+		}
+	}
+	// In the batch after many runs, the ledger has forgotten this one.
+	third, fourth := w.entry(t, verdict(3)), w.entry(t, verdict(4))
+	a, err = l.Append(context.Background(), fourth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turned := make(chan int64, 1)
+	clear(l.runs) // sequence waits: nothing was sent
+	l.turns <- turned
+	<-turned
+	for _, data := range [][]byte{third, fourth} {
+		again, err := l.Append(context.Background(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(data) == string(fourth) && (!again.Known || again.Index != a.Index) {
+			t.Errorf("sent again after its run was forgotten: got entry %d, known %v, want %d", again.Index, again.Known, a.Index)
+		}
+	}
+}
+
 // Clocks that jump change no order and lose nothing.
 func TestClockJumps(t *testing.T) {
 	var mu sync.Mutex

@@ -14,7 +14,7 @@ const (
 	maxBatch   = 512       // entries that are fsynced together
 	maxQueued  = 256       // entries of one writer that wait
 	maxWaiting = 4096      // entries that wait, of all writers
-	maxRuns    = 10_000    // runs of writers of which it is known which records are new, without the index
+	maxRuns    = 10_000    // runs of writers whose last number is known without the index
 	maxBehind  = 32 * 1024 // entries in the journal that are not in the tree
 )
 
@@ -34,9 +34,6 @@ type waiting struct {
 	also  []*waiting // the same entry, sent again in the meantime
 	done  chan result
 }
-
-// run names the run of the writer.
-func (w *waiting) run() string { return w.env.KeyID() + w.record.By.Run }
 
 func (w *waiting) finish(r result) {
 	w.done <- r
@@ -203,8 +200,10 @@ func (l *Ledger) recheck(w *waiting) error {
 
 // lookup returns the index of an entry that the ledger has.
 func (l *Ledger) lookup(w *waiting) (index int64, known bool, err error) {
-	if last, ok := l.runs[w.run()]; ok && w.record.By.Number > last {
-		return 0, false, nil // no record of this run with such a number came since the start
+	if last, err := l.lastOf(w.record.By.Run); err != nil {
+		return 0, false, fmt.Errorf("index of the audit ledger: %w", err)
+	} else if w.record.By.Number > last {
+		return 0, false, nil // no record of this run with such a number ever came
 	}
 	l.mu.Lock()
 	index, known = l.recent[w.id]
@@ -217,6 +216,29 @@ func (l *Ledger) lookup(w *waiting) (index int64, known bool, err error) {
 		err = fmt.Errorf("index of the audit ledger: %w", err)
 	}
 	return index, known, err
+}
+
+// lastOf returns the largest number of a record of a run that ever came; 0 if none did.
+func (l *Ledger) lastOf(run string) (last int64, err error) {
+	if last, ok := l.runs[run]; ok {
+		return last, nil
+	}
+	l.mu.Lock() // before the index: it gets what then goes from here
+	for _, e := range l.behind {
+		if e.record.By.Run == run {
+			last = max(last, e.record.By.Number)
+		}
+	}
+	l.mu.Unlock()
+	indexed, err := l.index.last(run)
+	if err != nil {
+		return 0, err
+	}
+	if len(l.runs) >= maxRuns {
+		clear(l.runs)
+	}
+	l.runs[run] = max(last, indexed)
+	return l.runs[run], nil
 }
 
 // journalize writes entries to the journal, and acknowledges them.
@@ -245,11 +267,10 @@ func (l *Ledger) journalize(batch []*waiting) {
 	}
 	l.cfg.step("acknowledge")
 	l.metrics.appended(len(batch), time.Since(began))
-	if len(l.runs) > maxRuns {
-		clear(l.runs)
-	}
 	for _, w := range batch {
-		l.runs[w.run()] = max(l.runs[w.run()], w.record.By.Number)
+		if last, ok := l.runs[w.record.By.Run]; ok { // else lastOf finds it
+			l.runs[w.record.By.Run] = max(last, w.record.By.Number)
+		}
 	}
 	l.mu.Lock()
 	for i, w := range batch {
