@@ -302,15 +302,54 @@ func addRecord(insert, rule *sql.Stmt, at int64, id string, r *records.Record) e
 	return nil
 }
 
-// forget takes away what was opened of erased entries.
-func (x *index) forget(ctx context.Context, ranges []records.Range) error {
+// forget takes away what was opened of erased entries, whose openings are gone from src. What their
+// records say openly stays.
+func (x *index) forget(ctx context.Context, src files.Source, cp tlog.Checkpoint, ranges []records.Range) error {
 	for _, r := range ranges {
-		if _, err := x.db.ExecContext(ctx, "UPDATE record SET namespace = '', image = '', repository = '' WHERE entry >= ? AND entry < ?", r.From, r.To); err != nil {
+		if err := x.forgetRange(ctx, src, cp, r); err != nil {
 			return err
 		}
 	}
-	_, err := x.db.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-	return err
+	return x.flush(ctx)
+}
+
+func (x *index) forgetRange(ctx context.Context, src files.Source, cp tlog.Checkpoint, r records.Range) error {
+	const set = "UPDATE record SET namespace = ?, image = ?, repository = ? WHERE entry >= ? AND entry < ?"
+	if _, err := x.db.ExecContext(ctx, set, "", "", "", r.From, r.To); err != nil {
+		return err
+	}
+	tx, err := x.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for tile := r.From / tlog.TileWidth; tile*tlog.TileWidth < min(r.To, cp.Size); tile++ {
+		err := files.Bundle(ctx, src, cp, tile, func(e files.Entry) error {
+			if e.Index < r.From || e.Index >= r.To {
+				return nil
+			}
+			image := e.Opened.About.Image.Value
+			_, err := tx.ExecContext(ctx, set, e.Opened.Where.Namespace.Value, image, records.Untagged(image), e.Index, e.Index+1)
+			return err
+		})
+		if err != nil && !errors.Is(err, files.ErrGone) {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// flush empties the write-ahead log, which has what the database no longer has. It fails while somebody
+// reads an older state of the database.
+func (x *index) flush(ctx context.Context) error {
+	var busy, frames, moved int
+	if err := x.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return fmt.Errorf("%w: the index still has what was taken away, because somebody reads it", ErrBusy)
+	}
+	return nil
 }
 
 // drop takes away what is known about entries that are no longer there.

@@ -502,6 +502,50 @@ func TestErase(t *testing.T) {
 	}
 }
 
+// What is erased is not in the index either, nor in its write-ahead log while somebody reads; and what
+// a record says openly is still found.
+func TestEraseIndex(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, Config{Dir: dir})
+	w := enrolled(t, l, "gate", "")
+	v := verdict(1)
+	v.Where.Namespace, v.About.Image = records.Shown("project-nightingale"), records.Shown("registry.example.com/open:v1")
+	a, err := l.Append(context.Background(), w.entry(t, v))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	reader, err := l.index.read.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Rollback()
+	var n int
+	if err := reader.QueryRow("SELECT count(*) FROM record").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.index.db.Exec("PRAGMA busy_timeout = 100"); err != nil {
+		t.Fatal(err)
+	}
+	ranges := []records.Range{{From: a.Index, To: a.Index + 1}}
+	if err := l.Erase(context.Background(), "admin", "", ranges); err == nil && containsAnywhere(t, dir, "project-nightingale") {
+		t.Error("the erasure is done, and the namespace is still in a file")
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Erase(context.Background(), "admin", "", ranges); err != nil {
+		t.Fatal(err)
+	}
+	if containsAnywhere(t, dir, "project-nightingale") {
+		t.Error("the namespace is still in a file")
+	}
+	found, err := l.Answer(context.Background(), records.Filter{Image: "registry.example.com/open"}, 1<<62, 10)
+	if err != nil || len(found.Records) != 1 {
+		t.Errorf("by the image, which was not erased: got %+v, %v", found, err)
+	}
+}
+
 func containsAnywhere(t *testing.T, dir, text string) (found bool) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {

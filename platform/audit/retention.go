@@ -137,7 +137,16 @@ func (l *Ledger) erase(ctx context.Context, ranges []records.Range) error {
 			}
 		}
 	}
-	return l.index.forget(ctx, ranges)
+	// The index gets these too, if it could not grow with the tree.
+	l.mu.Lock()
+	for i, e := range l.behind {
+		if at := l.taken + int64(i); at < size && slices.ContainsFunc(ranges, func(r records.Range) bool { return r.From <= at && at < r.To }) {
+			e.openings = nil
+			l.behind[i] = e
+		}
+	}
+	l.mu.Unlock()
+	return l.index.forget(ctx, files.Dir(l.dir), l.current.Load().Checkpoint, ranges)
 }
 
 // eraseBundle erases the openings of a range in one bundle, in each width that there is of it.
@@ -233,6 +242,9 @@ func (l *Ledger) retire(ctx context.Context, end int64) error {
 			kept = append(kept, at/tlog.TileWidth)
 		}
 	}
+	if l.index.size < end { // it says which bundles to keep
+		return fmt.Errorf("the index has %d entries, and retention ends at %d", l.index.size, end)
+	}
 	l.cfg.step("retire")
 	for tile := int64(0); (tile+1)*tlog.TileWidth <= end; tile++ {
 		if slices.Contains(kept, tile) {
@@ -248,5 +260,5 @@ func (l *Ledger) retire(ctx context.Context, end int64) error {
 			return err
 		}
 	}
-	return nil
+	return l.index.flush(ctx)
 }
