@@ -16,27 +16,52 @@ import (
 
 // Answer answers which records the filter asks for: the newest of those before the entry before, at
 // most limit of them. It verifies what it answers. The answer has all entries under its checkpoint.
-func (l *Ledger) Answer(ctx context.Context, f records.Filter, before int64, limit int) (*records.Answer, error) {
-	v := l.current.Load()
-	found, err := l.index.query(ctx, f, min(before, v.Size), limit+1)
+func (l *Ledger) Answer(ctx context.Context, f records.Filter, before int64, limit int) (a *records.Answer, err error) {
+	err = l.at(ctx, func(v *view) error {
+		found, err := l.index.query(ctx, f, min(before, v.Size), limit+1)
+		if err != nil {
+			return err
+		}
+		if a, err = l.prove(ctx, v, found[:min(len(found), limit)]); err == nil {
+			a.More = len(found) > limit
+		}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	more := len(found) > limit
-	a, err := l.prove(ctx, v, found[:min(len(found), limit)])
-	if err != nil {
-		return nil, err
-	}
-	a.More = more
 	if _, _, err := a.Verify(f, l.verifier); err != nil {
 		return nil, fmt.Errorf("the ledger or its index is damaged; run colophon audit verify: %w", err)
 	}
 	return a, nil
 }
 
+// at calls f with the newest checkpoint, when the index has all entries under it. If partial tiles of it go
+// meanwhile, since the tree has grown, it calls f again.
+func (l *Ledger) at(ctx context.Context, f func(*view) error) error {
+	for {
+		v := l.current.Load()
+		if err := l.await(ctx, func() bool { return l.indexed.Load() >= v.Size }); err != nil {
+			return fmt.Errorf("the index does not have all entries: %w", err)
+		}
+		err := f(v)
+		if !errors.Is(err, fs.ErrNotExist) || l.current.Load() == v {
+			return err
+		}
+	}
+}
+
+// entry returns an entry of the log, verified.
+func (l *Ledger) entry(ctx context.Context, at int64) (raw []byte, err error) {
+	err = l.at(ctx, func(v *view) error {
+		raw, _, err = tlog.Entry(ctx, tlog.Dir(l.dir), v.Checkpoint, at)
+		return err
+	})
+	return raw, err
+}
+
 // Get returns the record with an index or an ID, sha256:HEX. Of an ID, the first 12 digits are enough.
-func (l *Ledger) Get(ctx context.Context, name string) (*records.Answer, error) {
-	v := l.current.Load()
+func (l *Ledger) Get(ctx context.Context, name string) (a *records.Answer, err error) {
 	digits, isID := strings.CutPrefix(name, "sha256:")
 	at, err := strconv.ParseInt(name, 10, 64)
 	if isID {
@@ -56,10 +81,14 @@ func (l *Ledger) Get(ctx context.Context, name string) (*records.Answer, error) 
 	} else if err != nil || at < 0 {
 		return nil, fmt.Errorf("%w: expected the index of an entry, or sha256: and hex digits", ErrRefused)
 	}
-	if at >= v.Size {
-		return nil, ErrNotFound
-	}
-	return l.prove(ctx, v, []int64{at})
+	err = l.at(ctx, func(v *view) error {
+		if at >= v.Size {
+			return ErrNotFound
+		}
+		a, err = l.prove(ctx, v, []int64{at})
+		return err
+	})
+	return a, err
 }
 
 // prove reads entries, with the proofs that the tree of v has them.

@@ -56,6 +56,9 @@ func (l *Ledger) follow() {
 			settled = time.Now()
 			if err := l.settle(); err != nil {
 				l.fail(err)
+				if closing { // Close tries it once more, and says why
+					return
+				}
 				continue
 			}
 		}
@@ -89,6 +92,8 @@ func (l *Ledger) advance(ctx context.Context, batch []entry) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.indexed.Store(l.index.size)
+	l.change()
 	for _, e := range batch {
 		delete(l.recent, e.leaf.ID())
 	}
@@ -103,6 +108,7 @@ func (l *Ledger) fail(err error) {
 	defer l.mu.Unlock()
 	if err != nil {
 		l.cfg.Log.Error("the audit ledger cannot publish what it recorded", "error", err)
+		defer l.change()
 		err = fmt.Errorf("the audit ledger takes no records: %w", err)
 	}
 	l.broken = err
@@ -154,8 +160,7 @@ func (l *Ledger) publish(v *view) {
 		l.cfg.Witnesses.Offer(witnesses.Offer{Checkpoint: v.Checkpoint, Signed: v.signed, Source: tlog.Dir(l.dir)})
 	}
 	l.mu.Lock()
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.change()
 	l.mu.Unlock()
 }
 

@@ -70,6 +70,7 @@ type Ledger struct {
 	index    *index
 
 	current atomic.Pointer[view] // what is published
+	indexed atomic.Int64         // entries that the index has
 
 	mu      sync.Mutex
 	writers *records.Writers
@@ -85,7 +86,7 @@ type Ledger struct {
 
 	sequenced chan struct{}   // wakes sequence
 	grown     chan struct{}   // wakes follow
-	changed   chan struct{}   // closed when current changes; guarded by mu
+	changed   chan struct{}   // closed when current, indexed or broken change; guarded by mu
 	tasks     chan func()     // run by follow, between two batches
 	turns     chan chan int64 // make sequence begin a file of the journal, and say with which entry
 	stopped   sync.WaitGroup
@@ -289,6 +290,7 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 	if err := l.index.extend(ctx, files.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
 		return err
 	}
+	l.indexed.Store(l.index.size)
 	return l.readWriters(ctx)
 }
 
@@ -314,7 +316,7 @@ func (l *Ledger) readWriters(ctx context.Context) error {
 		return err
 	}
 	for _, at := range entries {
-		raw, _, err := tlog.Entry(ctx, tlog.Dir(l.dir), l.current.Load().Checkpoint, at)
+		raw, err := l.entry(ctx, at)
 		if err != nil {
 			return err
 		}
@@ -362,11 +364,20 @@ func (l *Ledger) Record(ctx context.Context, r records.Record) (index int64, err
 
 // Await waits until a published checkpoint has size entries.
 func (l *Ledger) Await(ctx context.Context, size int64) error {
+	err := l.await(ctx, func() bool { return l.current.Load().Size >= size })
+	if ctx.Err() != nil && err != nil {
+		err = fmt.Errorf("the entry is recorded, and no checkpoint covers it yet: %w", err)
+	}
+	return err
+}
+
+// await waits until done, or until the ledger cannot grow.
+func (l *Ledger) await(ctx context.Context, done func() bool) error {
 	for {
 		l.mu.Lock()
 		changed, broken := l.changed, l.broken
 		l.mu.Unlock()
-		if l.current.Load().Size >= size {
+		if done() {
 			return nil
 		}
 		if broken != nil {
@@ -375,9 +386,15 @@ func (l *Ledger) Await(ctx context.Context, size int64) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("the entry is recorded, and no checkpoint covers it yet: %w", ctx.Err())
+			return ctx.Err()
 		}
 	}
+}
+
+// change wakes those who await. The caller holds mu.
+func (l *Ledger) change() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // Ready returns an error if the ledger takes no records.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -437,6 +438,90 @@ func TestOnce(t *testing.T) {
 			t.Errorf("sent again after its run was forgotten: got entry %d, known %v, want %d", again.Index, again.Known, a.Index)
 		}
 	}
+}
+
+// An answer has all records under its checkpoint, also while the index is behind the tree; if the index
+// cannot follow, there is no answer.
+func TestAnswerIsWhole(t *testing.T) {
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	var slow atomic.Bool
+	l := open(t, Config{Dir: t.TempDir(), step: func(name string) {
+		if name == "index" && slow.CompareAndSwap(true, false) {
+			close(reached)
+			<-goOn
+		}
+	}})
+	w := enrolled(t, l, "gate", "")
+	settled(t, l)
+	slow.Store(true)
+	if _, err := l.Append(context.Background(), w.entry(t, verdict(1))); err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	a, err := l.Answer(ctx, records.Filter{Role: "gate"}, 1<<62, 10)
+	if err == nil && len(a.Records) == 0 {
+		t.Errorf("the record is under the checkpoint, and not in the answer: %q", a.Checkpoint)
+	}
+	close(goOn)
+	a, err = l.Answer(context.Background(), records.Filter{Role: "gate"}, 1<<62, 10)
+	if err != nil || len(a.Records) != 1 {
+		t.Errorf("got %+v, %v", a, err)
+	}
+}
+
+// Close returns, with an error, if the tree cannot be made durable.
+func TestCloseWithBrokenDisk(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, Config{Dir: dir})
+	w := enrolled(t, l, "gate", "")
+	fill(t, l, w, 0, settleAfter-10)
+	base := filepath.Join(dir, "base.json")
+	if err := errors.Join(os.RemoveAll(base), os.MkdirAll(filepath.Join(base, "in the way"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 50 {
+		if _, err := l.Append(context.Background(), w.entry(t, verdict(n))); err != nil {
+			break
+		}
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close() }()
+	select {
+	case err := <-closed:
+		if err == nil {
+			t.Error("got no error")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the ledger does not close")
+	}
+}
+
+// Questions are answered while the tree grows and its partial tiles go.
+func TestAskWhileGrowing(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	w := enrolled(t, l, "gate", "")
+	ctx, cancel := context.WithCancel(context.Background())
+	var asking sync.WaitGroup
+	for range 3 {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := l.Answer(context.Background(), records.Filter{}, 1<<62, 20); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for n := range 40 {
+		if _, err := l.Append(context.Background(), w.entry(t, verdict(n))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	cancel()
+	asking.Wait()
 }
 
 // Clocks that jump change no order and lose nothing.

@@ -98,7 +98,7 @@ func (l *Ledger) ranges(ctx context.Context, kind records.Kind) (all []records.R
 		return nil, err
 	}
 	for _, at := range entries {
-		raw, _, err := tlog.Entry(ctx, tlog.Dir(l.dir), l.current.Load().Checkpoint, at)
+		raw, err := l.entry(ctx, at)
 		if err != nil {
 			return nil, err
 		}
@@ -195,10 +195,9 @@ func (l *Ledger) openingsOf(tile int64) []string {
 // nobody could check the signatures of what is left.
 func (l *Ledger) Retire(ctx context.Context, age time.Duration) error {
 	until := l.cfg.Now().Add(-age)
-	cp := l.current.Load().Checkpoint
-	end := int64(0)
-	for next := l.cfg.Segment; next <= cp.Size; next += l.cfg.Segment {
-		raw, _, err := tlog.Entry(ctx, tlog.Dir(l.dir), cp, next-1)
+	size, end := l.current.Load().Size, int64(0)
+	for next := l.cfg.Segment; next <= size; next += l.cfg.Segment {
+		raw, err := l.entry(ctx, next-1)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
