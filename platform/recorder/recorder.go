@@ -196,12 +196,32 @@ func (r *Recorder) send(ctx context.Context, data []byte) error {
 	case err != nil:
 		return err
 	case status == http.StatusOK:
-		return nil
+		return r.recorded(data, body)
 	case status == http.StatusBadRequest && !strings.Contains(body, audit.ErrWriter.Error()):
 		return fmt.Errorf("%w: %s", errRefused, body)
 	}
 	// Also a key that is not enrolled: somebody may enrol it.
 	return fmt.Errorf("audit ledger %s: got status %d: %s", r.cfg.URL, status, body)
+}
+
+// recorded fails unless the answer says that the ledger has this record: something else than the ledger
+// may have answered.
+func (r *Recorder) recorded(data []byte, answer string) error {
+	var entry audit.Entry
+	if err := strict.UnmarshalKnown(data, audit.MaxRequest, &entry); err != nil {
+		return err
+	}
+	var added struct {
+		ID string `json:"id"`
+	}
+	err := strict.Unmarshal([]byte(answer), limits.Request, &added)
+	if want := audit.ID(entry.Envelope); err == nil && added.ID != want {
+		err = fmt.Errorf("expected the ID %s, found %q", want, added.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("audit ledger %s: the answer does not say that it has the record; is it the URL of a ledger? %w", r.cfg.URL, err)
+	}
+	return nil
 }
 
 func (r *Recorder) enrol(ctx context.Context) error {

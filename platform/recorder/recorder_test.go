@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -42,6 +43,7 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l.got[audit.ID(e.Envelope)] = record
+	fmt.Fprintf(w, `{"index":%d,"id":%q}`, len(l.got)-1, audit.ID(e.Envelope))
 }
 
 func (l *ledger) answer(status int, text string) {
@@ -86,6 +88,29 @@ func start(t *testing.T, url, dir string, required bool) *Recorder {
 
 func verdict() audit.Record {
 	return audit.Record{Kind: audit.KindGate, Outcome: audit.Accepted, Effect: audit.Allowed, About: audit.About{Image: audit.Shown("example.com/app:v1")}}
+}
+
+// A decision is recorded when the ledger says that it has this record: not when anything answers 200,
+// such as the login page of a proxy.
+func TestOthersAnswer(t *testing.T) {
+	for what, text := range map[string]string{
+		"a page": "<html>log in</html>", "nothing": "", "another record": `{"index":7,"id":"sha256:` + strings.Repeat("a", 64) + `"}`, "no ID": `{"index":7}`,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }))
+		defer server.Close()
+		required := start(t, server.URL, t.TempDir(), true)
+		if err := required.Record(context.Background(), verdict()); !errors.Is(err, ErrNotRecorded) {
+			t.Errorf("%s: got %v, want that the decision is not recorded", what, err)
+		}
+		r := start(t, server.URL, t.TempDir(), false)
+		if err := r.Record(context.Background(), verdict()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if r.spool.bytes.Load() == 0 {
+			t.Errorf("%s: the record is gone from the spool", what)
+		}
+	}
 }
 
 // Records that the ledger cannot take now arrive later, each once, also after a restart.
