@@ -78,6 +78,24 @@ func Sweep(dir string) error {
 // temporary is part of the names of temporary files, which begin with a dot.
 const temporary = ".tmp-"
 
+// MkdirAll creates a directory and its parents. Those that it creates are on the disk when it returns: a
+// file in a directory that a power cut takes is gone, however well it was synced.
+func MkdirAll(dir string, perm fs.FileMode) error {
+	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, perm); err != nil {
+		return os.MkdirAll(dir, perm) // somebody else created it, or the error
+	}
+	return SyncDir(parent)
+}
+
 // SyncDir fsyncs dir, so that its entries survive a power cut.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

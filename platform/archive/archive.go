@@ -81,7 +81,7 @@ func Open(cfg Config) (_ *Archive, err error) {
 			err = errors.Join(fmt.Errorf("archive %s: %w", cfg.Dir, err), a.Close())
 		}
 	}()
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
 	if a.lock, err = dirlock.Take(cfg.Dir); err != nil {

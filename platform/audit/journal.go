@@ -167,7 +167,7 @@ func parseFrame(data []byte) (e entry, size int, err error) {
 // openJournal reads the journal. have is how many entries the tree has for good; read gets each
 // entry after them, in order. If an entry is missing between, it fails.
 func openJournal(dir string, have int64, read func(index int64, e entry)) (_ *journal, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	names, err := journalFiles(dir)

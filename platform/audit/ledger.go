@@ -147,7 +147,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 			err = errors.Join(fmt.Errorf("audit ledger %s: %w", cfg.Dir, err), l.release())
 		}
 	}()
-	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+	if err := durable.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, err
 	}
 	if l.lock, err = dirlock.Take(cfg.Dir); err != nil {

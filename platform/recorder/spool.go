@@ -59,7 +59,7 @@ type added struct {
 var errSpoolFull = fmt.Errorf("the spool has %d MiB of records that the audit ledger does not take", maxSpool>>20)
 
 func openSpool(dir string, send func(context.Context, []byte) error, log *slog.Logger) (*spool, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	lock, err := dirlock.Take(dir)

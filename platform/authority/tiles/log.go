@@ -88,7 +88,7 @@ func OpenLog(cfg LogConfig) (_ *Log, err error) {
 	if err := l.checkRecord(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
+	if err := durable.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, err
 	}
 	if l.lock, err = dirlock.Take(cfg.Dir); err != nil {
