@@ -10,11 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
@@ -41,32 +39,12 @@ type Refetch struct {
 	Private bool
 }
 
-// errPrivate is the reason why an address is not asked.
-type errPrivate struct{ addr, why string }
-
-func (e errPrivate) Error() string {
-	return fmt.Sprintf("%s is not a public address: it is %s", e.addr, e.why)
-}
-
-// control refuses connections to addresses that are not public. The resolver has answered then.
-func (r Refetch) control(_, address string, _ syscall.RawConn) error {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	a := to.Addr().Unmap()
-	if a.Zone() != "" {
-		return errPrivate{address, "link-local"}
-	}
-	if why := reach.NotPublic(a); why != "" && !r.Private {
-		return errPrivate{address, why}
-	}
-	return nil
-}
-
 // Transport returns what sends the requests: without a proxy, cookies or decompression.
 func (r Refetch) Transport() *http.Transport {
-	d := &net.Dialer{Timeout: 10 * time.Second, Control: r.control}
+	d := &net.Dialer{Timeout: 10 * time.Second}
+	if !r.Private {
+		d.Control = reach.Public
+	}
 	return &http.Transport{DialContext: d.DialContext, DisableCompression: true, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second, MaxResponseHeaderBytes: 1 << 20, MaxIdleConnsPerHost: 4, IdleConnTimeout: 10 * time.Second}
 }
 
@@ -151,7 +129,7 @@ func fetchOne(ctx context.Context, client *http.Client, f *Fetch, encoding strin
 	req.Header.Set("Accept-Encoding", cmp.Or(encoding, "identity"))
 	resp, err := client.Do(req)
 	if err != nil {
-		var private errPrivate
+		var private *reach.PrivateError
 		if errors.As(err, &private) {
 			err = private
 		}

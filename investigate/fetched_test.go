@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
@@ -96,11 +97,11 @@ func TestPrivateAddresses(t *testing.T) {
 		}
 	}
 	for address, want := range map[string]bool{"127.0.0.1:80": true, "[::ffff:10.0.0.1]:80": true, "169.254.169.254:80": true, "[fe80::1%eth0]:80": true, "[64:ff9b::7f00:1]:80": true, "9.9.9.9:80": false, "[2606:4700::1]:443": false} {
-		if err := (Refetch{}).control("tcp", address, nil); (err != nil) != want {
+		if err := reach.Public("tcp", address, nil); (err != nil) != want {
 			t.Errorf("%s: got %v", address, err)
 		}
 	}
-	if err := (Refetch{}).control("tcp", netip.MustParseAddrPort("10.0.0.1:1").String(), nil); err == nil {
+	if err := reach.Public("tcp", netip.MustParseAddrPort("10.0.0.1:1").String(), nil); err == nil {
 		t.Error("a private address is asked")
 	}
 }

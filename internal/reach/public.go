@@ -1,8 +1,10 @@
 package reach
 
 import (
+	"fmt"
 	"iter"
 	"net/netip"
+	"syscall"
 )
 
 // special lists the ranges whose addresses are not public: IANA's special-purpose
@@ -90,4 +92,32 @@ func SpecialRanges() iter.Seq2[netip.Prefix, string] {
 			}
 		}
 	}
+}
+
+// PrivateError is the reason why an address is not asked.
+type PrivateError struct {
+	Address string
+	Why     string // as NotPublic says it
+}
+
+func (e *PrivateError) Error() string {
+	return fmt.Sprintf("%s is not a public address: it is %s", e.Address, e.Why)
+}
+
+// Public refuses connections to addresses that are not public, as the Control of a net.Dialer. The
+// resolver has answered then: the address is the one that is connected to. The error matches
+// *PrivateError.
+func Public(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	a := to.Addr().Unmap()
+	if a.Zone() != "" {
+		return &PrivateError{address, "link-local"}
+	}
+	if why := NotPublic(a); why != "" {
+		return &PrivateError{address, why}
+	}
+	return nil
 }

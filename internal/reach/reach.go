@@ -69,6 +69,9 @@ func Explain(err error) error {
 	if via, ok := errors.AsType[*net.OpError](err); ok && via.Op == "proxyconnect" {
 		e.detail = "through the proxy that the environment names"
 	}
+	if private, ok := errors.AsType[*PrivateError](err); ok {
+		return &own{e.Server, private}
+	}
 	if e.Why = failure(sent.Err); e.Why == "" {
 		// Not a failure of the network: the reason is the caller's own.
 		return &own{e.Server, sent.Err}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,12 +42,43 @@ type Repository struct {
 	Asked  time.Time         `json:"asked"`
 	Refs   map[string]string `json:"refs"`             // ids of commits, by full names of branches and tags
 	Within map[string]string `json:"within,omitempty"` // by the id of a commit: a branch or tag whose history has it, or ""
+	// Seen has the tags of exact versions, and since when they are what they are.
+	Seen map[string]Seen `json:"seen,omitempty"`
+}
+
+// Seen says since when an answer is the same. The time is that of this machine: the time in a commit
+// or an image is chosen by whoever made it.
+type Seen struct {
+	Commit string    `json:"commit"`           // to which the tag points
+	Since  time.Time `json:"since"`            // when it was first seen to
+	Before string    `json:"before,omitempty"` // to which the tag pointed before: it has moved
+}
+
+// see returns the tags of exact versions in refs, with what was seen of them before.
+func see(before map[string]Seen, refs map[string]string, now time.Time) map[string]Seen {
+	seen := map[string]Seen{}
+	for name, id := range refs {
+		tag, ok := strings.CutPrefix(name, "refs/tags/")
+		if !ok || !Exact(tag) {
+			continue
+		}
+		switch was, known := before[tag]; {
+		case known && was.Commit == id:
+			seen[tag] = was
+		case known:
+			seen[tag] = Seen{Commit: id, Since: now, Before: was.Commit}
+		default:
+			seen[tag] = Seen{Commit: id, Since: now}
+		}
+	}
+	return seen
 }
 
 // Image is what a registry answered.
 type Image struct {
 	Asked  time.Time `json:"asked"`
-	Digest string    `json:"digest"` // sha256:HEX
+	Since  time.Time `json:"since,omitzero"` // when the digest was first seen
+	Digest string    `json:"digest"`         // sha256:HEX
 }
 
 // New returns answers without any.
@@ -153,7 +185,12 @@ func (k *Known) addRefs(uri string, refs map[string]string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.changed = true
-	k.Repositories[uri] = &Repository{Asked: k.now().UTC().Truncate(time.Second), Refs: maps.Clone(refs)}
+	now := k.now().UTC().Truncate(time.Second)
+	var before map[string]Seen
+	if r := k.Repositories[uri]; r != nil {
+		before = r.Seen
+	}
+	k.Repositories[uri] = &Repository{Asked: now, Refs: maps.Clone(refs), Seen: see(before, refs, now)}
 }
 
 func (k *Known) within(uri, id string) (string, bool) {
@@ -207,5 +244,40 @@ func (k *Known) addImage(name, digest string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.changed = true
-	k.Images[name] = Image{Asked: k.now().UTC().Truncate(time.Second), Digest: digest}
+	now := k.now().UTC().Truncate(time.Second)
+	i := Image{Asked: now, Since: now, Digest: digest}
+	if was, ok := k.Images[name]; ok && was.Digest == digest && !was.Since.IsZero() {
+		i.Since = was.Since
+	}
+	k.Images[name] = i
+}
+
+// Seen returns since when a tag of an exact version of OWNER/REPO is what it is. ok is false if
+// that is not known.
+func (r *Resolver) Seen(repo, tag string) (s Seen, ok bool) {
+	if r == nil || r.Known == nil {
+		return s, false
+	}
+	uri, err := r.uri(repo)
+	if err != nil {
+		return s, false
+	}
+	r.Known.mu.Lock()
+	defer r.Known.mu.Unlock()
+	if repo := r.Known.Repositories[uri]; repo != nil {
+		s, ok = repo.Seen[tag]
+	}
+	return s, ok
+}
+
+// SeenImage returns since when the name of an image has a digest. ok is false if that is not known.
+func (r *Resolver) SeenImage(name, digest string) (since time.Time, ok bool) {
+	ref, err := reference(name)
+	if r == nil || r.Known == nil || err != nil {
+		return since, false
+	}
+	r.Known.mu.Lock()
+	defer r.Known.mu.Unlock()
+	i := r.Known.Images[ref.String()]
+	return i.Since, i.Digest == digest && !i.Since.IsZero()
 }

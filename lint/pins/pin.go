@@ -62,12 +62,20 @@ func Comment(t yamlfile.Text) string {
 	if !ok {
 		return ""
 	}
+	first, last := said(t, at)
+	return string(t.File.Data[first:last])
+}
+
+// said returns where the tag is in the comment behind an offset, or an empty range.
+func said(t yamlfile.Text, at int) (first, last int) {
 	line := t.File.Position(at, at).Line
-	rest := strings.TrimSpace(t.File.Line(line)[at-t.File.LineStart(line):])
-	if m := comment.FindStringSubmatch(rest); m != nil && strings.ContainsAny(m[1], "0123456789") {
-		return m[1]
+	rest := t.File.Line(line)[at-t.File.LineStart(line):]
+	space := len(rest) - len(strings.TrimLeft(rest, " \t"))
+	m := comment.FindStringSubmatchIndex(rest[space:])
+	if m == nil || !strings.ContainsAny(rest[space+m[2]:space+m[3]], "0123456789") {
+		return at, at
 	}
-	return ""
+	return at + space + m[2], at + space + m[3]
 }
 
 // CheckImage finds an image that is named by tag in a text, which has other things only before the
@@ -93,4 +101,20 @@ func CheckImage(ctx context.Context, r *Resolver, rule string, t yamlfile.Text, 
 		f.Mend += "; its digest is not known: " + err.Error()
 	}
 	return []finding.Finding{f}
+}
+
+// Repin returns the edits that replace a pin, and the tag in the comment behind it. Without such a
+// comment, it writes one. It returns none where no comment can stand.
+func Repin(t yamlfile.Text, start, end int, pin, label string) []finding.Edit {
+	old := Comment(t)
+	if old == "" {
+		return Pin(t, start, end, pin, label)
+	}
+	edits := t.Replace(start, end, pin)
+	at, _ := tail(t)
+	first, last := said(t, at)
+	if edits == nil || strings.ContainsAny(label, "\r\n") {
+		return nil
+	}
+	return append(edits, t.File.Replace(first, last, label))
 }

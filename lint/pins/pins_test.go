@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -116,7 +117,11 @@ func TestDigest(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, _ := img.Digest()
-	r := &Resolver{Known: New()}
+	// The repository chooses the host: an address that is not public is not asked.
+	if got, err := (&Resolver{}).Digest(t.Context(), image); err == nil || !strings.Contains(err.Error(), "is not a public address: it is loopback") {
+		t.Errorf("got %s, %v", got, err)
+	}
+	r := &Resolver{Known: New(), Private: true}
 	if got, err := r.Digest(t.Context(), image); err != nil || got != want.String() {
 		t.Errorf("got %s, %v", got, err)
 	}
@@ -167,7 +172,7 @@ func TestDown(t *testing.T) {
 			c.Close()
 		}
 	}()
-	r := &Resolver{}
+	r := &Resolver{Private: true}
 	for i := range 20 {
 		if _, err := r.Digest(t.Context(), fmt.Sprintf("%s/app:v%d", l.Addr(), i)); err == nil {
 			t.Error("no server, and a digest")
@@ -281,6 +286,92 @@ func TestPin(t *testing.T) {
 		roots, _ := yamlfile.Parse(f)
 		if got := Comment(yamlfile.Of(f, yamlfile.Get(roots[0], "uses"))); got != want {
 			t.Errorf("%q: got %q, want %q", comment, got, want)
+		}
+	}
+}
+
+// What a registry redirects to, and where it sends for a token, are no way to an address that is not
+// public either: each connection is checked.
+func TestPrivateBehindName(t *testing.T) {
+	asked := false
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer s.Close()
+	port := s.URL[strings.LastIndexByte(s.URL, ':'):]
+	for _, host := range []string{"localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254"} {
+		if _, err := (&Resolver{}).Digest(t.Context(), host+port+"/app:v1"); err == nil || asked {
+			t.Errorf("%s: asked %v, %v", host, asked, err)
+		}
+	}
+}
+
+// When a tag was first seen is kept while the tag stays, and begins again when it moves.
+func TestSeen(t *testing.T) {
+	a, b := strings.Repeat("a", 40), strings.Repeat("b", 40)
+	k := New()
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	k.now = func() time.Time { return at }
+	r := &Resolver{Known: k, Server: "https://x.example"}
+	see := func(id string) Seen {
+		t.Helper()
+		at = at.Add(24 * time.Hour)
+		k.addRefs("https://x.example/o/r", map[string]string{"refs/tags/v1.2.3": id, "refs/tags/v1": id, "refs/heads/v1.2.4": id})
+		s, ok := r.Seen("o/r", "v1.2.3")
+		if _, moves := r.Seen("o/r", "v1"); !ok || moves {
+			t.Fatalf("got %v, %v", ok, moves)
+		}
+		return s
+	}
+	first := see(a)
+	if again := see(a); again != first || first.Before != "" || first.Since.Day() != 2 {
+		t.Errorf("got %+v, then %+v", first, again)
+	}
+	moved := see(b)
+	if moved.Before != a || moved.Commit != b || moved.Since.Day() != 4 {
+		t.Errorf("got %+v", moved)
+	}
+	if again := see(b); again != moved {
+		t.Errorf("the alarm is over: got %+v", again)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	tags := map[string]string{}
+	for _, tag := range []string{"v4", "v4.2.9", "v4.2.10", "4.2.11", "v5.0.0", "v5.1.0-rc.1", "v4.2", "release-4.9.9", "v4.2.12+x", "v04.9.9"} {
+		tags[tag] = ""
+	}
+	if got := strings.Join(Releases(tags, "v4"), " "); got != "v4.2.12+x 4.2.11 v4.2.10 v4.2.9" {
+		t.Error(got)
+	}
+	if got := Releases(tags, ""); got[0] != "v5.0.0" {
+		t.Error(got)
+	}
+	for tag, exact := range map[string]bool{"v4": false, "v4.2": false, "v4.2.1": true, "4.2.1": true, "v4.2.1-rc.1": true, "": false, "v": false, "main": false} {
+		if Exact(tag) != exact {
+			t.Errorf("%q: got %v", tag, !exact)
+		}
+	}
+	if got := Precise([]string{"latest", "v4", "v4.2.1", "v4.2.0"}); got != "v4.2.1" {
+		t.Error(got)
+	}
+}
+
+func TestRepin(t *testing.T) {
+	from, to := strings.Repeat("a", 40), strings.Repeat("b", 40)
+	for comment, want := range map[string]string{" # v1.2": " # v1.2.4", "  #  tag=v1.2 and why": "  #  tag=v1.2.4 and why", " # ratchet:v1/b@v1": " # ratchet:v1/b@v1.2.4", "": " # v1.2.4", " # why": " # v1.2.4 # why"} {
+		src := "uses: v1/b@" + from + comment + "\r\n"
+		f := finding.NewFile("f", []byte(src))
+		roots, err := yamlfile.Parse(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := yamlfile.Of(f, yamlfile.Get(roots[0], "uses"))
+		got := src
+		edits := Repin(text, strings.IndexByte(text.Value, '@')+1, len(text.Value), to, "v1.2.4")
+		for i := len(edits) - 1; i >= 0; i-- {
+			got = got[:edits[i].Start] + edits[i].New + got[edits[i].End:]
+		}
+		if got != "uses: v1/b@"+to+want+"\r\n" {
+			t.Errorf("%q: got %q", comment, got)
 		}
 	}
 }

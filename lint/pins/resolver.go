@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -14,8 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/semver"
-
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/source"
@@ -39,10 +39,16 @@ type Resolver struct {
 	Server  string // of actions; empty: GitHub
 	Offline bool   // only Known answers
 	Known   *Known // answers from before, and those of this Resolver; nil: none are kept
+	// Private also asks registries whose addresses are not public (reach.NotPublic), and those behind
+	// the proxy that the environment names. The names of images are the repository's: whoever wrote
+	// them would choose what is asked in the networks of this machine.
+	Private bool
 
 	mu    sync.Mutex
 	calls map[string]*call
 	down  map[string]error // servers that did not answer are asked no more
+
+	public *http.Transport // to public addresses only
 }
 
 // Target is what a tag or branch points to.
@@ -129,22 +135,14 @@ func (r *Resolver) Ref(ctx context.Context, repo, ref string) (Target, error) {
 func precise(refs map[string]string, id, ref string) (best string) {
 	for name, to := range refs {
 		tag, ok := strings.CutPrefix(name, "refs/tags/")
-		if !ok || to != id || tag != ref && !strings.HasPrefix(tag, ref+".") || strings.Count(tag, ".") != 2 {
+		if !ok || to != id || tag != ref && !strings.HasPrefix(tag, ref+".") || !Exact(tag) {
 			continue
 		}
-		if best == "" || semver.Compare(version(tag), version(best)) > 0 {
+		if best == "" || Newer(tag, best) {
 			best = tag
 		}
 	}
 	return best
-}
-
-// version makes a version of a tag as semver reads it.
-func version(tag string) string {
-	if strings.HasPrefix(tag, "v") {
-		return tag
-	}
-	return "v" + tag
 }
 
 // Commit asks OWNER/REPO about a commit.
@@ -219,12 +217,9 @@ func (r *Resolver) Digest(ctx context.Context, name string) (string, error) {
 	if r == nil {
 		return "", ErrNotAsked
 	}
-	ref, err := imagelist.Reference(name)
+	ref, err := reference(name)
 	if err != nil {
 		return "", err
-	}
-	if ref.Tag == "" {
-		ref.Tag = "latest"
 	}
 	host, _, _ := strings.Cut(ref.Repository, "/")
 	return ask(ctx, r, "image:"+ref.String(), host, func(ctx context.Context) (string, error) {
@@ -234,7 +229,7 @@ func (r *Resolver) Digest(ctx context.Context, name string) (string, error) {
 		if r.Offline {
 			return "", ErrNotAsked
 		}
-		src, err := ref.Open(oci.RegistryOptions{})
+		src, err := ref.Open(oci.RegistryOptions{Transport: r.transport()})
 		if err != nil {
 			return "", err
 		}
@@ -245,6 +240,14 @@ func (r *Resolver) Digest(ctx context.Context, name string) (string, error) {
 		r.Known.addImage(ref.String(), d.Digest.String())
 		return d.Digest.String(), nil
 	})
+}
+
+// reference reads the name of an image, which has a tag then.
+func reference(name string) (ref oci.Reference, err error) {
+	if ref, err = imagelist.Reference(name); err == nil && ref.Tag == "" {
+		ref.Tag = "latest"
+	}
+	return ref, err
 }
 
 // call is one question, and its answer when done is closed.
@@ -309,4 +312,40 @@ func server(uri string) string {
 		return uri
 	}
 	return u.Host
+}
+
+// transport returns what sends requests to registries; nil is the transport of package oci.
+func (r *Resolver) transport() http.RoundTripper {
+	if r.Private {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.public == nil {
+		d := &net.Dialer{Timeout: 10 * time.Second, Control: reach.Public}
+		r.public = &http.Transport{DialContext: d.DialContext, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: timeout,
+			MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: timeout, ForceAttemptHTTP2: true, DisableCompression: true}
+	}
+	return r.public
+}
+
+// Between returns the commits of OWNER/REPO that to has in its history and from has not, the newest
+// first, and whether from is in the history of to.
+func (r *Resolver) Between(ctx context.Context, repo, from, to string) (steps []source.Step, forward bool, err error) {
+	type answer struct {
+		steps   []source.Step
+		forward bool
+	}
+	if r == nil || r.Offline {
+		return nil, false, ErrNotAsked
+	}
+	uri, err := r.uri(repo)
+	if err != nil {
+		return nil, false, err
+	}
+	a, err := ask(ctx, r, uri+"@"+from+".."+to, server(uri), func(ctx context.Context) (a answer, err error) {
+		a.steps, a.forward, err = source.Between(ctx, uri, from, to, nil)
+		return a, err
+	})
+	return a.steps, a.forward, err
 }

@@ -89,7 +89,8 @@ func (w *file) uses() (out []*Use) {
 	return out
 }
 
-const generator = "slsa-framework/slsa-github-generator"
+// Generator is the repository of actions that refuse to run unless they are named by tag.
+const Generator = "slsa-framework/slsa-github-generator"
 
 // pinned finds actions, reusable workflows and images that can change without a commit, and
 // commits that are not what they seem.
@@ -99,7 +100,7 @@ func (w *file) pinned(ctx context.Context, r *pins.Resolver) (out []finding.Find
 		case u.Image:
 			out = append(out, pins.CheckImage(ctx, r, ruleImage, u.Text, u.Name)...)
 		case u.local() || u.Repo == "" || strings.Contains(u.Name, "${{"):
-		case u.Repo == generator:
+		case u.Repo == Generator:
 			out = append(out, finding.Finding{Rule: ruleGenerator, Position: u.Text.Position(0, len(u.Text.Value)), Message: u.Name + " has no maintainers",
 				Mend: "build in one job, and let another one, or a reusable workflow of yours, attest the digest with actions/attest-build-provenance; or release with Colophon"})
 		case pins.IsCommit(u.Ref):
