@@ -15,11 +15,14 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/lint/bitbucket"
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/gitlab"
 	"github.com/colophon-build/colophon/lint/lock"
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/script"
+	"github.com/colophon-build/colophon/lint/tekton"
 	"github.com/colophon-build/colophon/lint/workflow"
 )
 
@@ -49,9 +52,12 @@ func own() []finding.Rule {
 // is asked, and nothing is pinned.
 func Checkers(r *pins.Resolver) []finding.Checker {
 	return []finding.Checker{
+		bitbucket.Checker(r),
 		dockerfile.Checker(),
+		gitlab.Checker(r),
 		lock.Checker(),
 		script.Checker(),
+		tekton.Checker(r),
 		workflow.Checker(r),
 	}
 }

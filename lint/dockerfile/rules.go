@@ -54,7 +54,7 @@ func rules() []finding.Rule {
 		{ID: ruleDistribution, Severity: finding.Note, Title: "packages of the distribution are installed without version",
 			Why: "Two builds of one commit contain different packages, so that nobody can rebuild the image and compare."},
 		{ID: ruleLanguage, Severity: finding.Warning, Title: "packages of a language are installed without exact version",
-			Why: "Whoever takes over an account of the package's authors decides what the next build contains, as with the hijacked npm account of March 2026."},
+			Why: "Whoever takes over an account of the package's authors decides what the next build contains, as with axios, whose maintainer's npm account was hijacked in March 2026."},
 		{ID: ruleLock, Severity: finding.Warning, Title: "the build may install other versions than those of the lock file",
 			Why: "A version that was published minutes ago gets into the build before anybody has looked at it, whatever the lock file says."},
 		{ID: ruleUnauthenticated, Severity: finding.Error, Title: "a check of certificates, signatures or hashes is switched off",

@@ -17,7 +17,7 @@ func rules() []finding.Rule {
 		{ID: ruleSyntax, Severity: finding.Error, Title: "a manifest or lock file cannot be read",
 			Why: "What cannot be read was not checked, and package managers may replace it silently."},
 		{ID: ruleMissing, Severity: finding.Warning, Title: "a manifest has no lock file",
-			Why:  "Each build takes the newest versions that fit: in March 2026, a version that a stranger published with a hijacked npm account reached builds within minutes.",
+			Why:  "Each build takes the newest versions that fit: in March 2026, versions of axios that a stranger published with a hijacked npm account were served for three hours.",
 			Link: "https://docs.npmjs.com/cli/v11/configuring-npm/package-lock-json"},
 		{ID: ruleNotCommitted, Severity: finding.Warning, Title: "git does not track a lock file",
 			Why: "What a release is built from is the commit, and the commit does not have the lock file."},

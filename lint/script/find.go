@@ -137,7 +137,7 @@ func variables(src string, c *Command) (out []problem) {
 
 // What is said of variables.
 const (
-	experimental     = "COSIGN_EXPERIMENTAL does nothing since cosign 2"
+	experimental     = "COSIGN_EXPERIMENTAL is not needed since cosign 2"
 	contentTrust     = "Docker Content Trust signs and verifies with a service that is being shut down"
 	contentTrustMend = "sign with cosign or notation, and verify with colophon verify"
 )

@@ -90,6 +90,37 @@ func Publishes(commands []*Command) *Command {
 	return nil
 }
 
+// Evaluates returns the first of some variables whose value a command reads as a script, and the
+// word that has it: eval "$TITLE", sh -c "echo $TITLE". In single quotes, the shell that is called
+// reads the variable itself, and its value stays data.
+func Evaluates(c *Command, variables []string) (name string, in Word) {
+	shell := slices.Contains(shells, c.Name)
+	if c.Name != "eval" && !shell {
+		return "", Word{}
+	}
+	for i, w := range c.Args {
+		if w.Quote == '\'' || shell && (i == 0 || !isCommandFlag(c.Args[i-1].Text)) {
+			continue
+		}
+		_, used := split(w.Text)
+		for _, v := range used {
+			plain := strings.Trim(v, "${}")
+			if n := strings.IndexFunc(plain, func(r rune) bool { return r > 127 || !isName(byte(r)) }); n >= 0 {
+				plain = plain[:n]
+			}
+			if slices.Contains(variables, plain) {
+				return plain, w
+			}
+		}
+	}
+	return "", Word{}
+}
+
+// isCommandFlag reports whether the argument after an option of a shell is a script: -c, -ec.
+func isCommandFlag(text string) bool {
+	return strings.HasPrefix(text, "-") && !strings.HasPrefix(text, "--") && strings.HasSuffix(text, "c")
+}
+
 // ByTag reports whether the name of an image is without doubt one with a tag, or with none, and
 // not one with a digest. Names that are only a variable may be either.
 func ByTag(name string) bool {

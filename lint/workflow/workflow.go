@@ -29,7 +29,7 @@ func Checker(r *pins.Resolver) finding.Checker {
 		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
 			w, err := parse(f)
 			if err != nil {
-				return []finding.Finding{broken(f, err)}
+				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
 			out := w.pinned(ctx, r)
 			for _, family := range []func(*file) []finding.Finding{permissions, isolation, callers, injections, caches, provenances, releases, scripts} {
@@ -150,15 +150,6 @@ func (w *file) job(id, n *yaml.Node, shell string) *job {
 		}
 	}
 	return j
-}
-
-func broken(f *finding.File, err error) finding.Finding {
-	out := finding.Finding{Rule: ruleBroken, Position: finding.Position{File: f.Path}, Message: err.Error(), Mend: "mend the syntax; nothing else in this file was checked"}
-	if e, ok := err.(*yamlfile.Error); ok && e.Line > 0 {
-		out.Position = f.Position(f.LineStart(e.Line), f.LineStart(e.Line)+len(f.Line(e.Line)))
-		out.Message = e.Text
-	}
-	return out
 }
 
 // text returns a scalar with its place; anything else is an empty text.

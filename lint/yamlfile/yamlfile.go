@@ -187,3 +187,28 @@ func Value(n *yaml.Node) string {
 	}
 	return ""
 }
+
+// Broken returns the finding that a file cannot be read. err is that of Parse, or an *Error.
+func Broken(f *finding.File, rule string, err error) finding.Finding {
+	out := finding.Finding{Rule: rule, Position: finding.Position{File: f.Path}, Message: err.Error(), Mend: "mend the syntax; nothing else in this file was checked"}
+	if e, ok := err.(*Error); ok && e.Line > 0 {
+		out.Position = f.Position(f.LineStart(e.Line), f.LineStart(e.Line)+len(f.Line(e.Line)))
+		out.Message = e.Text
+	}
+	return out
+}
+
+// Scalars returns the scalars in a node, which may be one, or a list of lists of them.
+func Scalars(n *yaml.Node) (out []*yaml.Node) {
+	n = Resolve(n)
+	switch {
+	case n == nil:
+	case n.Kind == yaml.ScalarNode:
+		out = append(out, n)
+	case n.Kind == yaml.SequenceNode:
+		for _, c := range n.Content {
+			out = append(out, Scalars(c)...)
+		}
+	}
+	return out
+}
