@@ -178,13 +178,16 @@ func listed(found []finding.Finding) string {
 
 // source says what was found about the commit.
 func (e *Evidence) source() *Reached {
-	t := e.Track
+	t, missing := e.Track, cmp.Or(e.NoTrack, "the repository was not asked")
 	if t == nil {
 		t = &track.Result{Possible: 4}
+		if status, claim := e.link(verify.LinkTrack); status == Met {
+			missing = "the image has the Source level that the policy demands (" + claim + "), which does not say how each requirement is met"
+		}
 	}
 	out := &Reached{Possible: 4}
 	for _, q := range Requirements(Source) {
-		j := Judged{Requirement: q, Level: sourceLevelOf(q.Name), Status: NotKnown, Evidence: cmp.Or(e.NoTrack, "the repository was not asked")}
+		j := Judged{Requirement: q, Level: sourceLevelOf(q.Name), Status: NotKnown, Evidence: missing}
 		if q.outside {
 			j.Evidence = "no look at repository and forge shows it; it does not count here"
 		}

@@ -1,6 +1,7 @@
 package level_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,12 @@ func TestNeverMoreThanVerify(t *testing.T) {
 				}
 			}
 		}
+	}
+	demanded := met(verify.Accepted)
+	demanded.Links = append(demanded.Links, verify.Link{Name: verify.LinkTrack, Status: verify.Holds, Claim: "Source L3 by a verifier"})
+	r = level.Of(level.Evidence{Verdict: demanded, Named: true})
+	if q := r.Source.Requirements[0]; r.Source.Level != 0 || q.Status != level.NotKnown || !strings.Contains(q.Evidence, "Source L3 by a verifier") {
+		t.Errorf("the policy demands a Source level: got %+v", q)
 	}
 	low := met(verify.Accepted)
 	low.Level = 1
@@ -197,5 +204,39 @@ func TestLongEvidence(t *testing.T) {
 		if len(q.Evidence) > 2010 || strings.ContainsAny(q.Evidence, "\n\x1b") {
 			t.Errorf("got %d bytes: %.40q", len(q.Evidence), q.Evidence)
 		}
+	}
+}
+
+// TestRoadmapOfGuides: docs/level.md says where the boxes of a common roadmap are; each is a step,
+// and each line is in the document.
+func TestRoadmapOfGuides(t *testing.T) {
+	page, err := os.ReadFile("../docs/level.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(page), "<!-- level: TestRoadmapOfGuides -->\n")
+	if !ok {
+		t.Fatal("docs/level.md has no such table")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	var said []string
+	for _, row := range strings.Split(table, "\n")[2:] {
+		cells := strings.Split(row, "|")
+		id := strings.Split(cells[2], "`")[1]
+		step(t, level.Of(level.Evidence{}), id)
+		said = append(said, strings.TrimSpace(cells[1]))
+	}
+	guide, err := os.ReadFile("../../shared/seeds/004_161cdf5c4477fc21.txt")
+	if err != nil {
+		t.Skipf("NOT ASKED FOR: the document is not beside this checkout: %v", err)
+	}
+	var boxes []string
+	for line := range strings.Lines(string(guide)) {
+		if box, ok := strings.CutPrefix(line, "- [ ] "); ok {
+			boxes = append(boxes, strings.TrimSpace(box))
+		}
+	}
+	if !slices.Equal(said, boxes) {
+		t.Errorf("docs/level.md has\n%q\nthe document\n%q", said, boxes)
 	}
 }

@@ -22,10 +22,13 @@ func (o *levelOptions) verdict(ctx context.Context, cmd *cobra.Command, what str
 	v := verifyOptions{policy: o.policy, now: time.Now(), source: sourceOptions{offline: o.resolve.offline, signers: o.signers, forge: o.forge}}
 	v.demand.Source = o.source
 	opts := verify.Options{Policy: anyImage()}
-	if e.Named = o.policy != "" || o.source != ""; e.Named {
+	switch e.Named = o.policy != "" || o.source != ""; {
+	case e.Named:
 		if opts.Policy, _, err = v.load(); err != nil {
 			return err
 		}
+	case o.signers != "":
+		return usageError("add --source URI", "--signers needs a repository to ask")
 	}
 	d.Image = what
 	if e.Verdict, err = o.verified(ctx, cmd, what, ref, v, opts); err != nil {
@@ -46,6 +49,8 @@ func (o *levelOptions) verdict(ctx context.Context, cmd *cobra.Command, what str
 	switch {
 	case o.resolve.offline:
 		e.NoTrack = "the repository was not asked: --offline"
+	case uri == "" && o.policy != "":
+		e.NoTrack = "the repository was not asked: the policy is a set of rules, or names none. Ask about it: colophon level REPOSITORY --commit " + f.Build.Commit
 	case uri == "":
 		e.NoTrack = "the repository was not asked: name it with --source"
 	}

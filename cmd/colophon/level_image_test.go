@@ -214,6 +214,7 @@ func TestLevelOfImageAndSource(t *testing.T) {
 	level(exitOK, hosted, []string{"--policy", s.file("p.json", []byte(`{"source":"`+h.url+`"}`)), "--forge", "gitea"}, "SLSA Source L4")
 	level(exitRejected, hosted, []string{"--source", h.url, "--forge", "gitea", "--reviewers", "2"}, "got 1, want 2")
 	level(exitUndecided, hosted, []string{"--reviewers", "1"}, "name it with --source")
+	level(exitUsage, hosted, []string{"--signers", s.file("signers", []byte("x"))}, "--signers needs a repository to ask")
 	rules := `apiVersion: colophon.build/v1
 kind: ImagePolicy
 metadata: {name: app}
@@ -224,7 +225,7 @@ spec:
       images: [{glob: "` + s.host + `/team/app*"}]
       accept: [{built: {source: ` + h.url + `, minLevel: 2}}]
 `
-	level(exitOK, hosted, []string{"--policy", s.file("policy.yaml", []byte(rules))}, "SLSA Build L2", "accepted")
+	level(exitOK, hosted, []string{"--policy", s.file("policy.yaml", []byte(rules))}, "SLSA Build L2", "accepted", "the policy is a set of rules")
 	level(exitRejected, hosted, []string{"--policy", s.file("policy.yaml", []byte(strings.Replace(rules, "minLevel: 2", "minLevel: 3", 1)))}, "SLSA Build L0", "rejected")
 
 	if out := level(exitOK, lure, []string{"--forge", "gitea"}, "SLSA Build L2", "name it with --source"); strings.Contains(out, "Source L1") || asked.Load() > 0 {
