@@ -10,5 +10,5 @@ func RulesNamed() (out []string) {
 			out = append(out, s.rules...)
 		}
 	}
-	return out
+	return append(out, unread...)
 }

@@ -9,6 +9,7 @@ package level
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -143,6 +144,12 @@ func (e *Evidence) pipelines() *Reached {
 	return out
 }
 
+// isOf reports whether a rule is one of some, which may be patterns: */NAME is that rule of each
+// kind of pipeline.
+func isOf(rule string, rules []string) bool {
+	return slices.ContainsFunc(rules, func(r string) bool { ok, _ := path.Match(r, rule); return ok })
+}
+
 // findings returns those of some rules. Ignored ones count: a reason to live with a finding
 // meets no requirement.
 func (e *Evidence) findings(rules []string) (out []finding.Finding) {
@@ -150,12 +157,12 @@ func (e *Evidence) findings(rules []string) (out []finding.Finding) {
 		return nil
 	}
 	for _, f := range e.Lint.Findings {
-		if slices.Contains(rules, f.Rule) {
+		if isOf(f.Rule, rules) {
 			out = append(out, f)
 		}
 	}
 	for _, i := range e.Lint.Ignored {
-		if slices.Contains(rules, i.Rule) {
+		if isOf(i.Rule, rules) {
 			i.Finding.Message += " (ignored: " + i.Reason + ")"
 			out = append(out, i.Finding)
 		}

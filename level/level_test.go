@@ -2,6 +2,7 @@ package level_test
 
 import (
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -40,14 +41,11 @@ func TestTable(t *testing.T) {
 
 // TestRulesExist: each rule that the table and the roadmap name is one of lint's.
 func TestRulesExist(t *testing.T) {
-	known := map[string]bool{}
-	for _, r := range lint.Rules(lint.Checkers(nil)) {
-		known[r.ID] = true
-	}
+	known := lint.Rules(lint.Checkers(nil))
 	named := level.RulesNamed()
-	for _, id := range named {
-		if !known[id] {
-			t.Errorf("lint has no rule %s", id)
+	for _, pattern := range named {
+		if !slices.ContainsFunc(known, func(r finding.Rule) bool { ok, err := path.Match(pattern, r.ID); return ok && err == nil }) {
+			t.Errorf("lint has no rule %s", pattern)
 		}
 	}
 	if len(named) < 15 {

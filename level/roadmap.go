@@ -48,18 +48,18 @@ var way = []struct {
 	{"Build L2: a hosted platform signs", []step{
 		{requirement: "build/authentic"},
 		{requirement: "build/hosted"},
-		{id: "step/actions-pinned", text: "Actions and reusable workflows are pinned by commit id.", mend: "colophon lint --fix",
-			rules: []string{"workflow/action-unpinned", "workflow/action-comment-wrong", "workflow/action-commit-unknown"}},
-		{id: "step/images-pinned", text: "Base images are pinned by digest.", mend: "colophon lint --fix",
-			rules: []string{"dockerfile/base-by-tag", "dockerfile/base-latest", "dockerfile/unpinned-frontend", "workflow/image-by-tag"}},
+		{id: "step/actions-pinned", text: "What pipelines run or include from elsewhere is pinned: actions, reusable workflows, includes, pipes, tasks.", mend: "colophon lint --fix",
+			rules: []string{"workflow/action-unpinned", "workflow/action-comment-wrong", "workflow/action-commit-unknown", "gitlab/include-unpinned", "bitbucket/pipe-unpinned", "tekton/task-unpinned"}},
+		{id: "step/images-pinned", text: "Images are pinned by digest: base images, and those that jobs run in.", mend: "colophon lint --fix",
+			rules: []string{"dockerfile/base-by-tag", "dockerfile/base-latest", "dockerfile/unpinned-frontend", "*/image-by-tag"}},
 		{id: "step/dependencies-locked", text: "Dependencies are locked, with hashes.", mend: "commit the lock files of the package managers, and let builds enforce them",
 			rules: []string{"lock/missing", "lock/not-committed", "lock/out-of-date", "lock/without-hash", "lock/plain-http", "dockerfile/lock-not-enforced", "dockerfile/unpinned-dependencies"}},
 	}},
 	{"Build L3: a hardened platform", []step{
 		{requirement: "build/isolated"},
 		{requirement: "build/unforgeable"},
-		{id: "step/jobs-apart", text: "No job that builds has tokens, secrets or a shared cache.", mend: "build, sign and release in separate jobs",
-			rules: []string{"workflow/build-with-token", "workflow/build-args-secret", "workflow/cache-in-release", "workflow/untrusted-checkout", "workflow/script-injection", "workflow/permissions-broad", "workflow/permissions-missing"}},
+		{id: "step/jobs-apart", text: "No job that builds has tokens, secrets or a shared cache, and none runs text of strangers.", mend: "build, sign and release in separate jobs",
+			rules: []string{"*/build-with-token", "workflow/build-args-secret", "workflow/cache-in-release", "gitlab/cache-unprotected", "workflow/untrusted-checkout", "*/script-injection", "workflow/permissions-broad", "workflow/permissions-missing"}},
 		{id: "step/policy", text: "A policy says which images may run, and the image meets it.", mend: "colophon policy init IMAGE; then colophon level IMAGE --policy FILE", judge: (*Evidence).policy},
 	}},
 	{"Source L2: history and provenance", nil},
@@ -120,6 +120,9 @@ func (e *Evidence) judge(r *Report, s step) Step {
 	return Step{s.id, s.text, status, evidence, s.mend}
 }
 
+// unread are the rules of lint about files that were not read, or only in part.
+var unread = []string{"lint/failed", "lint/unread", "*/syntax", "script/unread"}
+
 // clean asks whether there is no finding of some rules.
 func (e *Evidence) clean(rules []string) (Status, string) {
 	if e.Lint == nil {
@@ -128,12 +131,11 @@ func (e *Evidence) clean(rules []string) (Status, string) {
 	if found := e.findings(rules); len(found) > 0 {
 		return NotMet, listed(found)
 	}
-	unread := []string{"lint/failed", "lint/unread", "workflow/syntax", "dockerfile/syntax", "lock/syntax"}
 	if found := e.findings(unread); len(found) > 0 {
 		return NotKnown, "not everything was read: " + listed(found)
 	}
 	for _, f := range e.Lint.Undecided {
-		if slices.Contains(rules, f.Rule) || slices.Contains(unread, f.Rule) {
+		if isOf(f.Rule, rules) || isOf(f.Rule, unread) {
 			return NotKnown, fmt.Sprintf("%s: %s [%s]", f.Position, f.Message, f.Rule)
 		}
 	}
@@ -149,8 +151,8 @@ func (e *Evidence) declared() (Status, string) {
 	for _, f := range e.Files {
 		base := path.Base(f)
 		switch {
-		case f == ".colophon.yaml", f == ".gitlab-ci.yml", base == "Dockerfile", base == "Containerfile",
-			path.Dir(f) == ".github/workflows" && (path.Ext(f) == ".yml" || path.Ext(f) == ".yaml"):
+		case slices.Contains([]string{".colophon.yaml", ".gitlab-ci.yml", "bitbucket-pipelines.yml", "Jenkinsfile"}, f), base == "Dockerfile", base == "Containerfile",
+			slices.Contains([]string{".github/workflows", ".tekton"}, path.Dir(f)) && (path.Ext(f) == ".yml" || path.Ext(f) == ".yaml"):
 			found = append(found, f)
 		}
 	}

@@ -17,7 +17,7 @@ type Requirement struct {
 	Spec  string `json:"spec"` // address of the section of the specification
 	Mend  string `json:"mend"` // what to do to meet it, one sentence
 
-	rules   []string // of package lint: a finding shows that pipelines of the repository do not meet it
+	rules   []string // of package lint, as path.Match has them: a finding shows that pipelines of the repository do not meet it
 	outside bool     // no look at image, repository or forge can show it
 }
 
@@ -48,7 +48,7 @@ var table = []Requirement{
 	{ID: "build/unforgeable", Track: Build, Name: "provenance unforgeable", Spec: buildSpec + "provenance-unforgeable",
 		Text:  "The steps of the build reach no key that signs, and cannot change what the provenance says.",
 		Mend:  "build in a job or zone without tokens and keys, and sign in another: colophon release, or two jobs",
-		rules: []string{"workflow/build-with-token", "workflow/untrusted-checkout", "workflow/script-injection"}},
+		rules: []string{"*/build-with-token", "workflow/untrusted-checkout"}},
 	{ID: "build/hosted", Track: Build, Name: "build hosted", Spec: buildSpec + "hosted",
 		Text:  "All steps run on a hosted platform, and not on somebody's own machine.",
 		Mend:  "build on a hosted platform, and not on a workstation or self-hosted runner",
@@ -56,7 +56,7 @@ var table = []Requirement{
 	{ID: "build/isolated", Track: Build, Name: "build isolated", Spec: buildSpec + "isolated",
 		Text:  "Each build has a new environment, which no other build influences, also not by a cache.",
 		Mend:  "give each build a new environment, and share no cache with untrusted jobs",
-		rules: []string{"workflow/cache-in-release", "dockerfile/host-network", "dockerfile/insecure-step"}},
+		rules: []string{"workflow/cache-in-release", "gitlab/cache-unprotected", "dockerfile/host-network", "dockerfile/insecure-step"}},
 
 	{ID: "source/repository", Track: Source, Name: "Repository is uniquely identifiable", Spec: sourceSpec + "repository-ids",
 		Text: "The repository has a stable address.",
