@@ -142,7 +142,7 @@ func pullRequestFree(j *job) bool {
 func (w *file) inherited() (out []finding.Finding) {
 	for _, j := range w.jobs {
 		uses := j.get("uses")
-		if uses == nil || yamlfile.Value(j.get("secrets")) != "inherit" || isLocal(uses.Value) {
+		if uses == nil || yamlfile.Value(j.get("secrets")) != "inherit" || isLocal(uses.Value) || w.own(uses.Value) {
 			continue
 		}
 		out = append(out, finding.Finding{Rule: ruleInherit, Position: w.at(uses), Message: uses.Value + " gets every secret of this repository", Mend: "name the secrets that it needs, each with secrets: NAME: ${{ secrets.NAME }}"})
@@ -174,4 +174,12 @@ func (w *file) setVariables(env *yaml.Node) (out []finding.Finding) {
 		return true
 	})
 	return out
+}
+
+// own reports whether a reusable workflow has the path of a file of this repository: then it is most
+// likely this repository's, by its full name. Nothing in the tree says what the name is.
+func (w *file) own(uses string) bool {
+	name, _, _ := strings.Cut(uses, "@")
+	parts := strings.SplitN(name, "/", 3)
+	return w.tree != nil && len(parts) == 3 && w.tree.Has(parts[2])
 }

@@ -3,6 +3,7 @@ package workflow
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -147,6 +148,9 @@ func injections(w *file) (out []finding.Finding) {
 	}
 	roots := untrusted()
 	for _, j := range w.jobs {
+		if w.ofBot(j) {
+			continue
+		}
 		for _, s := range j.steps {
 			texts := []yamlfile.Text{s.run}
 			for name, input := range codeInputs {
@@ -163,6 +167,30 @@ func injections(w *file) (out []finding.Finding) {
 		}
 	}
 	return sortFindings(out)
+}
+
+// ofBot reports whether a job, or one that it needs, runs for the pull requests of one named author
+// only, as Dependabot is: strangers write nothing there. github.actor is no such author: that is
+// whoever started the run.
+func (w *file) ofBot(j *job) bool {
+	needed := append(yamlfile.List(j.get("needs")), j.id)
+	for _, other := range w.jobs {
+		if slices.ContainsFunc(needed, func(n *yaml.Node) bool { return n.Value == other.id.Value }) && onlyAuthor(yamlfile.Value(other.get("if")), other != j, yamlfile.Value(j.get("if"))) {
+			return true
+		}
+	}
+	return false
+}
+
+var author = regexp.MustCompile(`^(?:\$\{\{)?\s*github\.event\.pull_request\.user\.login == '[^']+'\s*(?:&&[^|]*)?(?:\}\})?$`)
+
+// onlyAuthor reports whether a condition demands the author of the pull request. Of a job that is
+// needed, it counts unless the condition of the job itself may hold all the same.
+func onlyAuthor(condition string, needed bool, own string) bool {
+	if needed && strings.ContainsAny(own, "!") || needed && strings.Contains(own, "always()") || needed && strings.Contains(own, "failure()") || needed && strings.Contains(own, "cancelled()") {
+		return false
+	}
+	return author.MatchString(strings.TrimSpace(condition))
 }
 
 // variables returns the variables that a step sees, by their names in lower case.

@@ -22,11 +22,18 @@ var buildActions = []string{
 // builds returns the first step of a job that runs code of the repository, or nil.
 func (j *job) builds() *step {
 	for _, s := range j.steps {
-		if s.is(buildActions...) || script.Builds(s.commands) != nil {
+		if s.is(buildActions...) && !s.onlyChecks() || script.Builds(s.commands) != nil {
 			return s
 		}
 	}
 	return nil
+}
+
+// onlyChecks reports whether a step uses GoReleaser's action and builds nothing: it installs the
+// program, or checks its settings.
+func (s *step) onlyChecks() bool {
+	first, _, _ := strings.Cut(s.input("args"), " ")
+	return s.is("goreleaser/goreleaser-action") && (s.input("install-only") == "true" || slices.Contains([]string{"check", "healthcheck"}, first))
 }
 
 // isolation finds jobs in which the code that is built can reach what must stay out of its reach.

@@ -137,7 +137,7 @@ func (w *file) broad(p *yaml.Node, ofJob bool) (out []finding.Finding) {
 		return []finding.Finding{{Rule: ruleBroad, Severity: finding.Note, Position: w.at(p), Message: "every job may read everything", Mend: "write contents: read instead", Edits: w.narrowed(p)}}
 	}
 	yamlfile.Pairs(p, func(scope, access *yaml.Node) bool {
-		if access.Value == "write" {
+		if access.Value == "write" && all > 1 { // of one job, they are its own
 			out = append(out, finding.Finding{Rule: ruleBroad, Severity: finding.Warning, Position: w.at(scope),
 				Message: fmt.Sprintf("%d of %d jobs get %s: write, whether they need it or not", all, len(w.jobs), scope.Value), Mend: "move it to the job that needs it"})
 		}

@@ -23,7 +23,7 @@ func (j *job) publishes() *step {
 	for _, s := range j.steps {
 		switch {
 		case s.is("docker/build-push-action", "depot/build-push-action"):
-			if pushes(s) {
+			if pushes(s) && !j.hasRegistry() {
 				return s
 			}
 		case s.is("goreleaser/goreleaser-action"):
@@ -36,6 +36,17 @@ func (j *job) publishes() *step {
 		}
 	}
 	return nil
+}
+
+// hasRegistry reports whether a job starts a registry of its own, to which it pushes then.
+func (j *job) hasRegistry() (has bool) {
+	yamlfile.Pairs(j.get("services"), func(_, s *yaml.Node) bool {
+		name, _, _ := strings.Cut(yamlfile.Value(yamlfile.Get(s, "image")), "@")
+		name, _, _ = strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
+		has = has || name == "registry" || name == "distribution" || name == "zot"
+		return true
+	})
+	return has
 }
 
 // pushes reports whether a step that builds an image pushes it, always or sometimes.

@@ -26,11 +26,12 @@ func Checker(r *pins.Resolver) finding.Checker {
 	return finding.Checker{
 		Rules: rules(),
 		Wants: Wants,
-		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
+		Check: func(ctx context.Context, t *finding.Tree, f *finding.File) []finding.Finding {
 			w, err := parse(f)
 			if err != nil {
 				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
+			w.tree = t
 			out := w.pinned(ctx, r)
 			for _, family := range []func(*file) []finding.Finding{permissions, isolation, callers, injections, caches, provenances, releases, scripts} {
 				out = append(out, family(w)...)
@@ -54,6 +55,7 @@ func Wants(name string) bool {
 // file is a workflow or an action.
 type file struct {
 	*finding.File
+	tree   *finding.Tree // nil: no other file is known
 	root   *yaml.Node
 	action bool                  // no workflow
 	jobs   []*job                // in their order; an action is one job

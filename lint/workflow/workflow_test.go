@@ -107,3 +107,36 @@ func FuzzCheck(f *testing.F) {
 		t.Fatalf("mending does not end: %s", src)
 	})
 }
+
+// What the rules said of real repositories, and was not so.
+func TestNotFound(t *testing.T) {
+	const head = "permissions: {}\non: {pull_request: , push: {tags: ['v*']}}\njobs:\n"
+	const inject = "runs-on: x, steps: [{run: 'git push origin \"${{ github.event.pull_request.head.ref }}\"'}]"
+	const bot = "if: \"github.event.pull_request.user.login == 'dependabot[bot]' && github.repository == 'a/b'\""
+	const registry = "services: {r: {image: 'registry:2@sha256:3333333333333333333333333333333333333333333333333333333333333333'}}, "
+	const push = "steps: [{uses: 'docker/build-push-action@263435318d21b8e681c14492fe198d362a7d2c83', with: {push: true}}]"
+	const goreleaser = "{uses: 'goreleaser/goreleaser-action@f06c13b6b1a9625abc9e6e439d9c05a8f2190e94', env: {K: '${{ secrets.K }}'}, with: {"
+	for src, want := range map[string]bool{
+		head + "  a: {" + inject + "}\n": true, head + "  a: {" + bot + ", " + inject + "}\n": false,
+		head + "  a: {" + bot + ", runs-on: x}\n  b: {needs: a, " + inject + "}\n":                                                  false,
+		head + "  a: {" + bot + ", runs-on: x}\n  b: {needs: [a], if: always(), " + inject + "}\n":                                  true,
+		head + "  a: {if: \"github.event.pull_request.user.login == 'x' || true\", " + inject + "}\n":                               true,
+		head + "  a: {if: \"github.actor == 'dependabot[bot]'\", " + inject + "}\n":                                                 true,
+		head + "  a: {runs-on: x, " + push + "}\n":                                                                                  true,
+		head + "  a: {runs-on: x, " + registry + push + "}\n":                                                                       false,
+		head + "  a: {runs-on: x, steps: [" + goreleaser + "args: release}}]}\n":                                                    true,
+		head + "  a: {runs-on: x, environment: x, steps: [" + goreleaser + "args: build}}]}\n":                                      true,
+		head + "  a: {runs-on: x, environment: x, steps: [" + goreleaser + "args: check}}]}\n":                                      false,
+		head + "  a: {runs-on: x, environment: x, steps: [" + goreleaser + "install-only: true}}]}\n":                               false,
+		"on: push\npermissions: {contents: write}\njobs: {a: {runs-on: x}, b: {runs-on: x}}\n":                                      true,
+		"on: push\npermissions: {contents: write}\njobs: {a: {runs-on: x}, b: {permissions: {}, runs-on: x}}\n":                     false,
+		head + "  a: {secrets: inherit, uses: team/app/.github/workflows/b.yml@263435318d21b8e681c14492fe198d362a7d2c83}\n":         false,
+		head + "  a: {secrets: inherit, uses: team/app/.github/workflows/elsewhere.yml@263435318d21b8e681c14492fe198d362a7d2c83}\n": true,
+	} {
+		files := map[string]string{".github/workflows/a.yml": src, ".github/workflows/b.yml": "on: workflow_call\npermissions: {}\njobs: {a: {runs-on: x}}\n"}
+		r := linttest.Run(t, linttest.Write(t, files, ""), workflow.Checker(offline(t)))
+		if found := len(r.Findings) > 0; found != want {
+			t.Errorf("%s: got %+v", src, r.Findings)
+		}
+	}
+}
