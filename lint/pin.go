@@ -10,10 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/lint/bitbucket"
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/gitlab"
 	"github.com/colophon-build/colophon/lint/pins"
+	"github.com/colophon-build/colophon/lint/tekton"
 	"github.com/colophon-build/colophon/lint/workflow"
+	"github.com/colophon-build/colophon/lint/yamlfile"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -72,33 +76,14 @@ const (
 	askers   = 8 // pins that are looked at at once
 )
 
-// Pins returns the names that can be pinned in the workflows, actions and Dockerfiles of a tree,
-// in the order of files and places. It changes no file: Edits has the changes. Files that cannot be
+// Pins returns the names that can be pinned in the workflows, actions, Dockerfiles and pipelines of
+// a tree, in the order of files and places. It changes no file: Edits has the changes. Files that cannot be
 // read are findings of Run, and have no pins. The error is that of ctx.
 func (p *Pinner) Pins(ctx context.Context, t *finding.Tree) ([]Pin, error) {
 	var jobs []func() Pin
 	for _, name := range t.Files() {
-		if !workflow.Wants(name) && !dockerfile.Wants(name) {
-			continue
-		}
-		f, err := t.Read(name)
-		if err != nil {
-			continue
-		}
-		if dockerfile.Wants(name) {
-			for _, i := range dockerfile.Images(f) {
-				jobs = append(jobs, func() Pin { return p.base(ctx, f, i) })
-			}
-			continue
-		}
-		uses, err := workflow.Uses(f)
-		if err != nil {
-			continue
-		}
-		for _, u := range uses {
-			if u.Image || u.Repo != "" && u.Ref != "" && u.Repo != workflow.Generator {
-				jobs = append(jobs, func() Pin { return p.use(ctx, u) })
-			}
+		if f, err := readPinned(t, name); err == nil {
+			jobs = append(jobs, p.jobs(ctx, f)...)
 		}
 	}
 	all := make([]Pin, len(jobs))
@@ -116,6 +101,71 @@ func (p *Pinner) Pins(ctx context.Context, t *finding.Tree) ([]Pin, error) {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return all, ctx.Err()
+}
+
+// pipelines are the readers of pipelines that name images, but no actions.
+var pipelines = []struct {
+	wants  func(path string) bool
+	images func(*finding.File) ([]yamlfile.Text, error)
+}{{bitbucket.Wants, bitbucket.Images}, {gitlab.Wants, gitlab.Images}, {tekton.Wants, tekton.Images}}
+
+// errNoPins means that no reader wants a file.
+var errNoPins = errors.New("no names of images or actions")
+
+func readPinned(t *finding.Tree, name string) (*finding.File, error) {
+	if workflow.Wants(name) || dockerfile.Wants(name) {
+		return t.Read(name)
+	}
+	for _, l := range pipelines {
+		if l.wants(name) {
+			return t.Read(name)
+		}
+	}
+	return nil, errNoPins
+}
+
+// jobs returns the functions that look at the names in a file.
+func (p *Pinner) jobs(ctx context.Context, f *finding.File) (jobs []func() Pin) {
+	if dockerfile.Wants(f.Path) {
+		for _, i := range dockerfile.Images(f) {
+			jobs = append(jobs, func() Pin { return p.base(ctx, f, i) })
+		}
+		return jobs
+	}
+	for _, l := range pipelines {
+		if !l.wants(f.Path) {
+			continue
+		}
+		images, err := l.images(f)
+		if err != nil {
+			continue
+		}
+		for _, t := range images {
+			jobs = append(jobs, func() Pin { return p.named(ctx, t) })
+		}
+	}
+	if !workflow.Wants(f.Path) {
+		return jobs
+	}
+	uses, err := workflow.Uses(f)
+	if err != nil {
+		return jobs
+	}
+	for _, u := range uses {
+		if u.Image || u.Repo != "" && u.Ref != "" && u.Repo != workflow.Generator {
+			jobs = append(jobs, func() Pin { return p.use(ctx, u) })
+		}
+	}
+	return jobs
+}
+
+// named looks at the image that a text of a pipeline names.
+func (p *Pinner) named(ctx context.Context, t yamlfile.Text) Pin {
+	pin := Pin{Position: t.Position(0, len(t.Value)), Name: t.Value}
+	if strings.Contains(t.Value, "$") {
+		return pin.with(PinVariable, "its name has variables")
+	}
+	return p.image(ctx, pin, func(name string) []finding.Edit { return t.Replace(0, len(t.Value), name) })
 }
 
 // base looks at an image of a Dockerfile.

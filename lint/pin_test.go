@@ -283,6 +283,20 @@ func TestPinImages(t *testing.T) {
 		return all[0], dockerfile
 	}
 	from := "from  " + image + "@" + old + " as x\n"
+	// Pipelines name images too.
+	for file, src := range map[string]string{
+		".gitlab-ci.yml": "a: {image: '%s', script: make}\n", "bitbucket-pipelines.yml": "image: '%s'\n", "task.yaml": "apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: '%s'}]}\n",
+	} {
+		tree := newTree(t, map[string]string{file: fmt.Sprintf(src, image)})
+		all, err := (&Pinner{Update: true, Resolver: &pins.Resolver{Private: true}}).Pins(t.Context(), tree)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%s: got %+v, %v", file, all, err)
+		}
+		changes, err := Mend(tree, []finding.Finding{{Edits: all[0].Edits}})
+		if err != nil || len(changes) != 1 || string(changes[0].After) != fmt.Sprintf(src, image+"@"+now) {
+			t.Errorf("%s: got %+v, %v", file, changes, err)
+		}
+	}
 	for _, c := range []struct {
 		name  string
 		p     Pinner

@@ -59,9 +59,9 @@ func newPinCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pin [DIR]",
 		Short: "list the pinned actions and images of a repository, and update them",
-		Long: `Pin lists the actions, reusable workflows and images that the workflows and Dockerfiles of a
-repository name, by default of the current directory: the commit or digest that each is pinned to,
-its tag, and what is newer.
+		Long: `Pin lists the actions, reusable workflows and images that the workflows, Dockerfiles and pipelines
+of a repository name, by default of the current directory: the commit or digest that each is pinned
+to, its tag, and what is newer.
 
 With --update, a pinned action gets the commit of the newest release with the same major version,
 a pinned image the digest that its tag has now, and what is not pinned gets a pin. The answer shows

@@ -21,15 +21,13 @@ func Checker(r *pins.Resolver) finding.Checker {
 		Rules: rules(),
 		Wants: Wants,
 		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
-			roots, err := yamlfile.Parse(f)
-			if err == nil && (len(roots) != 1 || roots[0].Kind != yaml.MappingNode) {
-				err = &yamlfile.Error{Line: 1, Text: "expected one mapping of keys to values"}
-			}
+			c, err := read(f)
 			if err != nil {
 				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
-			c := &checker{ctx: ctx, r: r, f: f, seen: map[*yaml.Node]bool{}}
-			c.walk(roots[0])
+			for _, t := range c.images {
+				c.out = append(c.out, pins.CheckImage(ctx, r, ruleImage, t, t.Value)...)
+			}
 			return c.out
 		},
 	}
@@ -40,12 +38,34 @@ func Wants(name string) bool {
 	return path.Base(name) == "bitbucket-pipelines.yml"
 }
 
+// Images returns the names of images that the steps and services of pipelines run. The error says
+// why the file could not be read.
+func Images(f *finding.File) ([]yamlfile.Text, error) {
+	c, err := read(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.images, nil
+}
+
 type checker struct {
-	ctx  context.Context
-	r    *pins.Resolver
-	f    *finding.File
-	out  []finding.Finding
-	seen map[*yaml.Node]bool // an anchor is checked where it stands
+	f      *finding.File
+	out    []finding.Finding
+	images []yamlfile.Text
+	seen   map[*yaml.Node]bool // an anchor is checked where it stands
+}
+
+func read(f *finding.File) (*checker, error) {
+	roots, err := yamlfile.Parse(f)
+	if err != nil {
+		return nil, err
+	}
+	if len(roots) != 1 || roots[0].Kind != yaml.MappingNode {
+		return nil, &yamlfile.Error{Line: 1, Text: "expected one mapping of keys to values"}
+	}
+	c := &checker{f: f, seen: map[*yaml.Node]bool{}}
+	c.walk(roots[0])
+	return c, nil
 }
 
 // walk looks for images, services and steps in all of a file: pipelines nest them in stages, parallel
@@ -84,7 +104,7 @@ func (c *checker) image(n *yaml.Node) {
 	}
 	if n != nil && n.Kind == yaml.ScalarNode && !c.seen[n] {
 		c.seen[n] = true
-		c.out = append(c.out, pins.CheckImage(c.ctx, c.r, ruleImage, c.text(n), n.Value)...)
+		c.images = append(c.images, c.text(n))
 	}
 }
 

@@ -141,6 +141,16 @@ func (p *pipeline) at(n *yaml.Node) finding.Position {
 	return p.Position(start, max(start, p.LineStart(n.Line)+len(p.Line(n.Line))))
 }
 
+// Images returns the names of images that the jobs of a pipeline run, but for those that the project
+// builds itself. The error says why the file could not be read.
+func Images(f *finding.File) ([]yamlfile.Text, error) {
+	p, err := parse(f)
+	if err != nil {
+		return nil, err
+	}
+	return p.images(), nil
+}
+
 // images returns the names of images that jobs run, but for those that this project builds.
 func (p *pipeline) images() (out []yamlfile.Text) {
 	add := func(n *yaml.Node) {

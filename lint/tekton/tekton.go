@@ -25,21 +25,15 @@ func Checker(r *pins.Resolver) finding.Checker {
 		Rules: rules(),
 		Wants: Wants,
 		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
-			if !bytes.Contains(f.Data, []byte("tekton.dev/")) {
-				return nil
-			}
-			roots, err := yamlfile.Parse(f)
+			c, err := read(f)
 			if err != nil {
 				if bytes.Contains(f.Data, []byte("{{")) {
 					return nil // a template of Helm: its output is what can be linted
 				}
 				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
-			c := &checker{ctx: ctx, r: r, f: f}
-			for _, root := range roots {
-				if version := yamlfile.Value(yamlfile.Get(root, "apiVersion")); strings.HasPrefix(version, "tekton.dev/") {
-					c.object(root)
-				}
+			for _, t := range c.images {
+				c.out = append(c.out, pins.CheckImage(ctx, r, ruleImage, t, t.Value)...)
 			}
 			return c.out
 		},
@@ -52,16 +46,35 @@ func Wants(name string) bool {
 	return (ext == ".yml" || ext == ".yaml") && !strings.HasPrefix(name, ".github/")
 }
 
-type checker struct {
-	ctx context.Context
-	r   *pins.Resolver
-	f   *finding.File
-	out []finding.Finding
+// Images returns the names of images that the steps of tasks in a file run. The error says why the
+// file could not be read.
+func Images(f *finding.File) ([]yamlfile.Text, error) {
+	c, err := read(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.images, nil
 }
 
-// object checks one object: whatever it is, steps, references and specs are where they are.
-func (c *checker) object(n *yaml.Node) {
-	c.walk(n, nil)
+type checker struct {
+	f      *finding.File
+	out    []finding.Finding
+	images []yamlfile.Text
+}
+
+// read checks the objects of Tekton in a file. Others are not read.
+func read(f *finding.File) (*checker, error) {
+	c := &checker{f: f}
+	if !bytes.Contains(f.Data, []byte("tekton.dev/")) {
+		return c, nil
+	}
+	roots, err := yamlfile.Parse(f)
+	for _, root := range roots {
+		if version := yamlfile.Value(yamlfile.Get(root, "apiVersion")); strings.HasPrefix(version, "tekton.dev/") {
+			c.walk(root, nil)
+		}
+	}
+	return c, err
 }
 
 // walk looks for specs of tasks, steps and references in all of an object. enums are the parameters
@@ -98,7 +111,7 @@ func (c *checker) walk(n *yaml.Node, enums []string) {
 // step checks one container of a task.
 func (c *checker) step(n *yaml.Node, enums []string) {
 	if image := yamlfile.Get(n, "image"); image != nil && image.Kind == yaml.ScalarNode {
-		c.out = append(c.out, pins.CheckImage(c.ctx, c.r, ruleImage, yamlfile.Of(c.f, image), image.Value)...)
+		c.images = append(c.images, yamlfile.Of(c.f, image))
 	}
 	s := yamlfile.Get(n, "script")
 	if s == nil || s.Kind != yaml.ScalarNode {
