@@ -31,18 +31,17 @@ func (c Change) Diff() []byte {
 }
 
 // Mend returns what the edits of some findings make of the files of a tree, sorted by file.
-// Bytes outside of the edits stay as they are. Of edits that overlap, the first counts: lint again,
-// and mend again, for the others.
+// Bytes outside of the edits stay as they are. The edits of one finding are made together or not at
+// all: if one overlaps an edit of an earlier finding, none is made. Lint and mend again for these.
 func Mend(t *finding.Tree, found []finding.Finding) (changes []Change, err error) {
 	byFile := map[string][]finding.Edit{}
 	for _, f := range found {
-		for _, e := range f.Edits {
-			if e.Old != e.New {
-				byFile[e.File] = append(byFile[e.File], e)
-			}
-		}
+		addTogether(byFile, f.Edits)
 	}
 	for name, edits := range byFile {
+		if len(edits) == 0 {
+			continue
+		}
 		f, err := t.Read(name)
 		if err != nil {
 			return nil, err
@@ -56,6 +55,34 @@ func Mend(t *finding.Tree, found []finding.Finding) (changes []Change, err error
 	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.File, b.File) })
 	return changes, nil
 }
+
+// addTogether adds the edits of one finding to those of their files, which are sorted by Start and
+// do not overlap. It adds none if one of them overlaps another edit.
+func addTogether(byFile map[string][]finding.Edit, edits []finding.Edit) {
+	var added []finding.Edit
+	for _, e := range edits {
+		if e.Old == e.New {
+			continue
+		}
+		in := byFile[e.File]
+		n, taken := slices.BinarySearchFunc(in, e, byStart)
+		if taken && in[n] == e {
+			continue // two findings may need the same edit
+		}
+		// Two insertions at one place have no order.
+		if taken || n > 0 && in[n-1].End > e.Start || n < len(in) && in[n].Start < e.End {
+			for _, e := range added {
+				n, _ := slices.BinarySearchFunc(byFile[e.File], e, byStart)
+				byFile[e.File] = slices.Delete(byFile[e.File], n, n+1)
+			}
+			return
+		}
+		byFile[e.File] = slices.Insert(in, n, e)
+		added = append(added, e)
+	}
+}
+
+func byStart(a, b finding.Edit) int { return cmp.Compare(a.Start, b.Start) }
 
 // Edit returns data with edits of it made, but for those that overlap one before them. It fails if
 // data does not have the old bytes of an edit where the edit says so.

@@ -175,6 +175,31 @@ func TestMend(t *testing.T) {
 	}
 }
 
+// TestMendTogether: the edits of a finding are made all or not at all, in each of its files.
+func TestMendTogether(t *testing.T) {
+	files := map[string]string{"a.x": "abcdef", "b.x": "abcdef"}
+	a, b := finding.NewFile("a.x", []byte(files["a.x"])), finding.NewFile("b.x", []byte(files["b.x"]))
+	first := finding.Finding{Edits: []finding.Edit{a.Replace(2, 4, "12")}}
+	for what, edits := range map[string][]finding.Edit{
+		"overlaps at its end":   {b.Replace(0, 1, "X"), a.Replace(5, 6, "X"), a.Replace(3, 5, "X")},
+		"overlaps at its start": {b.Replace(0, 1, "X"), a.Replace(1, 3, "X")},
+		"inside":                {b.Replace(0, 1, "X"), a.Replace(3, 3, "X")},
+		"around":                {b.Replace(0, 1, "X"), a.Replace(0, 6, "X")},
+		"the same place":        {b.Replace(0, 1, "X"), a.Replace(2, 2, "X")},
+		"itself":                {b.Replace(0, 2, "X"), b.Replace(1, 3, "X")},
+	} {
+		changes, err := Mend(tree(t, files), []finding.Finding{first, {Edits: edits}})
+		if err != nil || len(changes) != 1 || changes[0].File != "a.x" || string(changes[0].After) != "ab12ef" {
+			t.Errorf("%s: got %+v, %v, want the first finding's edit alone", what, changes, err)
+		}
+	}
+	shared := []finding.Edit{first.Edits[0], a.Replace(4, 5, "3"), b.Replace(0, 1, "0")}
+	changes, err := Mend(tree(t, files), []finding.Finding{first, {Edits: shared}})
+	if err != nil || len(changes) != 2 || string(changes[0].After) != "ab123f" || string(changes[1].After) != "0bcdef" {
+		t.Errorf("shared edit: got %+v, %v, want all of both", changes, err)
+	}
+}
+
 // TestEditRefuses: an edit that is not about these bytes changes nothing.
 func TestEditRefuses(t *testing.T) {
 	for _, e := range []finding.Edit{{Start: -1}, {Start: 2, End: 1}, {Start: 0, End: 9}, {Start: 0, End: 1, Old: "x"}} {
