@@ -89,6 +89,9 @@ func (w *Writers) Has(writer Writer) bool {
 	return e != nil && !e.Revoked && e.Role == writer.Role && e.Instance == writer.Instance
 }
 
+// Enrolled reports whether a key was ever enrolled, also if it was revoked since.
+func (w *Writers) Enrolled(key []byte) bool { return w.keys[KeyID(key)] != nil }
+
 // All returns the writers that count, in no order.
 func (w *Writers) All() (all []Writer) {
 	for _, e := range w.keys {

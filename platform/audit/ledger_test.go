@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -9,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +19,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/tlog"
 
@@ -313,133 +314,6 @@ func TestLostFiles(t *testing.T) {
 	}
 }
 
-// The journal is damaged where entries were acknowledged: the ledger does not start. What a crash
-// left at its end was never acknowledged, and goes.
-func TestDamagedJournal(t *testing.T) {
-	for what, change := range map[string]func([]byte) []byte{
-		"a byte in the middle": func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
-		"the first byte":       func(b []byte) []byte { b[0] ^= 1; return b },
-		"cut":                  func(b []byte) []byte { return b[:len(b)/2] },
-		"torn at the end":      func(b []byte) []byte { return append(b, b[:100]...) },
-		"zeros at the end":     func(b []byte) []byte { return append(b, make([]byte, 4096)...) },
-	} {
-		dir := t.TempDir()
-		l := open(t, Config{Dir: dir})
-		fill(t, l, enrolled(t, l, "gate", ""), 0, 30)
-		path := filepath.Join(dir, "journal", name(0))
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		// As after a crash before the tree was durable.
-		if err := errors.Join(os.Remove(filepath.Join(dir, "base.json")), os.RemoveAll(filepath.Join(dir, "journal")), os.Mkdir(filepath.Join(dir, "journal"), 0o700), os.WriteFile(path, change(raw), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		l, err = tryOpen(Config{Dir: dir})
-		if err == nil {
-			if n := len(whole(t, l)); n != 31 {
-				t.Errorf("%s: got %d entries, want 31", what, n)
-			}
-			l.Close()
-		}
-		if atEnd := strings.HasSuffix(what, "at the end"); atEnd != (err == nil) {
-			t.Errorf("%s: got %v", what, err)
-		}
-	}
-}
-
-// A power cut leaves the parts of the last batch that the disk had written, and not always the first:
-// none of its entries was acknowledged, and the ledger starts.
-func TestTornBatch(t *testing.T) {
-	w := newWriter(t, "gate", "")
-	var entries []entry
-	for n := range 5 {
-		e, _, r, err := records.ParseEntry(w.entry(t, verdict(n)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries = append(entries, entry{records.Leaf{Received: time.Now().UTC(), Envelope: e.Envelope}, e.Openings, r})
-	}
-	for lost := range 4 { // the part that is not on the disk
-		dir := t.TempDir()
-		j, err := openJournal(dir, 0, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := j.append(entries[:1]); err != nil {
-			t.Fatal(err)
-		}
-		from := j.good
-		if err := j.append(entries[1:]); err != nil {
-			t.Fatal(err)
-		}
-		part := (j.good - from) / 4
-		if _, err := j.file.WriteAt(make([]byte, part), from+int64(lost)*part); err != nil {
-			t.Fatal(err)
-		}
-		if err := j.close(); err != nil {
-			t.Fatal(err)
-		}
-		var read int64
-		j, err = openJournal(dir, 0, func(index int64, _ entry) { read = index + 1 })
-		if err != nil {
-			t.Errorf("part %d of 4 is lost: %v", lost, err)
-			continue
-		}
-		if err := j.close(); err != nil || read != 1 || j.next != 1 {
-			t.Errorf("part %d of 4 is lost: read %d entries, want 1; %v", lost, read, err)
-		}
-	}
-}
-
-// Records of a run come in any order, since some are sent at the same time. What came before the ledger
-// started again, or before it forgot the run, is not taken a second time.
-func TestOnce(t *testing.T) {
-	dir := t.TempDir()
-	l := open(t, Config{Dir: dir})
-	w := enrolled(t, l, "gate", "")
-	first, second := w.entry(t, verdict(1)), w.entry(t, verdict(2))
-	a, err := l.Append(context.Background(), second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, Config{Dir: dir})
-	for _, data := range [][]byte{first, second} {
-		again, err := l.Append(context.Background(), data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(data) == string(second) && (!again.Known || again.Index != a.Index) {
-			t.Errorf("sent again after a start: got entry %d, known %v, want %d", again.Index, again.Known, a.Index)
-		}
-	}
-	// In the batch after many runs, the ledger has forgotten this one.
-	third, fourth := w.entry(t, verdict(3)), w.entry(t, verdict(4))
-	a, err = l.Append(context.Background(), fourth)
-	if err != nil {
-		t.Fatal(err)
-	}
-	turned := make(chan int64, 1)
-	clear(l.runs) // sequence waits: nothing was sent
-	l.turns <- turned
-	<-turned
-	for _, data := range [][]byte{third, fourth} {
-		again, err := l.Append(context.Background(), data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(data) == string(fourth) && (!again.Known || again.Index != a.Index) {
-			t.Errorf("sent again after its run was forgotten: got entry %d, known %v, want %d", again.Index, again.Known, a.Index)
-		}
-	}
-}
-
 // An answer has all records under its checkpoint, also while the index is behind the tree; if the index
 // cannot follow, there is no answer.
 func TestAnswerIsWhole(t *testing.T) {
@@ -524,6 +398,41 @@ func TestAskWhileGrowing(t *testing.T) {
 	asking.Wait()
 }
 
+// An account that may enrol keys of its role enrols none that was revoked, or that is another writer's.
+func TestEnrolOnlyNewKeys(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	gate, old := enrolled(t, l, "gate", ""), enrolled(t, l, "attestor", "ci")
+	revoked := old.Writer
+	revoked.Revoked = true
+	if err := l.Enrol(context.Background(), revoked); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	l.Register(mux, func(*http.Request) Access { return Access{Account: "ci", Enrol: "attestor"} })
+	enrol := func(key []byte) int {
+		raw, err := json.Marshal(records.Writer{Role: "attestor", Instance: "ci", Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("POST", "/audit/v1/writers", bytes.NewReader(raw)))
+		return w.Code
+	}
+	if got := enrol(gate.Key); got != http.StatusForbidden {
+		t.Errorf("the key of another role: got status %d", got)
+	}
+	if got := enrol(old.Key); got != http.StatusForbidden {
+		t.Errorf("a revoked key: got status %d", got)
+	}
+	if _, err := l.Append(context.Background(), gate.entry(t, verdict(1))); err != nil {
+		t.Errorf("the other writer: %v", err)
+	}
+	fresh := newWriter(t, "attestor", "ci")
+	if first, again := enrol(fresh.Key), enrol(fresh.Key); first != http.StatusOK || again != http.StatusOK {
+		t.Errorf("a new key: got status %d, then %d", first, again)
+	}
+}
+
 // Clocks that jump change no order and lose nothing.
 func TestClockJumps(t *testing.T) {
 	var mu sync.Mutex
@@ -548,153 +457,6 @@ func TestClockJumps(t *testing.T) {
 	a, err := l.Answer(context.Background(), records.Filter{From: verdict(3).Time, To: verdict(5).Time}, 1<<62, 100)
 	if err != nil || len(a.Records) != 8 {
 		t.Errorf("by the time of the decision: got %d records, %v, want 8", len(a.Records), err)
-	}
-}
-
-// What is erased is in no file any more, and the tree proves the same as before.
-func TestErase(t *testing.T) {
-	dir := t.TempDir()
-	l := open(t, Config{Dir: dir})
-	w := enrolled(t, l, "gate", "")
-	fill(t, l, w, 0, 300)
-	before := l.current.Load().Checkpoint
-	all := whole(t, l)
-	victim := all[17]
-	secret := victim.Opened.By.User.Value
-	if !containsAnywhere(t, dir, secret) {
-		t.Fatal("the test looks for nothing")
-	}
-	if err := l.Erase(context.Background(), "admin", "request 17", []records.Range{{From: victim.Index, To: victim.Index + 1}}); err != nil {
-		t.Fatal(err)
-	}
-	settled(t, l)
-	if containsAnywhere(t, dir, secret) {
-		t.Errorf("%s is still in a file", secret)
-	}
-	if err := tlog.Extends(context.Background(), tlog.Dir(l.dir), before, l.current.Load().Checkpoint); err != nil {
-		t.Error(err)
-	}
-	all = whole(t, l)
-	if len(all[17].Openings) != 0 || len(all[18].Openings) == 0 || all[len(all)-1].Record.Kind != records.KindErasure {
-		t.Errorf("got %+v", all[17])
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, Config{Dir: dir})
-	if all = whole(t, l); len(all[17].Openings) != 0 {
-		t.Error("the opening came back")
-	}
-}
-
-// What is erased is not in the index either, nor in its write-ahead log while somebody reads; and what
-// a record says openly is still found.
-func TestEraseIndex(t *testing.T) {
-	dir := t.TempDir()
-	l := open(t, Config{Dir: dir})
-	w := enrolled(t, l, "gate", "")
-	v := verdict(1)
-	v.Where.Namespace, v.About.Image = records.Shown("project-nightingale"), records.Shown("registry.example.com/open:v1")
-	a, err := l.Append(context.Background(), w.entry(t, v))
-	if err != nil {
-		t.Fatal(err)
-	}
-	settled(t, l)
-	reader, err := l.index.read.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Rollback()
-	var n int
-	if err := reader.QueryRow("SELECT count(*) FROM record").Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := l.index.db.Exec("PRAGMA busy_timeout = 100"); err != nil {
-		t.Fatal(err)
-	}
-	ranges := []records.Range{{From: a.Index, To: a.Index + 1}}
-	if err := l.Erase(context.Background(), "admin", "", ranges); err == nil && containsAnywhere(t, dir, "project-nightingale") {
-		t.Error("the erasure is done, and the namespace is still in a file")
-	}
-	if err := reader.Rollback(); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Erase(context.Background(), "admin", "", ranges); err != nil {
-		t.Fatal(err)
-	}
-	if containsAnywhere(t, dir, "project-nightingale") {
-		t.Error("the namespace is still in a file")
-	}
-	found, err := l.Answer(context.Background(), records.Filter{Image: "registry.example.com/open"}, 1<<62, 10)
-	if err != nil || len(found.Records) != 1 {
-		t.Errorf("by the image, which was not erased: got %+v, %v", found, err)
-	}
-}
-
-func containsAnywhere(t *testing.T, dir, text string) (found bool) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		raw, err := os.ReadFile(path)
-		// The JSON of openings has the text, and so would the index.
-		found = found || strings.Contains(string(raw), text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
-}
-
-// Old segments go, whole; the tree, later entries and signatures stay.
-func TestRetire(t *testing.T) {
-	dir := t.TempDir()
-	now := time.Now()
-	cfg := Config{Dir: dir, Segment: 256, Now: func() time.Time { return now }}
-	l := open(t, cfg)
-	w := enrolled(t, l, "gate", "")
-	fill(t, l, w, 0, 600)
-	now = now.Add(time.Hour)
-	fill(t, l, w, 600, 300)
-	if err := l.Retire(context.Background(), 30*time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	settled(t, l)
-	all := whole(t, l)
-	// Bundle 0 stays, for it has the enrolment; bundle 1 goes; bundle 2 has new entries.
-	if len(all) != 902-256 || all[256].Index != 512 {
-		t.Errorf("got %d entries, the one after the first bundle is %d", len(all), all[256].Index)
-	}
-	for _, path := range []string{"segments/000", "segments/001", "segments/002"} {
-		raw, err := os.ReadFile(filepath.Join(l.dir, path))
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := note.NewVerifier(l.Key())
-		if err != nil {
-			t.Fatal(err)
-		}
-		cp, err := tlog.OpenCheckpoint(raw, v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := tlog.Extends(context.Background(), tlog.Dir(l.dir), cp, l.current.Load().Checkpoint); err != nil {
-			t.Error(err)
-		}
-	}
-	a, err := l.Answer(context.Background(), records.Filter{Kinds: []records.Kind{records.KindAdmission}}, 1<<62, 1000)
-	if err != nil || len(a.Records) != 900-256 {
-		t.Errorf("got %d records, %v", len(a.Records), err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	os.Remove(filepath.Join(dir, "index.db"))
-	l = open(t, cfg)
-	if n := len(whole(t, l)); n != 902-256 {
-		t.Errorf("after a restart: got %d entries", n)
 	}
 }
 

@@ -179,7 +179,10 @@ func (l *Ledger) enrol(w http.ResponseWriter, r *http.Request, by Access) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if by.Enrol == "" || wanted.Role != by.Enrol || wanted.Revoked || by.Account != "" && wanted.Instance != by.Account {
+	l.mu.Lock()
+	taken := l.writers.Enrolled(wanted.Key) && !l.writers.Has(wanted) // revoked, or another writer's
+	l.mu.Unlock()
+	if by.Enrol == "" || wanted.Role != by.Enrol || wanted.Revoked || by.Account != "" && wanted.Instance != by.Account || taken {
 		http.Error(w, "this account may not enrol this key; name the key in audit.writers of the configuration", http.StatusForbidden)
 		return
 	}
