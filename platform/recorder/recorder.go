@@ -180,6 +180,9 @@ func (r *Recorder) fail(err error) error {
 	return nil
 }
 
+// refusal is how the ledger's answers begin that refuse a record for ever. A proxy answers 400 too.
+const refusal = "refused: "
+
 // errRefused means that the ledger will never take a record.
 var errRefused = errors.New("the audit ledger refuses the record")
 
@@ -197,7 +200,7 @@ func (r *Recorder) send(ctx context.Context, data []byte) error {
 		return err
 	case status == http.StatusOK:
 		return r.recorded(data, body)
-	case status == http.StatusBadRequest && !strings.Contains(body, audit.ErrWriter.Error()):
+	case status == http.StatusBadRequest && strings.HasPrefix(body, refusal) && !strings.Contains(body, audit.ErrWriter.Error()):
 		return fmt.Errorf("%w: %s", errRefused, body)
 	}
 	// Also a key that is not enrolled: somebody may enrol it.

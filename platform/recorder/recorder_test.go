@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,10 @@ type ledger struct {
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data, _ := io.ReadAll(r.Body)
+	if len(data) > audit.MaxRequest {
+		http.Error(w, "it is too large", http.StatusRequestEntityTooLarge)
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.posts++
@@ -196,6 +201,39 @@ func TestRefusedIsPutAside(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("nothing was put aside")
+}
+
+// What a power cut left of lines that nobody acknowledged does not keep the others waiting, however long
+// it is.
+func TestTornSpool(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	for _, torn := range []int{100, 2 * audit.MaxRequest} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "0000000000000001"), append(make([]byte, torn), '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before := len(l.records())
+		if err := start(t, server.URL, dir, false).Record(context.Background(), verdict()); err != nil {
+			t.Fatal(err)
+		}
+		l.await(t, before+1)
+	}
+}
+
+// An error 400 that is not the ledger's, such as a proxy's, refuses nothing: the record is sent again.
+func TestRefusedByOthers(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusBadRequest, text: "The plain HTTP request was sent to HTTPS port"}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	r := start(t, server.URL, t.TempDir(), false)
+	if err := r.Record(context.Background(), verdict()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	l.answer(0, "")
+	l.await(t, 1)
 }
 
 // A spool that is full loses decisions only where the ledger is not required, and says so.

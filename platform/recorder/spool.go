@@ -270,11 +270,16 @@ func (s *spool) sendAll(data []byte) error {
 	return failed
 }
 
-// sendLine sends a record. One that the ledger will never take is put aside, so that the others go on.
+// sendLine sends a record. What the ledger will never take is put aside, so that the others go on.
 func (s *spool) sendLine(line []byte) error {
 	ctx, cancel := context.WithTimeout(s.ctx, sendTimeout)
 	defer cancel()
-	err := s.send(ctx, line)
+	_, _, _, err := audit.ParseEntry(line)
+	if err != nil { // a power cut left it
+		err = fmt.Errorf("%w: %w", errRefused, err)
+	} else {
+		err = s.send(ctx, line)
+	}
 	if !errors.Is(err, errRefused) {
 		return err
 	}
