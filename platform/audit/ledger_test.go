@@ -433,6 +433,39 @@ func TestEnrolOnlyNewKeys(t *testing.T) {
 	}
 }
 
+// Who sends records of a writer again, which every reader has, does not take the place of its new ones.
+func TestReplayed(t *testing.T) {
+	goOn := make(chan struct{})
+	var stop atomic.Bool
+	l := open(t, Config{Dir: t.TempDir(), step: func(name string) {
+		if name == "journal" && stop.Load() {
+			<-goOn
+		}
+	}})
+	w := enrolled(t, l, "gate", "")
+	old := w.entry(t, verdict(1))
+	if _, err := l.Append(context.Background(), old); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	stop.Store(true)
+	var wait sync.WaitGroup
+	wait.Go(func() { _, _ = l.Append(context.Background(), w.entry(t, verdict(2))) }) // the journal is slow
+	time.Sleep(50 * time.Millisecond)
+	for range 2 * maxQueued {
+		wait.Go(func() { _, _ = l.Append(context.Background(), old) })
+	}
+	time.Sleep(300 * time.Millisecond)
+	fresh := make(chan error, 1)
+	go func() { _, err := l.Append(context.Background(), w.entry(t, verdict(3))); fresh <- err }()
+	time.Sleep(50 * time.Millisecond)
+	close(goOn)
+	if err := <-fresh; err != nil {
+		t.Errorf("a new record: %v", err)
+	}
+	wait.Wait()
+}
+
 // Clocks that jump change no order and lose nothing.
 func TestClockJumps(t *testing.T) {
 	var mu sync.Mutex

@@ -60,6 +60,11 @@ func (l *Ledger) Append(ctx context.Context, data []byte) (Added, error) {
 	if err := l.verify(w); err != nil {
 		return Added{}, err
 	}
+	if l.crowded(w.env.KeyID()) { // what the ledger has takes no place in the queue
+		if index, known, err := l.find(w.id); err != nil || known {
+			return Added{index, w.id, known}, err
+		}
+	}
 	if err := l.enqueue(w); err != nil {
 		return Added{}, err
 	}
@@ -85,6 +90,13 @@ func (l *Ledger) verify(w *waiting) error {
 	}
 	w.epoch = epoch
 	return nil
+}
+
+// crowded reports whether many entries of a writer wait.
+func (l *Ledger) crowded(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queues[key]) >= maxQueued/4 || l.queued >= maxWaiting/4
 }
 
 // enqueue puts an entry into its writer's queue.
@@ -205,13 +217,18 @@ func (l *Ledger) lookup(w *waiting) (index int64, known bool, err error) {
 	} else if w.record.By.Number > last {
 		return 0, false, nil // no record of this run with such a number ever came
 	}
+	return l.find(w.id)
+}
+
+// find returns the index of the entry with an ID.
+func (l *Ledger) find(id string) (index int64, known bool, err error) {
 	l.mu.Lock()
-	index, known = l.recent[w.id]
+	index, known = l.recent[id]
 	l.mu.Unlock()
 	if known {
 		return index, true, nil
 	}
-	index, known, err = l.index.lookup(sum(w.id))
+	index, known, err = l.index.lookup(sum(id))
 	if err != nil {
 		err = fmt.Errorf("index of the audit ledger: %w", err)
 	}
