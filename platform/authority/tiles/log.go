@@ -25,7 +25,7 @@ const (
 	batchAge           = time.Millisecond       // an Append waits for its own entries alone
 	batchSize          = 256                    // entries that Tessera writes at once
 	checkpointInterval = 100 * time.Millisecond // the shortest that Tessera accepts
-	publishTimeout     = 30 * time.Second       // for publishing what a crash or a failed Append left unpublished
+	publishTimeout     = 30 * time.Second       // for publishing entries, also those that a crash or a failed Append left unpublished
 )
 
 // LogConfig is the configuration of a Log.
@@ -62,6 +62,7 @@ type Log struct {
 	appender *tessera.Appender
 	reader   tessera.LogReader
 	shutdown func(context.Context) error
+	patience time.Duration // publishTimeout; less in tests
 
 	mu     sync.Mutex // held by Append
 	closed bool
@@ -69,7 +70,7 @@ type Log struct {
 
 // OpenLog opens the log, and creates it at the first start.
 func OpenLog(cfg LogConfig) (_ *Log, err error) {
-	l := &Log{cfg: cfg, dir: tlog.Dir(cfg.Dir)}
+	l := &Log{cfg: cfg, dir: tlog.Dir(cfg.Dir), patience: publishTimeout}
 	if l.cfg.Log == nil {
 		l.cfg.Log = slog.Default()
 	}
@@ -164,8 +165,10 @@ func (l *Log) Append(ctx context.Context, next func(last []byte, cp tlog.Checkpo
 			return 0, err
 		}
 	}
-	if _, err := l.await(l.ctx, cp.Size+int64(len(entries))); err != nil {
-		return 0, err
+	published, cancel := context.WithTimeout(l.ctx, l.patience)
+	defer cancel()
+	if _, err := l.await(published, cp.Size+int64(len(entries))); err != nil {
+		return 0, err // next sees them at the next call
 	}
 	return cp.Size, l.record()
 }
@@ -208,7 +211,7 @@ func (l *Log) settled(ctx context.Context) (tlog.Checkpoint, error) {
 
 // last returns the last entry, when the published checkpoint covers it.
 func (l *Log) last(ctx context.Context) ([]byte, tlog.Checkpoint, error) {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	cp, err := l.settled(ctx)
 	if err != nil || cp.Size == 0 {

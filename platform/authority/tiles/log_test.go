@@ -6,8 +6,11 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/transparency-dev/tessera"
 
@@ -89,5 +92,52 @@ func TestUnpublished(t *testing.T) {
 	})
 	if !errors.Is(err, seen) {
 		t.Errorf("got %v, want %v", err, seen)
+	}
+}
+
+// An Append whose checkpoint cannot be published fails after a while, and does not keep those after it and
+// Close waiting. The next one sees its entry.
+func TestNotPublished(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	if _, err := l.Append(t.Context(), always([]byte("a"))); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "log", "checkpoint")
+	var broken sync.Once
+	breaking := func([]byte, tlog.Checkpoint) ([][]byte, error) {
+		var err error
+		broken.Do(func() {
+			err = errors.Join(os.Rename(path, path+".old"), os.MkdirAll(filepath.Join(path, "in the way"), 0o700))
+		})
+		return [][]byte{[]byte("b")}, err
+	}
+	l.patience = 300 * time.Millisecond
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { _, err := l.Append(t.Context(), breaking); ended <- err }()
+	}
+	for range 2 {
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("an entry that is not published was acknowledged")
+			}
+		case <-time.After(10 * time.Second):
+			l.cancel() // or the end of the test waits too
+			t.Fatal("Append waits for ever")
+		}
+	}
+	if err := errors.Join(os.RemoveAll(path), os.Rename(path+".old", path)); err != nil {
+		t.Fatal(err)
+	}
+	l.patience = publishTimeout
+	if _, err := l.Append(t.Context(), func(last []byte, _ tlog.Checkpoint) ([][]byte, error) {
+		if string(last) != "b" {
+			t.Errorf("got the last entry %q, want b", last)
+		}
+		return nil, nil
+	}); err != nil {
+		t.Errorf("after the disk is in order again: %v", err)
 	}
 }
