@@ -23,7 +23,7 @@ func At(f *finding.File, line, column int, value string) Text {
 	t := Text{Value: value, File: f, start: f.Offset(line, column), single: -1}
 	rest := string(f.Data[t.start:])
 	switch {
-	case value == "":
+	case value == "" || rest == "":
 	case strings.HasPrefix(rest, value) && !strings.Contains(value, "\n"):
 		t.single = t.start
 	case (rest[0] == '"' || rest[0] == '\'') && strings.HasPrefix(rest[1:], value+rest[:1]):

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -50,7 +51,7 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 		return nil, &Error{Text: fmt.Sprintf("expected at most %d bytes of YAML, found %d", maxBytes, len(f.Data))}
 	}
 	dec := yaml.NewDecoder(strings.NewReader(string(f.Data)))
-	nodes := 0
+	nodes, starts := 0, lineStarts(f)
 	for {
 		var doc yaml.Node
 		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
@@ -68,9 +69,52 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 		if nodes += n; nodes > maxNodes {
 			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes)}
 		}
+		if starts != nil {
+			place(f, doc.Content[0], starts)
+		}
 		if roots = append(roots, doc.Content[0]); len(roots) > maxDocuments {
 			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d documents", maxDocuments)}
 		}
+	}
+}
+
+// lineBreaks are those of YAML 1.1, which the parser counts.
+var lineBreaks = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
+
+const byteOrderMark = "\ufeff"
+
+// lineStarts returns the offset of each line as the parser counts them, or nil if these are the lines of
+// the file. The parser does not count a byte order mark.
+func lineStarts(f *finding.File) []int {
+	text := string(f.Data)
+	mark := strings.HasPrefix(text, byteOrderMark)
+	breaks := lineBreaks.FindAllStringIndex(text, -1)
+	if !mark && len(breaks)+1 == f.Lines() {
+		return nil
+	}
+	starts := []int{0}
+	if mark {
+		starts[0] = len(byteOrderMark)
+	}
+	for _, b := range breaks {
+		starts = append(starts, b[1])
+	}
+	return starts
+}
+
+// place changes the lines and columns of values to those of the file.
+func place(f *finding.File, n *yaml.Node, starts []int) {
+	if n.Line >= 1 && n.Line <= len(starts) {
+		at := starts[n.Line-1]
+		for column := n.Column; column > 1 && at < len(f.Data); column-- {
+			_, size := utf8.DecodeRune(f.Data[at:])
+			at += size
+		}
+		p := f.Position(at, at)
+		n.Line, n.Column = p.Line, p.Column
+	}
+	for _, c := range n.Content {
+		place(f, c, starts)
 	}
 }
 

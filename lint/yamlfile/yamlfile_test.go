@@ -131,3 +131,31 @@ func walk(n *yaml.Node, f func(*yaml.Node)) {
 		walk(c, f)
 	}
 }
+
+// TestOtherLineBreaks: YAML breaks lines where editors and git do not, and does not count a byte order
+// mark. Positions and edits are those of the bytes of the file.
+func TestOtherLineBreaks(t *testing.T) {
+	for name, before := range map[string]string{"separator": "# a\u2028# b\n", "paragraph": "# a\u2029", "next line": "# a\u0085", "carriage return": "# a\r# b\r", "CRLF": "# a\r\n", "byte order mark": "\ufeff", "both": "\ufeff# \u2028o: é\r\n", "in a text": "k: \"a\u2028  b\"\n"} {
+		data := before + "uses: Old\né: {b: Old2}\nlast: Old3"
+		f := finding.NewFile("a.yml", []byte(data))
+		roots, err := Parse(f)
+		if err != nil || len(roots) != 1 {
+			t.Errorf("%s: got %v", name, err)
+			continue
+		}
+		for _, keys := range [][]string{{"uses"}, {"é", "b"}, {"last"}} {
+			n := Get(roots[0], keys...)
+			if n == nil {
+				t.Errorf("%s: %v is missing", name, keys)
+				continue
+			}
+			e := Of(f, n).Replace(0, len(n.Value), "new")
+			if len(e) != 1 || e[0].Start != strings.LastIndex(data, n.Value) && n.Value != "Old" || e[0].Old != n.Value {
+				t.Errorf("%s: %v: got %+v", name, keys, e)
+			}
+			if n.Value == "Old" && e != nil && e[0].Start != len(before)+len("uses: ") {
+				t.Errorf("%s: got %+v", name, e)
+			}
+		}
+	}
+}
