@@ -344,6 +344,9 @@ func sourceFindings(a Answer) []Finding {
 			return []Finding{{string(a.ID), verify.Broken, line(fmt.Sprintf("an SBOM names the source %s, expected %s", named, s.Want))}}
 		}
 	}
+	if len(s.Named) == 0 {
+		return []Finding{{string(a.ID), verify.NotAsked, "no SBOM names a source"}}
+	}
 	return []Finding{{string(a.ID), verify.Holds, fmt.Sprintf("%d SBOMs name the source, as the provenance does", len(s.Named))}}
 }
 
@@ -360,6 +363,9 @@ func baseFindings(a Answer) []Finding {
 	}
 	if worst.Says == "" {
 		worst.Says = fmt.Sprintf("%d base images, %d asked, each proves itself", len(a.Facts.Bases), said)
+		if said == 0 {
+			worst.Status, worst.Says = verify.NotAsked, fmt.Sprintf("%d base images, and none was asked", len(a.Facts.Bases))
+		}
 	}
 	return []Finding{worst}
 }

@@ -62,9 +62,9 @@ func NotAskedFor(format string, args ...any) error { return notAsked{fmt.Sprintf
 
 // nobody says why a question without an Asker was not asked.
 var nobody = map[ID]string{
-	AskStanding:     "--source names no repository, or git is not there",
-	AskCommit:       "--source names no repository",
-	AskReview:       "--source names no repository whose forge is known",
+	AskStanding:     "--source names no repository, or nobody is to be asked",
+	AskCommit:       "--source names no repository, or nobody is to be asked",
+	AskReview:       "--source names no repository, or nobody is to be asked",
 	AskHistory:      "no log with an index, and no platform, was named",
 	AskSources:      "nothing is known of the source",
 	AskBases:        "it asks hosts that the provenance names: --refetch allows it",

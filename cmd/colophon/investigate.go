@@ -112,6 +112,9 @@ func runInvestigate(cmd *cobra.Command, args []string, o investigateOptions) err
 	if err != nil {
 		return err
 	}
+	if o.offline && o.keep.to != "" && !o.keep.unsigned {
+		return usageError("add --unsigned", "--offline: a case is signed and logged, which asks others")
+	}
 	write, err := o.keep.prepare(ctx, cmd) // before minutes are spent: it may lack a key
 	if err != nil {
 		return err
@@ -266,7 +269,7 @@ func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry
 			in.Askers[investigate.AskTags] = investigate.TagsAsker(reg)
 		}
 	}
-	if o.source != "" {
+	if o.source != "" && !o.offline { // a policy may name it
 		add(investigate.RepositoryAskers(lookup))
 		review, err := o.review()
 		if err != nil {

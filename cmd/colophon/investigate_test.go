@@ -53,6 +53,22 @@ func TestInvestigate(t *testing.T) {
 	s.run(exitOK, []string{"investigate", "--commit", prooftest.Commit}, "commit "+prooftest.Commit+": 0 log entries", "without an answer:")
 }
 
+// TestInvestigateOffline: nobody is asked, not even the repository that a policy names or a log that signs.
+func TestInvestigateOffline(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	dir := t.TempDir()
+	layout := filepath.Join(dir, "layout")
+	policy := s.file("policy.json", []byte(`{"source":"https://git.example.com/team/app"}`))
+	s.run(exitOK, []string{"copy", s.image, layout, "--policy", policy})
+	s.stop()
+	s.run(exitOK, []string{"investigate", layout, "--offline", "--policy", policy}, "no broken link:", "the repository was not asked")
+	s.run(exitRejected, []string{"investigate", layout, "--offline", "--policy", s.file("other.json", []byte(`{"source":"https://git.example.com/other"}`))}, "broken link: provenance:")
+	s.run(exitUsage, []string{"investigate", layout, "--offline", "--case", filepath.Join(dir, "case.zip"), "--key", s.file("k.pem", nil)}, "--unsigned")
+	s.run(exitOK, []string{"investigate", layout, "--offline", "--case", filepath.Join(dir, "case.zip"), "--unsigned"}, "kept in")
+}
+
 // TestCaseFiles keeps a case, and checks it on a machine that trusts nobody else.
 func TestCaseFiles(t *testing.T) {
 	t.Setenv("COLOPHON_PLATFORM", filepath.Join(t.TempDir(), "none"))

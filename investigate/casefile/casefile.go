@@ -144,7 +144,7 @@ func (m Contents) Write(path string) error {
 			return err
 		}
 	}
-	return nil
+	return durable.SyncDir(filepath.Dir(filepath.Clean(path)))
 }
 
 // names returns the names of the members. The manifest is the last but its signature: a file that was
