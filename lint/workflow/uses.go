@@ -100,7 +100,7 @@ func (w *file) pinned(ctx context.Context, r *pins.Resolver) (out []finding.Find
 		case u.Image:
 			out = append(out, pins.CheckImage(ctx, r, ruleImage, u.Text, u.Name)...)
 		case u.local() || u.Repo == "" || strings.Contains(u.Name, "${{"):
-		case u.Repo == Generator:
+		case strings.EqualFold(u.Repo, Generator):
 			out = append(out, finding.Finding{Rule: ruleGenerator, Position: u.Text.Position(0, len(u.Text.Value)), Message: u.Name + " is not maintained",
 				Mend: "build in one job, and let another one, or a reusable workflow of yours, attest the digest with actions/attest-build-provenance; or release with Colophon"})
 		case pins.IsCommit(u.Ref):

@@ -140,3 +140,18 @@ func TestNotFound(t *testing.T) {
 		}
 	}
 }
+
+// TestMergedJobs: what a job, a step or a trigger merges counts as if it was written there, as Forgejo has it.
+func TestMergedJobs(t *testing.T) {
+	const written = "on: {pull_request_target: {}}\npermissions: {}\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v4\n        with: {ref: \"${{ github.event.pull_request.head.sha }}\"}\n"
+	const merged = "x: &x {pull_request_target: {}}\ny: &y\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v4\n        with: {<<: {ref: \"${{ github.event.pull_request.head.sha }}\"}}\non: {<<: *x}\npermissions: {}\njobs: {<<: *y}\n"
+	rules := func(src string) (out []string) {
+		for _, f := range check(t, src) {
+			out = append(out, f.Rule)
+		}
+		return out
+	}
+	if got, want := rules(merged), rules(written); len(want) < 2 || strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

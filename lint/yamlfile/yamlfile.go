@@ -168,40 +168,51 @@ func Resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// Pairs calls f for each key of a mapping, with its value, until f returns false.
+// Pairs calls f for each key of a mapping, with its value, until f returns false. The keys of a merged
+// mapping ("<<") come last, without those that are written in the mapping or were merged before.
 func Pairs(n *yaml.Node, f func(key, value *yaml.Node) bool) {
-	if n = Resolve(n); n == nil || n.Kind != yaml.MappingNode {
-		return
+	if n = Resolve(n); n != nil && n.Kind == yaml.MappingNode {
+		pairs(n, map[string]bool{}, f)
 	}
+}
+
+func pairs(n *yaml.Node, seen map[string]bool, f func(key, value *yaml.Node) bool) bool {
+	var merged, own []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if !f(n.Content[i], Resolve(n.Content[i+1])) {
-			return
+		key, value := n.Content[i], Resolve(n.Content[i+1])
+		switch {
+		case key.Value == "<<" && key.Kind == yaml.ScalarNode:
+			merged = append(merged, List(value)...)
+		case !seen[key.Value]:
+			own = append(own, key)
+			if !f(key, value) {
+				return false
+			}
 		}
 	}
+	for _, key := range own { // of a key that is there twice, both count
+		seen[key.Value] = true
+	}
+	for _, m := range merged {
+		if m.Kind == yaml.MappingNode && !pairs(m, seen, f) {
+			return false
+		}
+	}
+	return true
 }
 
 // Get follows keys through mappings, and returns nil if one is missing. A merged mapping ("<<")
 // counts where its keys are not written themselves.
 func Get(n *yaml.Node, keys ...string) *yaml.Node {
 	for _, name := range keys {
-		var found, merged *yaml.Node
+		var found *yaml.Node
 		Pairs(n, func(key, value *yaml.Node) bool {
-			switch key.Value {
-			case name:
+			if key.Value == name {
 				found = value
-			case "<<":
-				for _, m := range List(value) {
-					if v := Get(m, name); merged == nil {
-						merged = v
-					}
-				}
 			}
 			return found == nil
 		})
 		if n = found; n == nil {
-			n = merged
-		}
-		if n == nil {
 			return nil
 		}
 	}

@@ -159,3 +159,25 @@ func TestOtherLineBreaks(t *testing.T) {
 		}
 	}
 }
+
+// TestMerged: Gitea and Forgejo merge mappings. What is merged is read as what is written.
+func TestMerged(t *testing.T) {
+	f := finding.NewFile("a.yml", []byte("a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3, z: 4}\nc: {<<: [*b, {x: 5, w: 6}], v: 7}\nd: {<<: 8, x: 9}\n"))
+	roots, err := Parse(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"a": "x=1 y=2", "b": "y=3 z=4 x=1", "c": "v=7 y=3 z=4 x=1 w=6", "d": "x=9"} {
+		var got []string
+		Pairs(Get(roots[0], name), func(key, value *yaml.Node) bool {
+			got = append(got, key.Value+"="+value.Value)
+			return true
+		})
+		if text := strings.Join(got, " "); text != want {
+			t.Errorf("%s: got %s, want %s", name, text, want)
+		}
+	}
+	if got := Value(Get(roots[0], "c", "x")); got != "1" {
+		t.Errorf("got %s", got)
+	}
+}
