@@ -17,6 +17,7 @@ type Checked struct {
 	ID     ID
 	Result Result
 	Why    string // one line for people
+	Words  bool   // of Misleading: only texts for people differ, which another version may word otherwise
 }
 
 // Result says how far an answer was checked.
@@ -83,7 +84,7 @@ func untrusted(missing []string) string {
 }
 
 func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.Root, missing []string, logs Logs) Checked {
-	result := func(r Result, why string) Checked { return Checked{a.ID, r, why} }
+	result := func(r Result, why string) Checked { return Checked{ID: a.ID, Result: r, Why: why} }
 	if err := a.checkEmpty(); err != nil {
 		return result(Misleading, err.Error())
 	}
@@ -119,7 +120,9 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 		return result(OnlySaid, a.Asked+" said so to the investigator")
 	}
 	if err != nil {
-		return result(Misleading, err.Error())
+		x := result(Misleading, err.Error())
+		x.Words = errors.As(err, new(errWords))
+		return x
 	}
 	return result(Recomputed, "")
 }
@@ -158,13 +161,13 @@ func recheckLog(c *Case, a Answer, e *Evidence, roots []*trust.Root, logs Logs) 
 		platform = len(slices.DeleteFunc(slices.Clone(a.Facts.History), func(m RefMove) bool { return m.Entry != nil }))
 	} else {
 		if stated == nil {
-			return Checked{a.ID, Misleading, "the answer is empty"}
+			return Checked{ID: a.ID, Result: Misleading, Why: "the answer is empty"}
 		}
 		name, key = stated.Log, search.Key{Kind: stated.Kind, Value: stated.Value}
 	}
 	log, index, ok := logs(name)
 	if !ok {
-		return Checked{a.ID, NotDecided, "this machine has no trust root with the log " + name}
+		return Checked{ID: a.ID, Result: NotDecided, Why: "this machine has no trust root with the log " + name}
 	}
 	again, err := c.readFound(a, e, name, key, log, index, roots)
 	if err == nil && a.ID == AskHistory {
@@ -177,12 +180,12 @@ func recheckLog(c *Case, a Answer, e *Evidence, roots []*trust.Root, logs Logs) 
 		}
 	}
 	if err != nil {
-		return Checked{a.ID, Misleading, err.Error()}
+		return Checked{ID: a.ID, Result: Misleading, Why: err.Error()}
 	}
 	if platform > 0 {
-		return Checked{a.ID, Recomputed, fmt.Sprintf("but for %d moves that a platform remembers", platform)}
+		return Checked{ID: a.ID, Result: Recomputed, Why: fmt.Sprintf("but for %d moves that a platform remembers", platform)}
 	}
-	return Checked{a.ID, Recomputed, ""}
+	return Checked{ID: a.ID, Result: Recomputed, Why: ""}
 }
 
 // readFound reads the pages of a log in the evidence, and the bundles after them.

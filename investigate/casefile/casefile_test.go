@@ -3,6 +3,7 @@ package casefile
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -201,6 +202,22 @@ func TestMisleadingFiles(t *testing.T) {
 				t.Errorf("got %s: %q, want %q", r.Outcome, r.Reason, tc.want)
 			}
 		})
+	}
+	// Another version may word a verdict otherwise; what it decides must be the same.
+	for by, wants := range map[string][2]verify.Outcome{"": {verify.Rejected, verify.Rejected}, "another version": {verify.Undecided, verify.Rejected}} {
+		for n, bend := range []func(l *verify.Link){func(l *verify.Link) { l.Claim = "it holds" }, func(l *verify.Link) { l.Status = verify.Absent }} {
+			m := s.make()
+			change(m, func(c *investigate.Case) {
+				c.By = cmp.Or(by, c.By)
+				bend(&c.Answers[0].Facts.Verdict.Links[1])
+				c.Conclusion = investigate.Conclude(c)
+			})
+			again(m)
+			s.sign(m, s.by.Identity)
+			if r := s.verify(s.write(m, "worded.zip")); r.Outcome != wants[n] {
+				t.Errorf("%q, %d: got %s: %s", by, n, r.Outcome, r.Reason)
+			}
+		}
 	}
 	// Another version may conclude otherwise: that is not accepted either.
 	m := s.make()

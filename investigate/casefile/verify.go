@@ -68,10 +68,12 @@ func Verify(ctx context.Context, path string, opts Options) *Result {
 	out.Checked = checked
 	undecided := ""
 	for _, x := range checked {
-		switch x.Result {
-		case investigate.Misleading:
+		switch {
+		case x.Words && c.By != opts.By:
+			undecided = fmt.Sprintf("answer %s: %s; %s made it, which may word it otherwise than %s", x.ID, x.Why, c.By, opts.By)
+		case x.Result == investigate.Misleading:
 			return reject("answer %s: %s", x.ID, x.Why)
-		case investigate.NotDecided:
+		case x.Result == investigate.NotDecided:
 			undecided = fmt.Sprintf("answer %s: %s", x.ID, x.Why)
 		}
 	}
