@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,51 @@ func TestScopesAreExact(t *testing.T) {
 		}
 		if found != nil && !strings.Contains(found.String(), "taken (entry 0 of a)") {
 			t.Errorf("%s: got %q, want reason, number and issuer", tt.what, found)
+		}
+	}
+}
+
+// TestBaseByOtherNames: an entry about a base image is about it whatever form of address the provenance has.
+func TestBaseByOtherNames(t *testing.T) {
+	entries := map[string]distrust.Scope{
+		"tag": {Base: "r.example:5000/t/base:1"}, "name and digest": {Base: "r.example:5000/t/base@" + image},
+		"digest": {Base: image}, "name": {Base: "r.example:5000/t/base", Wide: true},
+	}
+	for _, tt := range []struct {
+		in    distrust.Input
+		finds string
+	}{
+		{distrust.Input{URI: "pkg:docker/r.example%3A5000/t/base@1?platform=linux%2Famd64", Digest: image}, "tag, name and digest, digest, name"},
+		{distrust.Input{URI: "pkg:docker/r.example:5000/t/base?digest=" + image}, "name and digest, digest, name"},
+		{distrust.Input{URI: "pkg:docker/r.example:5000/t/base@sha256%3A" + image[7:]}, "name and digest, digest, name"},
+		{distrust.Input{URI: "pkg:docker/t/base@1?repository_url=r.example:5000", Digest: image}, "tag, name and digest, digest, name"},
+		{distrust.Input{URI: "pkg:oci/base@sha256%3A" + image[7:] + "?repository_url=r.example:5000/t/base&tag=1"}, "tag, name and digest, digest, name"},
+		{distrust.Input{URI: "oci://r.example:5000/t/base", Digest: image}, "name and digest, digest, name"},
+		{distrust.Input{URI: "docker://r.example:5000/t/base:1@" + image}, "tag, name and digest, digest, name"},
+		{distrust.Input{URI: "docker-pullable://r.example:5000/t/base:1"}, "tag, name"},
+		{distrust.Input{URI: "r.example:5000/t/base:1", Digest: image}, "digest"},
+		{distrust.Input{URI: "oci://r.example:5000/t/base2:1", Digest: other}, ""},
+		{distrust.Input{URI: "oci://"}, ""},
+		{distrust.Input{URI: "pkg:docker/"}, ""},
+	} {
+		for what, scope := range entries {
+			found, err := distrust.Lists{known("a", listOf(t, scope))}.Find(&distrust.Facts{Inputs: []distrust.Input{tt.in}})
+			if want := slices.Contains(strings.Split(tt.finds, ", "), what); err != nil || (found != nil) != want {
+				t.Errorf("%+v, entry about the %s: got %v, %v, want an entry: %v", tt.in, what, found, err, want)
+			}
+		}
+	}
+}
+
+// TestVersionBesideTheURL: an SBOM may have the version of a package only beside its package URL.
+func TestVersionBesideTheURL(t *testing.T) {
+	f := &distrust.Facts{Packages: func() ([]distrust.Listed, error) {
+		return []distrust.Listed{{Name: "core", Version: "1.2", PURL: "pkg:maven/org.example/core"}}, nil
+	}}
+	for purl, want := range map[string]bool{"pkg:maven/org.example/core@1.2": true, "pkg:maven/org.example/core@1.3": false} {
+		found, err := distrust.Lists{known("a", listOf(t, distrust.Scope{Package: purl}))}.Find(f)
+		if err != nil || (found != nil) != want {
+			t.Errorf("%s: got %v, %v, want an entry: %v", purl, found, err, want)
 		}
 	}
 }

@@ -121,24 +121,66 @@ func (in Input) facts() (all []fact) {
 	if in.Digest != "" {
 		all = append(all, fact{Fetched, in.Digest, ""})
 	}
-	image, ok := strings.CutPrefix(in.URI, "pkg:docker/")
-	if !ok {
-		return all
+	if in.Digest != "" { // whatever the provenance calls it
+		all = append(all, fact{Base, "", "@" + in.Digest})
 	}
-	image, _, _ = strings.Cut(image, "?")
-	image, tag, tagged := strings.Cut(plainPURL(image), "@")
-	repository, _, err := parseBase(image)
+	name, versions := in.image()
+	repository, _, err := parseBase(name)
 	if err != nil {
 		return all
 	}
 	all = append(all, fact{Base, repository, ""})
-	if tagged {
-		all = append(all, fact{Base, repository, ":" + tag})
-	}
-	if in.Digest != "" {
-		all = append(all, fact{Base, repository, "@" + in.Digest}, fact{Base, "", "@" + in.Digest})
+	for _, v := range versions {
+		all = append(all, fact{Base, repository, v})
+		if v[0] == '@' {
+			all = append(all, fact{Base, "", v})
+		}
 	}
 	return all
+}
+
+// image returns the name of an image, and ":TAG" and "@sha256:HEX" as far as they are known; or nothing. Names of
+// images are, in provenance:
+//
+//	pkg:docker/NAME[@VERSION][?digest=…]	BuildKit. Version: a tag or a digest
+//	pkg:oci/LAST[@DIGEST][?repository_url=NAME&tag=…]
+//	docker://REFERENCE, oci://REFERENCE, docker-pullable://REFERENCE	Tekton Chains and others
+func (in Input) image() (name string, versions []string) {
+	scheme, rest, _ := strings.Cut(in.URI, "/")
+	var query url.Values
+	switch scheme {
+	case "pkg:docker", "pkg:oci":
+		rest, _, _ = strings.Cut(rest, "#")
+		whole, values, _ := strings.Cut(rest, "?")
+		query, _ = url.ParseQuery(values) // what can be parsed of it
+		whole, version, _ := strings.Cut(plainPURL(whole), "@")
+		name, versions = whole, []string{version, query.Get("tag"), query.Get("digest")}
+		if at := query.Get("repository_url"); at != "" && scheme == "pkg:oci" {
+			name = at
+		} else if at != "" {
+			name = strings.TrimSuffix(at, "/") + "/" + name
+		}
+	case "docker:", "oci:", "docker-pullable:":
+		var digest string
+		name, digest, _ = strings.Cut(strings.TrimPrefix(rest, "/"), "@")
+		versions = []string{digest}
+		if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+			versions = append(versions, name[colon+1:])
+			name = name[:colon]
+		}
+	default:
+		return "", nil
+	}
+	versions = append(versions, in.Digest)
+	for i, v := range versions {
+		switch {
+		case digestForm.MatchString(v):
+			versions[i] = "@" + v
+		case v != "":
+			versions[i] = ":" + v
+		}
+	}
+	return name, slices.DeleteFunc(versions, func(v string) bool { return v == "" })
 }
 
 // facts returns what entries about a package may be found by.
@@ -153,6 +195,9 @@ func (p Listed) facts() []fact {
 		return all
 	}
 	name = plainPURL(name)
+	if version == "" { // the SBOM has it beside the package URL
+		version = p.Version
+	}
 	return append(all, fact{Package, name, plainPURL(version)}, fact{Package, name, ""})
 }
 
