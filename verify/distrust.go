@@ -130,13 +130,17 @@ func (v *Verdict) distrustLink(d Distrust, now time.Time, packages func() ([]dis
 
 // unlisted returns an error if the verdict does not know what entries of the lists are about.
 func (v *Verdict) unlisted(d Distrust) error {
+	known, without := []distrust.Kind{distrust.Digest, distrust.Identity, distrust.Key}, "its own proofs"
 	switch {
-	case v.Facts == nil && v.rests == nil:
-		return nil
-	case v.rests != nil && v.rests.unkept:
+	case v.rests == nil, v.rests.unkept:
 		return errNotGathered
-	case v.Facts == nil && d.MaxAge > 0 && d.Lists.Beyond(distrust.Digest, distrust.Identity, distrust.Key):
-		return errors.New("the policy accepts the image without its own proofs, so that it is not known whether the entries of the lists are about it")
+	case v.Facts != nil && v.Facts.Build != nil:
+		return nil
+	case v.Facts != nil: // a signature alone
+		known, without = append(known, distrust.Package), "provenance"
+	}
+	if d.MaxAge > 0 && d.Lists.Beyond(known...) {
+		return fmt.Errorf("the policy accepts the image without %s, so that it is not known whether the entries of the lists are about it", without)
 	}
 	return nil
 }
