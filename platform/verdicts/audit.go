@@ -2,6 +2,7 @@ package verdicts
 
 import (
 	"context"
+	"strings"
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -22,8 +23,12 @@ type basis struct {
 func (s *Store) Record(kind audit.Kind, a Answer) audit.Record {
 	d := a.Decision
 	r := audit.Record{Kind: kind, Outcome: d.Outcome.String(), Reason: audit.Shown(printable.Cut(printable.Line(d.Reason), maxText-8))}
-	if b := s.basis.Load(); b != nil && b.id == a.Policies {
+	id, told, listed := strings.Cut(a.Policies, "+")
+	if b := s.basis.Load(); b != nil && b.id == id {
 		r.Basis = b.Basis
+	}
+	if l := s.lists.Load(); listed && l != nil && l.id == told {
+		r.Basis.Distrust = l.sum
 	}
 	for _, x := range d.Rules[:min(len(d.Rules), maxRules)] {
 		r.Rules = append(r.Rules, audit.Rule{Policy: printable.Cut(x.Policy, maxName), Rule: printable.Cut(x.Rule, maxName), Outcome: x.Outcome.String()})

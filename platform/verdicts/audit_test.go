@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -38,5 +42,25 @@ func TestRecord(t *testing.T) {
 	a := s.Ask(context.Background(), Question{})
 	if got := s.Record(audit.KindAdmission, a); got.Outcome != audit.Undecided || got.Reason.Value == "" {
 		t.Errorf("without policies: got %+v", got)
+	}
+}
+
+// TestRecordedBasis: a record says by which policies and trust roots it was decided, also if lists of what is no
+// longer trusted count.
+func TestRecordedBasis(t *testing.T) {
+	s := New(Config{})
+	l := NewLoader(s, slog.New(slog.DiscardHandler), func() {})
+	l.Tell(PolicyDocuments, []Document{{Name: "p", Raw: []byte("apiVersion: " + policy.APIVersion + "\nkind: " + policy.KindPolicy + "\nmetadata: {name: p}\nspec:\n  unmatched: deny\n  rules: []\n")}})
+	l.Tell(TrustDocuments, nil)
+	for _, lists := range []distrust.Lists{nil, {}, {distrusttest.New(t).Known("shop")}} {
+		want := ""
+		if lists != nil {
+			s.Distrust(lists)
+			want = lists.ID()
+		}
+		a := s.Ask(t.Context(), Question{})
+		if r := s.Record(audit.KindGate, a); a.Policies == "" || r.Basis.Policy == "" || r.Basis.Trust == "" || r.Basis.Distrust != want {
+			t.Errorf("with %d lists: got the basis %+v of %q", len(lists), r.Basis, a.Policies)
+		}
 	}
 }

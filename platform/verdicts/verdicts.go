@@ -123,7 +123,8 @@ func (s *Store) UseWith(id string, sets []*policy.Set, roots []*trust.Root, othe
 // lists are lists of what is no longer trusted, and what stands for their entries.
 type lists struct {
 	distrust.Lists
-	id     string
+	sum    string // distrust.Lists.ID
+	id     string // its beginning, as in Store.Policies
 	unread bool // nobody gets an answer until they are read
 }
 
@@ -134,7 +135,8 @@ func (s *Store) ExpectDistrust() { s.lists.CompareAndSwap(nil, &lists{unread: tr
 // answer from then on, also about images that were read before. It reports whether they say something
 // else than those before.
 func (s *Store) Distrust(all distrust.Lists) (changed bool) {
-	next := &lists{Lists: all, id: all.ID()[len("sha256:"):][:16]}
+	sum := all.ID()
+	next := &lists{Lists: all, sum: sum, id: sum[len("sha256:"):][:16]}
 	before := s.lists.Swap(next)
 	return before == nil || before.id != next.id
 }
