@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +60,22 @@ func New(dir string, issuers []distrust.Issuer) *Reader {
 		r.sources = append(r.sources, s)
 	}
 	return r
+}
+
+// With returns a Reader for other issuers. What r has read of an issuer that did not change in what matters to
+// its list (name, where it is, and who signs it), the new Reader has, too, so that nothing that was said is
+// forgotten though the list cannot be read just now. r must not be used any more.
+func (r *Reader) With(issuers []distrust.Issuer) *Reader {
+	next := New(r.dir, issuers)
+	for i, s := range next.sources {
+		for _, before := range r.sources {
+			if before.issuer.Name == s.issuer.Name && before.issuer.From == s.issuer.From && reflect.DeepEqual(before.issuer.Signer, s.issuer.Signer) {
+				before.issuer = s.issuer
+				next.sources[i] = before
+			}
+		}
+	}
+	return next
 }
 
 // File returns the file in which a Reader keeps the list of an issuer.

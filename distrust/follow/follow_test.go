@@ -123,3 +123,42 @@ func TestNewKey(t *testing.T) {
 		t.Errorf("got %+v, want it refused", l)
 	}
 }
+
+// TestOtherIssuers: if the issuers change, what was read of those that stay counts on, though no directory keeps it
+// and the list cannot be read; and what the issuer may say is as it is now.
+func TestOtherIssuers(t *testing.T) {
+	issuer, other := distrusttest.New(t), distrusttest.New(t)
+	old := issuer.Raw()
+	issuer.Add(distrust.Scope{Commit: commit})
+	var down, rolledBack atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case down.Load():
+			w.WriteHeader(http.StatusBadGateway)
+		case rolledBack.Load():
+			_, _ = w.Write(old)
+		default:
+			issuer.ServeHTTP(w, r)
+		}
+	}))
+	defer server.Close()
+	shop := issuer.Issuer("shop", server.URL)
+	reader := follow.New("", []distrust.Issuer{shop})
+	reader.Refresh(t.Context(), time.Now(), nil)
+	down.Store(true)
+	shop.Only = []distrust.Kind{distrust.Commit}
+	reader = reader.With([]distrust.Issuer{other.Issuer("vendor", server.URL), shop})
+	l := reader.Refresh(t.Context(), time.Now(), nil)
+	if len(l) != 2 || l[0].List != nil || l[1].List == nil || l[1].List.Entries != 1 || l[1].Problem == "" || len(l[1].Issuer.Only) != 1 {
+		t.Fatalf("got %+v", l)
+	}
+	down.Store(false)
+	rolledBack.Store(true)
+	if l := reader.Refresh(t.Context(), time.Now(), nil)[1]; l.List.Entries != 1 || !strings.Contains(l.Problem, "rolled back") {
+		t.Errorf("rolled back: got %+v", l)
+	}
+	// Another key signs: nothing of the list before counts.
+	if l := reader.With([]distrust.Issuer{other.Issuer("shop", server.URL)}).Lists()[0]; l.List != nil {
+		t.Errorf("with another signer: got %+v", l)
+	}
+}

@@ -107,7 +107,11 @@ func (f *listFollower) issuers() string {
 	if err != nil {
 		return strict.In(f.d.Issuers, err).Error()
 	}
-	f.reader, f.sum = follow.New(f.d.Dir, issuers), sum
+	if f.sum = sum; f.reader != nil {
+		f.reader = f.reader.With(issuers)
+	} else {
+		f.reader = follow.New(f.d.Dir, issuers)
+	}
 	return ""
 }
 

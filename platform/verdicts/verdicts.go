@@ -125,7 +125,7 @@ type lists struct {
 	distrust.Lists
 	sum    string // distrust.Lists.ID
 	id     string // its beginning, as in Store.Policies
-	unread bool // nobody gets an answer until they are read
+	unread bool   // nobody gets an answer until they are read
 }
 
 // ExpectDistrust makes every answer undecided until Distrust says which lists count.
