@@ -95,12 +95,12 @@ func tellGate(l *verdicts.Loader, updates <-chan []byte, log *slog.Logger) {
 			log.Error("policies from serve", "error", err)
 			continue
 		}
+		if d.List != nil { // first: after a restart, nothing is answered without policies
+			l.TellList(d.List.Name, d.List.Raw, d.List.Key)
+		}
 		l.Tell(verdicts.PolicyDocuments, d.Policies)
 		if d.Roots != nil {
 			l.Tell(verdicts.TrustDocuments, d.Roots)
-		}
-		if d.List != nil {
-			l.TellList(d.List.Name, d.List.Raw, d.List.Key)
 		}
 	}
 }
