@@ -43,8 +43,13 @@ func Unlogged(private crypto.Signer, content []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return raw, CheckUnlogged(private.Public(), content, raw)
+}
+
+// CheckUnlogged returns an error unless the bundle, which Unlogged returned, signs the content with the key.
+func CheckUnlogged(key crypto.PublicKey, content, bundled []byte) error {
 	sum := sha256.Sum256(content)
 	subject := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Content: bytes.NewReader(content)}
-	_, err = bundle.Artifact(raw, subject, bundle.Signer{Key: private.Public(), InsecureNoLog: true}, &root.BaseTrustedMaterial{}, time.Now())
-	return raw, err
+	_, err := bundle.Artifact(bundled, subject, bundle.Signer{Key: key, InsecureNoLog: true}, &root.BaseTrustedMaterial{}, time.Now())
+	return err
 }

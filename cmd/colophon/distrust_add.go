@@ -33,6 +33,7 @@ type issueOptions struct {
 	name     string // of a new list
 	life     time.Duration
 	unlogged bool
+	newKey   bool
 	signing  signingOptions
 	timeout  time.Duration
 }
@@ -43,6 +44,7 @@ func (o *issueOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.name, "list-name", "", "with --list, if there is no such file yet: `NAME` of the list, best the URL at which it will be; it never changes")
 	f.DurationVar(&o.life, "expires-in", 24*time.Hour, "with --list: how long the signature counts; renew it before")
 	f.BoolVar(&o.unlogged, "unlogged", false, "with --list and --key: sign without a log entry and a timestamp; readers name the key with --insecure-no-log")
+	f.BoolVar(&o.newKey, "new-key", false, "dangerous: with --unlogged: sign all of a list that another key has signed before")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	o.signing.flags(cmd)
 }
@@ -269,7 +271,7 @@ func (o *issueOptions) issue(cmd *cobra.Command, more ...distrust.Entry) error {
 	if err != nil {
 		return usageError("colophon distrust list ./FILE --all", "%v", err)
 	}
-	signature, err := o.sign(ctx, cmd, head)
+	signature, err := o.sign(ctx, cmd, head, before)
 	if err != nil {
 		return err
 	}
@@ -288,8 +290,9 @@ func (o *issueOptions) issue(cmd *cobra.Command, more ...distrust.Entry) error {
 	return nil
 }
 
-// sign signs the head of a list of one's own.
-func (o *issueOptions) sign(ctx context.Context, cmd *cobra.Command, head []byte) ([]byte, error) {
+// sign signs the head of a list of one's own. before is the list as it was, or nil: whoever can write the file must
+// not get entries of theirs signed.
+func (o *issueOptions) sign(ctx context.Context, cmd *cobra.Command, head []byte, before *distrust.List) ([]byte, error) {
 	if o.unlogged {
 		if o.signing.key == "" {
 			return nil, usageError("", "--unlogged needs --key: a certificate counts for minutes, and only a timestamp shows when it signed")
@@ -298,6 +301,12 @@ func (o *issueOptions) sign(ctx context.Context, cmd *cobra.Command, head []byte
 		key, err := o.signing.openKey(ctx, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
 			return nil, err
+		}
+		if before != nil && !o.newKey {
+			was, signature := before.Signed()
+			if err := sign.CheckUnlogged(key.Public(), was, signature); err != nil {
+				return nil, &exitError{code: exitFailure, msg: fmt.Sprintf("%s is not signed by this key (%v): somebody may have changed it", o.list, err), hint: "restore the list that you signed last; --new-key signs it if only the key has changed"}
+			}
 		}
 		return sign.Unlogged(key, head)
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -172,4 +174,30 @@ func TestAttestScans(t *testing.T) {
 	if _, err := parsePredicate("vuln", []byte(`{"results":"none"}`)); err == nil {
 		t.Error("no scan was taken")
 	}
+}
+
+// TestForgedList: whoever can write the file of a list gets nothing signed by its key: no entry, no lift.
+func TestForgedList(t *testing.T) {
+	s := newDistrustStage(t)
+	s.own(exitOK, []string{"add", "--commit", prooftest.Commit, "--reason", "stolen", "--list-name", "https://example.com/list"})
+	good, err := os.ReadFile(s.list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	forged := distrusttest.New(t).Forge(good, distrust.Entry{Lift: &n, Reason: "trust me"})
+	if err := os.WriteFile(s.list, forged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.own(exitFailure, []string{"renew"}, "is not signed by this key", "--new-key")
+	s.own(exitFailure, []string{"add", "--commit", prooftest.Tree, "--reason", "stolen"}, "is not signed by this key")
+	s.own(exitUsage, []string{"lift", "0", "--reason", "a mistake"}, "lifted by entry 1")
+	if left, err := os.ReadFile(s.list); err != nil || string(left) != string(forged) {
+		t.Errorf("the list was changed: %v", err)
+	}
+	s.own(exitOK, []string{"renew", "--new-key"}, "2 entries")
+	if err := os.WriteFile(s.list, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.own(exitOK, []string{"renew"}, "1 entries")
 }

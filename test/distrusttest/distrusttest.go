@@ -96,6 +96,12 @@ func (i *Issuer) Raw() []byte {
 	return i.raw
 }
 
+// Forge returns the list of another issuer with more entries, which this one signs.
+func (i *Issuer) Forge(list []byte, more ...distrust.Entry) []byte {
+	forger := &Issuer{t: i.t, key: i.key, Now: i.Now, Life: i.Life, raw: list}
+	return forger.AddEntries(more...)
+}
+
 // Fork returns an issuer with the same key and an empty list.
 func (i *Issuer) Fork() *Issuer {
 	other := &Issuer{t: i.t, key: i.key, Now: i.Now, Life: i.Life}

@@ -86,7 +86,11 @@ func New(c Config) (*Service, error) {
 	made := filepath.Join(c.KeyDir, madeFile)
 	switch raw, err := strict.ReadFile(filepath.Join(c.Dir, listFile), list.MaxList); {
 	case err == nil:
-		if s.list, err = list.Parse(raw); err != nil {
+		if s.list, err = list.Parse(raw); err == nil { // signed again, it is ours
+			head, signature := s.list.Signed()
+			err = sign.CheckUnlogged(key.Public(), head, signature)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w; restore it from a backup", filepath.Join(c.Dir, listFile), err)
 		}
 		s.raw = raw

@@ -14,6 +14,7 @@ import (
 
 	list "github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -142,7 +143,9 @@ func TestLostList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, bad := range map[string][]byte{"lost": nil, "changed": bytes.Replace(raw, []byte("stolen"), []byte("stole!"), 1), "cut": raw[:len(raw)-1]} {
+	theirs := distrusttest.New(t)
+	n := 0
+	for what, bad := range map[string][]byte{"lost": nil, "somebody else's": theirs.Raw(), "lifted by somebody else": theirs.Forge(raw, list.Entry{Lift: &n, Reason: "trust me"}), "changed": bytes.Replace(raw, []byte("stolen"), []byte("stole!"), 1), "cut": raw[:len(raw)-1]} {
 		if os.Remove(file); bad != nil {
 			if err := os.WriteFile(file, bad, 0o600); err != nil {
 				t.Fatal(err)
