@@ -3,6 +3,7 @@ package distrust_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -293,6 +294,22 @@ func TestUnknownPackages(t *testing.T) {
 	}
 	if found, err := (distrust.Lists{known("a", listOf(t, distrust.Scope{Source: app + "/other"}))}).Find(f); err != nil || found != nil {
 		t.Errorf("got %v, %v, want nothing: no entry is about packages", found, err)
+	}
+}
+
+// TestUnknownByRight: an issuer that may not issue entries of a kind makes no image undecided by them.
+func TestUnknownByRight(t *testing.T) {
+	k := known("a", listOf(t, distrust.Scope{Package: "log4j-core@2.14.1"}, distrust.Scope{Commit: commit}))
+	f := &distrust.Facts{Packages: func() ([]distrust.Listed, error) { return nil, errors.New("no SBOM was kept") }}
+	for _, tt := range []struct {
+		only            []distrust.Kind
+		unknown, beyond bool
+	}{{nil, true, true}, {[]distrust.Kind{distrust.Package}, true, true}, {[]distrust.Kind{distrust.Digest}, false, false}, {[]distrust.Kind{distrust.Commit}, false, true}} {
+		k.Issuer.Only = tt.only
+		_, err := distrust.Lists{k}.Find(f)
+		if got := (distrust.Lists{k}).Beyond(distrust.Digest); errors.Is(err, distrust.ErrUnknown) != tt.unknown || got != tt.beyond {
+			t.Errorf("only %q: got %v and %t", tt.only, err, got)
+		}
 	}
 }
 

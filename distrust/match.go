@@ -262,7 +262,7 @@ func (ls Lists) Find(f *Facts) (*Found, error) {
 			continue
 		}
 		all := candidates
-		if k.List.kinds[Package] && f.Packages != nil {
+		if k.has(Package) && f.Packages != nil {
 			packages, err := f.Packages()
 			if err != nil {
 				return nil, fmt.Errorf("%w: an entry of %s is about a package, and %w", ErrUnknown, k.Issuer.Name, err)
@@ -292,10 +292,15 @@ func (k *Known) find(all []fact, f *Facts) int {
 	return lowest
 }
 
+// has reports whether the list has entries of a kind that its issuer may issue.
+func (k *Known) has(kind Kind) bool {
+	return k.List.kinds[kind] && (len(k.Issuer.Only) == 0 || slices.Contains(k.Issuer.Only, kind))
+}
+
 // Beyond reports whether a list has an entry that counts and is of another kind than these.
 func (ls Lists) Beyond(kinds ...Kind) bool {
 	return slices.ContainsFunc(ls, func(k Known) bool {
-		return k.List != nil && slices.ContainsFunc(Kinds(), func(kind Kind) bool { return k.List.kinds[kind] && !slices.Contains(kinds, kind) })
+		return k.List != nil && slices.ContainsFunc(Kinds(), func(kind Kind) bool { return k.has(kind) && !slices.Contains(kinds, kind) })
 	})
 }
 
