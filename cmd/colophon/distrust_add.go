@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -250,6 +251,12 @@ func (o *issueOptions) issue(cmd *cobra.Command, more ...distrust.Entry) error {
 	if o.list == "" {
 		return o.onPlatform(ctx, cmd, more)
 	}
+	// Of two commands at once, one would lose the entry of the other.
+	lock, err := dirlock.TakeFile(o.list + ".lock")
+	if err != nil {
+		return fmt.Errorf("the list: %w", err)
+	}
+	defer lock.Release()
 	raw, err := strict.ReadFile(o.list, distrust.MaxList)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usageError("", "%v", err)

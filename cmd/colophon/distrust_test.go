@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
@@ -200,4 +201,17 @@ func TestForgedList(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.own(exitOK, []string{"renew"}, "1 entries")
+}
+
+// TestListInUse: of two commands that change a list at once, one fails, and none loses the entry of the other.
+func TestListInUse(t *testing.T) {
+	s := newDistrustStage(t)
+	s.own(exitOK, []string{"add", "--commit", prooftest.Commit, "--reason", "stolen", "--list-name", "https://example.com/list"})
+	lock, err := dirlock.TakeFile(s.list + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.own(exitFailure, []string{"add", "--commit", prooftest.Tree, "--reason", "stolen"}, "in use by another process")
+	lock.Release()
+	s.own(exitOK, []string{"add", "--commit", prooftest.Tree, "--reason", "stolen"}, "2 entries")
 }
