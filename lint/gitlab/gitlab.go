@@ -63,6 +63,8 @@ type pipeline struct {
 	root *yaml.Node
 	jobs []*job // in their order; the first stands for what all jobs have
 	by   map[string]*job
+
+	tokens, rules *yaml.Node // default: id_tokens, workflow: rules; nil if they are missing
 }
 
 // job is a job, or a template of jobs, whose name begins with a dot.
@@ -71,8 +73,12 @@ type job struct {
 	node *yaml.Node
 }
 
-// maxExtends caps the templates in which a key of one job is looked for.
-const maxExtends = 100
+// maxExtends caps the templates in which a key of one job is looked for, and maxLevels how far they
+// extend one another: GitLab refuses more (GitLab's reference of the CI/CD YAML syntax, "extends").
+const (
+	maxExtends = 100
+	maxLevels  = 11
+)
 
 func parse(f *finding.File) (*pipeline, error) {
 	roots, err := yamlfile.Parse(f)
@@ -87,6 +93,7 @@ func parse(f *finding.File) (*pipeline, error) {
 	if p.root.Kind != yaml.MappingNode {
 		return nil, &yamlfile.Error{Line: 1, Text: "expected one mapping of keys to values"}
 	}
+	p.tokens, p.rules = yamlfile.Get(p.root, "default", "id_tokens"), yamlfile.Get(p.root, "workflow", "rules")
 	p.jobs = append(p.jobs, &job{name: ".", node: p.root})
 	if d := yamlfile.Get(p.root, "default"); d != nil {
 		p.jobs = append(p.jobs, &job{name: ".default", node: d})
@@ -105,10 +112,10 @@ func parse(f *finding.File) (*pipeline, error) {
 // get returns what a job has under a key, its own or that of a template that it extends. known is
 // false if a template is in another file.
 func (p *pipeline) get(j *job, key string) (n *yaml.Node, known bool) {
-	return p.extended(j, key, map[*job]bool{})
+	return p.extended(j, key, 0, map[*job]bool{})
 }
 
-func (p *pipeline) extended(j *job, key string, seen map[*job]bool) (n *yaml.Node, known bool) {
+func (p *pipeline) extended(j *job, key string, level int, seen map[*job]bool) (n *yaml.Node, known bool) {
 	if n = yamlfile.Get(j.node, key); n != nil {
 		return n, true
 	}
@@ -116,10 +123,10 @@ func (p *pipeline) extended(j *job, key string, seen map[*job]bool) (n *yaml.Nod
 	for _, name := range slices.Backward(yamlfile.Scalars(yamlfile.Get(j.node, "extends"))) {
 		of := p.by[name.Value]
 		switch {
-		case of == nil || len(seen) > maxExtends:
+		case of == nil || len(seen) > maxExtends || level == maxLevels:
 			known = false
 		case !seen[of]:
-			n, ok := p.extended(of, key, seen)
+			n, ok := p.extended(of, key, level+1, seen)
 			if n != nil {
 				return n, true
 			}
@@ -263,7 +270,7 @@ var strangers = []string{"CI_COMMIT_AUTHOR", "CI_COMMIT_BRANCH", "CI_COMMIT_DESC
 func (p *pipeline) isolation(j *job) []finding.Finding {
 	tokens, _ := p.get(j, "id_tokens")
 	if tokens == nil {
-		tokens = yamlfile.Get(p.root, "default", "id_tokens")
+		tokens = p.tokens
 	}
 	c := script.Builds(p.commands(j))
 	if tokens == nil || len(tokens.Content) == 0 || c == nil {
@@ -287,7 +294,7 @@ func (p *pipeline) release(j *job) []finding.Finding {
 		n, ok := p.get(j, key)
 		limited, known = limited || n != nil, known && ok
 	}
-	if yamlfile.Get(p.root, "workflow", "rules") == nil && !limited && known {
+	if p.rules == nil && !limited && known {
 		f.Severity, f.Message = finding.Warning, what+" in the pipeline of every branch"
 		f.Mend = `add rules: [{if: '$CI_COMMIT_TAG && $CI_COMMIT_REF_PROTECTED == "true"'}], protect the tags, and add an environment that is protected`
 		return []finding.Finding{f}

@@ -172,10 +172,11 @@ func Resolve(n *yaml.Node) *yaml.Node {
 // mapping ("<<") come last, without those that are written in the mapping or were merged before.
 func Pairs(n *yaml.Node, f func(key, value *yaml.Node) bool) {
 	if n = Resolve(n); n != nil && n.Kind == yaml.MappingNode {
-		pairs(n, map[string]bool{}, f)
+		pairs(n, nil, f)
 	}
 }
 
+// pairs does so for one mapping. seen has the keys of those into which it is merged; nil: into none.
 func pairs(n *yaml.Node, seen map[string]bool, f func(key, value *yaml.Node) bool) bool {
 	var merged, own []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -189,6 +190,11 @@ func pairs(n *yaml.Node, seen map[string]bool, f func(key, value *yaml.Node) boo
 				return false
 			}
 		}
+	}
+	if seen == nil && len(merged) > 0 {
+		seen = map[string]bool{}
+	} else if seen == nil {
+		return true
 	}
 	for _, key := range own { // of a key that is there twice, both count
 		seen[key.Value] = true
