@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +28,26 @@ const repository = "https://github.com/colophon-build/colophon"
 var assets embed.FS
 
 var markdown = goldmark.New(goldmark.WithExtensions(extension.GFM), goldmark.WithParserOptions(parser.WithAutoHeadingID()))
+
+// headings gives the headings of a page the anchors that GitHub gives them, so that a link leads to the
+// same place on both. It has those of the page so far.
+type headings map[string]bool
+
+var notInAnchors = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+
+// Generate implements parser.IDs.
+func (h headings) Generate(heading []byte, _ ast.NodeKind) []byte {
+	anchor := strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(string(heading)), ""), " ", "-")
+	id := anchor
+	for n := 1; h[id]; n++ {
+		id = fmt.Sprintf("%s-%d", anchor, n)
+	}
+	h[id] = true
+	return []byte(id)
+}
+
+// Put implements parser.IDs.
+func (h headings) Put(id []byte) { h[string(id)] = true }
 
 // site holds the pages and files of the site.
 type site struct {
@@ -111,7 +132,7 @@ func (s *site) read() error {
 			name = "index"
 		}
 		p.out = dir + name + ".html"
-		p.doc = markdown.Parser().Parse(text.NewReader(p.source))
+		p.doc = markdown.Parser().Parse(text.NewReader(p.source), parser.WithContext(parser.NewContext(parser.WithIDs(headings{}))))
 		if p.scan(); p.title == "" {
 			return fmt.Errorf("%s has no title", p.path)
 		}
