@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,8 +88,8 @@ func Image(t testing.TB, files map[string]string, command ...string) v1.Image {
 	t.Helper()
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	for path, from := range files {
-		raw, err := os.ReadFile(from)
+	for _, path := range slices.Sorted(maps.Keys(files)) { // the same files are the same image
+		raw, err := os.ReadFile(files[path])
 		if err != nil {
 			t.Fatal(err)
 		}
