@@ -3,6 +3,7 @@ package search
 import (
 	"cmp"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -169,9 +170,7 @@ func (c *archiveCollector) content(form string, content []byte) {
 		var s simpleSigning
 		if c.read(content, &s) {
 			c.add(Digest, s.Critical.Image.Digest)
-			if name := s.Critical.Identity.Reference; name != "" {
-				c.add(Name, name)
-			}
+			c.name(s.Critical.Identity.Reference)
 		}
 	default:
 		c.unparsed()
@@ -194,9 +193,7 @@ func (c *archiveCollector) statement(data []byte) {
 	}
 	for _, subject := range s.Subject {
 		c.digests(Digest, subject.Digest)
-		if name := cmp.Or(subject.Name, subject.URI); name != "" {
-			c.add(Name, name)
-		}
+		c.name(cmp.Or(subject.Name, subject.URI))
 	}
 	c.add(Predicate, s.PredicateType)
 	switch t := s.PredicateType; {
@@ -208,6 +205,17 @@ func (c *archiveCollector) statement(data []byte) {
 		c.spdx(s.Predicate)
 	case t == "https://cyclonedx.org/bom" || strings.HasPrefix(t, "https://cyclonedx.org/bom/"):
 		c.cyclonedx(s.Predicate)
+	}
+}
+
+// name adds the name of what the content is about, if it has one; that of an image of Docker Hub in its short form, too.
+func (c *archiveCollector) name(name string) {
+	if name == "" {
+		return
+	}
+	c.add(Name, name)
+	if strings.HasPrefix(name, "docker.io/") || strings.HasPrefix(name, "index.docker.io/") {
+		c.add(Name, ImageName(name))
 	}
 }
 
@@ -306,6 +314,9 @@ func (c *archiveCollector) repository(uri string, digests map[string]string) {
 	}
 	if address != "" {
 		c.add(Source, address)
+		if name := sourceName(address); name != "" {
+			c.add(Source, name)
+		}
 	}
 	if ref != "" {
 		c.add(Ref, ref)
@@ -317,52 +328,105 @@ func (c *archiveCollector) repository(uri string, digests map[string]string) {
 	}
 }
 
+// sourceName returns the name under which the kind Source has the address of a repository also, or
+// "": servers and verifiers read these addresses alike.
+func sourceName(address string) string {
+	scheme, rest, _ := strings.Cut(address, "://")
+	scheme = strings.ToLower(scheme)
+	port, ok := map[string]string{"https": ":443", "http": ":80"}[scheme]
+	host, path, _ := strings.Cut(rest, "/")
+	if !ok || host == "" || strings.Contains(host, "@") {
+		return ""
+	}
+	for trimmed := ""; trimmed != path; {
+		trimmed = path
+		path = strings.TrimSuffix(strings.TrimRight(path, "/"), ".git")
+	}
+	return scheme + "://" + strings.TrimSuffix(strings.ToLower(host), port) + "/" + path
+}
+
 // base adds the keys of an image that a build used.
 func (c *archiveCollector) base(r resource) {
-	var name, version string
-	switch {
-	case strings.HasPrefix(r.URI, "pkg:docker/"), strings.HasPrefix(r.URI, "pkg:oci/"):
-		whole, query, _ := strings.Cut(r.URI, "?")
-		_, whole, _ = strings.Cut(whole, "/")
-		name, version = splitVersion(whole)
-		if plain, err := url.PathUnescape(name); err == nil {
-			name = plain
-		}
-		if plain, err := url.PathUnescape(version); err == nil {
-			version = plain
-		}
-		if values, err := url.ParseQuery(query); err == nil {
-			if digest := values.Get("digest"); digest != "" {
-				c.image(name, digest)
-			}
-		}
-	case strings.HasPrefix(r.URI, "docker://"), strings.HasPrefix(r.URI, "oci://"), strings.HasPrefix(r.URI, "docker-pullable://"):
-		_, whole, _ := strings.Cut(r.URI, "://")
-		name, version = splitVersion(whole)
-		if slash, colon := strings.LastIndexByte(name, '/'), strings.LastIndexByte(name, ':'); version == "" && colon > slash {
-			name, version = name[:colon], name[colon+1:]
-		}
-	default:
+	name, versions, ok := imageOf(r.URI)
+	if !ok {
 		return
 	}
 	if name == "" {
 		c.unparsed()
 		return
 	}
-	if version != "" || len(r.Digest) == 0 {
-		c.image(name, version)
-	}
 	for algorithm, sum := range r.Digest {
-		c.image(name, algorithm+":"+sum)
+		versions = append(versions, algorithm+":"+sum)
+	}
+	if len(versions) == 0 {
+		versions = []string{""}
+	}
+	for _, version := range versions {
+		c.add(Base, ImageName(name)+"@"+version)
+		if strings.Contains(version, ":") {
+			c.add(Base, version)
+		}
 	}
 }
 
-// image adds the keys of an image's digest or tag.
-func (c *archiveCollector) image(name, version string) {
-	c.add(Base, name+"@"+version)
-	if strings.Contains(version, ":") {
-		c.add(Base, version)
+// imageOf returns the name of an image that a URI names, and its tags and digests. ok is false if
+// the URI is not one of an image.
+func imageOf(uri string) (name string, versions []string, ok bool) {
+	add := func(version string) {
+		if version != "" {
+			versions = append(versions, version)
+		}
 	}
+	scheme, rest, _ := strings.Cut(uri, "/")
+	switch scheme {
+	case "pkg:docker", "pkg:oci":
+		rest, _, _ = strings.Cut(rest, "#")
+		whole, query, _ := strings.Cut(rest, "?")
+		name, version := splitVersion(whole)
+		name = unescaped(name)
+		add(unescaped(version))
+		values, _ := url.ParseQuery(query) // what can be parsed of it
+		add(values.Get("tag"))
+		add(values.Get("digest"))
+		if at := strings.TrimSuffix(values.Get("repository_url"), "/"); at != "" && scheme == "pkg:oci" {
+			name = at
+		} else if at != "" && name != "" {
+			name = at + "/" + name
+		}
+		return name, versions, true
+	case "docker:", "oci:", "docker-pullable:":
+		name, ok = strings.CutPrefix(rest, "/")
+		name, version := splitVersion(name)
+		add(version)
+		if slash, colon := strings.LastIndexByte(name, '/'), strings.LastIndexByte(name, ':'); colon > slash {
+			add(name[colon+1:])
+			name = name[:colon]
+		}
+		return name, versions, ok
+	}
+	return "", nil, false
+}
+
+// ImageName returns the name under which the kinds Base and Name have an image: one of Docker Hub has
+// neither the registry's name nor "library/".
+func ImageName(name string) string {
+	if short, ok := strings.CutPrefix(name, "index.docker.io/"); ok {
+		name = short
+	} else {
+		name = strings.TrimPrefix(name, "docker.io/")
+	}
+	if short, ok := strings.CutPrefix(name, "library/"); ok && short != "" && !strings.Contains(short, "/") {
+		return short
+	}
+	return name
+}
+
+// unescaped decodes percent signs, if all of them can be decoded.
+func unescaped(s string) string {
+	if plain, err := url.PathUnescape(s); err == nil {
+		return plain
+	}
+	return s
 }
 
 // splitVersion splits NAME@VERSION at the last @ that does not begin the name or a part of it.
@@ -457,14 +521,26 @@ func (c *archiveCollector) purl(locator string) {
 	c.add(Package, PackageURL(locator))
 }
 
-// PackageURL returns the value under which the kind Package has a package URL: without qualifiers
-// and subpath, and with an @ at its end if it has no version.
+// namesOfPyPI are the characters of which a run counts as one hyphen (PEP 503).
+var namesOfPyPI = regexp.MustCompile(`[-_.]+`)
+
+// PackageURL returns the value under which the kind Package has a package URL: percent-decoded, with its
+// type in lower case, without qualifiers and subpath, and with an @ at its end if it has no version.
 func PackageURL(locator string) string {
 	if i := strings.IndexAny(locator, "?#"); i >= 0 {
 		locator = locator[:i]
 	}
-	if _, version := splitVersion(locator); version == "" && locator != "" && !strings.HasSuffix(locator, "@") {
-		locator += "@"
+	if locator == "" {
+		return ""
 	}
-	return locator
+	name, version := splitVersion(locator)
+	name = unescaped(name)
+	if rest, ok := strings.CutPrefix(name, "pkg:"); ok {
+		kind, path, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		if kind = strings.ToLower(kind); kind == "pypi" {
+			path = namesOfPyPI.ReplaceAllString(strings.ToLower(path), "-")
+		}
+		name = "pkg:" + kind + "/" + path
+	}
+	return name + "@" + unescaped(version)
 }

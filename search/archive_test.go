@@ -61,6 +61,11 @@ func archiveVectors() (list []vector) {
 	add("an envelope of another type", "dsse", `{"payloadType":"text/plain","payload":"eyJwcmVkaWNhdGVUeXBlIjoidCJ9"}`, nil)
 	add("a bundle of a plain signature", "bundle", `{"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":"ERERERERERERERERERERERERERERERERERERERERERE="}}}`, func(r *Record) { r.Entry = digest1 })
 	add("a bundle of both", "bundle", `{"messageSignature":{},"dsseEnvelope":{}}`, nil)
+	add("spellings of one base image", "statement", statementOf(slsa, `{"buildDefinition":{"resolvedDependencies":[{"uri":"docker://docker.io/library/golang:1.26@sha256:aa"},{"uri":"oci://index.docker.io/library/golang","digest":{"sha256":"aa"}},`+
+		`{"uri":"pkg:docker/library/golang@1.26"},{"uri":"pkg:oci/golang@sha256%3Aaa?repository_url=docker.io%2Flibrary%2Fgolang&tag=1.26"},{"uri":"pkg:docker/team/base@1?repository_url=r.example:5000#x"},{"uri":"docker://r.example/library/a"},{"uri":"docker://docker.io/team/library/a"}]},"runDetails":{"builder":{"id":"b"}}}`), nil)
+	add("spellings of one repository", "statement", statementOf(slsa02, `{"builder":{"id":"b"},"materials":[{"uri":"git+HTTPS://Git.Example:443/Team/app.git/"},{"uri":"git+http://git.example:443"},{"uri":"git+ssh://git@git.example/app.git"},{"uri":"git+https://user@git.example/app.git"}]}`), nil)
+	add("spellings of packages", "statement", statementOf(cdx, `{"bomFormat":"CycloneDX","components":[{"name":"a","purl":"pkg:PyPI/Zope.Interface_x@5%2B1"},{"name":"a","purl":"pkg://npm/@babel/core@7#lib"},{"name":"a","purl":"pkg:deb/debian/b@1%3A2%zz"},{"name":"a","purl":"no URL@"}]}`), nil)
+	add("a name of Docker Hub", "cosign-signature", `{"critical":{"identity":{"docker-reference":"index.docker.io/library/app"},"image":{"docker-manifest-digest":"`+digest1+`"}}}`, nil)
 	add("notation", "notation", `x`, func(r *Record) { r.Attached = "sha512:ab" })
 	add("attached to another artifact too", "statement", ``, func(r *Record) { r.Of, r.Attached = 1, "sha256:ab" })
 	return list

@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/source"
 )
 
 // archiveOptions say what log search looks for in the archive of a platform.
@@ -74,7 +75,8 @@ func (o archiveOptions) question(key func() (search.Key, error)) (q search.Archi
 	if err != nil {
 		return q, err
 	}
-	if q.Kind, q.Value = k.Kind, k.Value; !slices.Contains(search.ArchiveKinds(), q.Kind) {
+	q.Kind = k.Kind
+	if q.Value, q.Prefix = archiveValue(k.Kind, k.Value); !slices.Contains(search.ArchiveKinds(), q.Kind) {
 		return q, usageError("leave out --archive: the log has it", "--%s: the archive is not searched by it", q.Kind)
 	}
 	return q, nil
@@ -93,16 +95,20 @@ func archiveValue(kind search.Kind, value string) (string, bool) {
 		}
 		return value + "@", true
 	case kind == search.Base && !isDigest:
-		// As the provenance of BuildKit writes names.
-		value = strings.TrimPrefix(strings.TrimPrefix(value, "index.docker.io/"), "docker.io/")
-		value = strings.TrimPrefix(value, "library/")
-		if strings.Contains(value, "@") {
-			return value, strings.HasSuffix(value, "@")
+		name, version, _ := strings.Cut(value, "@")
+		if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+			if version == "" { // of NAME:TAG@DIGEST, the digest says more
+				version = name[i+1:]
+			}
+			name = name[:i]
 		}
-		if i := strings.LastIndexByte(value, ':'); i > strings.LastIndexByte(value, '/') {
-			return value[:i] + "@" + value[i+1:], false
+		return search.ImageName(name) + "@" + version, version == ""
+	case kind == search.Source:
+		if name, err := source.Canonical(value); err == nil {
+			return name, false
 		}
-		return value + "@", true
+	case kind == search.Name && (strings.HasPrefix(value, "docker.io/") || strings.HasPrefix(value, "index.docker.io/")):
+		return search.ImageName(value), false
 	case kind == search.Fetched && !isDigest && strings.HasSuffix(value, "*"):
 		return strings.TrimSuffix(value, "*"), true
 	}

@@ -121,7 +121,7 @@ const (
 	withLog4j = `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"registry.example/app","digest":{"sha256":"e87d5964324ac2f84136617fd7dca5e47c40b754543c01bd0b662b86ee2bf90f"}}],"predicateType":"https://cyclonedx.org/bom",
 "predicate":{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{"type":"library","group":"org.apache.logging.log4j","name":"log4j-core","version":"2.14.1","purl":"pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1?type=jar"},{"type":"library","name":"@babel/core","version":"7.0.0"}]}}`
 	fetchedTool = `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"registry.example/app","digest":{"sha256":"e87d5964324ac2f84136617fd7dca5e47c40b754543c01bd0b662b86ee2bf90f"}}],"predicateType":"https://slsa.dev/provenance/v1",
-"predicate":{"buildDefinition":{"buildType":"t","resolvedDependencies":[{"uri":"https://files.example/tool.tgz","digest":{"sha256":"3333333333333333333333333333333333333333333333333333333333333333"}},{"uri":"pkg:docker/golang@1.26?platform=linux%2Famd64","digest":{"sha256":"2222222222222222222222222222222222222222222222222222222222222222"}}]},"runDetails":{"builder":{"id":"https://b.example"}}}}`
+"predicate":{"buildDefinition":{"buildType":"t","resolvedDependencies":[{"uri":"https://files.example/tool.tgz","digest":{"sha256":"3333333333333333333333333333333333333333333333333333333333333333"}},{"uri":"pkg:docker/golang@1.26?platform=linux%2Famd64","digest":{"sha256":"2222222222222222222222222222222222222222222222222222222222222222"}},{"uri":"docker://docker.io/library/alpine:3"},{"uri":"git+https://git.example/team/app.git"}]},"runDetails":{"builder":{"id":"https://b.example"}}}}`
 	app = "sha256:e87d5964324ac2f84136617fd7dca5e47c40b754543c01bd0b662b86ee2bf90f"
 )
 
@@ -147,6 +147,8 @@ func TestArchiveSearch(t *testing.T) {
 		{"--base", "docker.io/library/golang:1.26", found + "base golang@1.26"},
 		{"--base", "golang", "2 of 2 matches with the base golang@…"},
 		{"--base", "golang@sha256:2222222222222222222222222222222222222222222222222222222222222222", found},
+		{"--base", "alpine:3", found + "base alpine@3"},
+		{"--base", "index.docker.io/library/alpine", found + "base alpine@…"},
 		{"--builder", "https://b.example", found},
 		{"--predicate", "https://cyclonedx.org/bom", "complete for 127.0.0.1/archive"},
 		{"--name", "registry.example/app", "2 of 2"},
@@ -155,6 +157,7 @@ func TestArchiveSearch(t *testing.T) {
 	}
 	s.run(exitOK, []string{"log", "search", "--archive", "--digest", app}, "2 of 2 matches with the digest")
 	s.run(exitOK, []string{"log", "search", "--archive", "--unparsed"}, "0 of 0 matches")
+	s.run(exitOK, []string{"log", "search", "--archive", "--source", "git.example/team/app"}, found+"source https://git.example/team/app")
 	s.run(exitOK, []string{"log", "search", "--package", "log4j-core", "--until", "2020-01-01"}, "0 of 1 matches")
 	var first foundArchived
 	out := s.run(exitOK, []string{"log", "search", "--name", "registry.example/app", "--limit", "1", "--json"})
