@@ -70,7 +70,7 @@ func runSearch(ctx context.Context, c zone.Child[searchSettings]) error {
 		Log:     tlog.HTTP{URL: "http://trust/api/v2", Client: client},
 		Index:   tlog.HTTP{URL: "http://trust/index", Client: client},
 		Append:  func(ctx context.Context, entry []byte) error { return addToIndex(ctx, client, indexlog.PathAdd, entry) },
-		Metrics: metrics, Logger: c.Log,
+		Metrics: metricsOf(of.Origin, metrics), Logger: c.Log,
 	}
 	if cfg.LogKey, cfg.IndexKey, err = keysOfIndex(of.Origin, of.PublicKey); err != nil {
 		return err
@@ -84,7 +84,7 @@ func runSearch(ctx context.Context, c zone.Child[searchSettings]) error {
 		Ready() error
 	}{service}
 	if c.Settings.Registry != (peer.Endpoint{}) {
-		archive, err := searchOfArchive(c, client, of)
+		archive, err := searchOfArchive(c, client, of, metrics)
 		if err != nil {
 			return err
 		}
@@ -112,6 +112,11 @@ func runSearch(ctx context.Context, c zone.Child[searchSettings]) error {
 	return err
 }
 
+// metricsOf registers metrics of the search of the log with this origin.
+func metricsOf(origin string, metrics prometheus.Registerer) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"origin": origin}, metrics)
+}
+
 // keysOfIndex returns the verifiers of a log with this origin, and of its index log.
 func keysOfIndex(origin string, key []byte) (log, index note.Verifier, err error) {
 	if log, err = tlog.NewVerifier(origin, ed25519.PublicKey(key)); err == nil {
@@ -121,7 +126,7 @@ func keysOfIndex(origin string, key []byte) (log, index note.Verifier, err error
 }
 
 // searchOfArchive returns the search of what the registry archived.
-func searchOfArchive(c zone.Child[searchSettings], trust *http.Client, of indexlog.Of) (*search.Archive, error) {
+func searchOfArchive(c zone.Child[searchSettings], trust *http.Client, of indexlog.Of, metrics prometheus.Registerer) (*search.Archive, error) {
 	registry := c.Settings.Registry.Client()
 	dir := filepath.Join(c.Settings.Dir, "archive")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -135,7 +140,7 @@ func searchOfArchive(c zone.Child[searchSettings], trust *http.Client, of indexl
 			Append: func(ctx context.Context, entry []byte) error {
 				return addToIndex(ctx, trust, archivelog.PathIndex+"entries", entry)
 			},
-			Logger: c.Log.With("service", "archive"),
+			Metrics: metricsOf(proofs.ArchiveOrigin(of.Origin), metrics), Logger: c.Log.With("service", "archive"),
 		},
 		Records: func(ctx context.Context, after int64) ([][]byte, error) {
 			body, err := getAtMost(ctx, registry, fmt.Sprintf("http://registry%s?after=%d", kept.PathRecords, after), api.MaxKeptBytes)

@@ -189,15 +189,20 @@ const indexRecord = "index.vkey"
 // release waits for it.
 const indexWait = time.Second
 
+// beside returns the configuration of a log beside the transparency log, but for its key. The same witnesses
+// cosign it.
+func (t *trustServices) beside(name, dir, record string) (cfg tiles.LogConfig, err error) {
+	cfg = tiles.LogConfig{Dir: dir, Record: filepath.Join(t.settings.KeyDir, record), WitnessWait: indexWait, Log: t.log.With("service", name)}
+	cfg.Witnesses, err = t.openWitnesses(name)
+	return cfg, err
+}
+
 // openIndex opens the index log of the transparency log.
 func (t *trustServices) openIndex(of *log.Server) error {
 	origin := search.IndexOrigin(of.Origin())
-	cfg := indexlog.Config{
-		Dir: t.settings.IndexDir, Record: filepath.Join(t.settings.KeyDir, indexRecord),
-		Of: of.Source(), OfVerifier: of.Verifier(), WitnessWait: indexWait, Log: t.log.With("service", "indexlog"),
-	}
+	cfg := indexlog.Config{Of: of.Source(), OfVerifier: of.Verifier()}
 	var err error
-	if cfg.Witnesses, err = t.openWitnesses("index"); err != nil {
+	if cfg.LogConfig, err = t.beside("index", t.settings.IndexDir, indexRecord); err != nil {
 		return err
 	}
 	if cfg.Signer, cfg.PublicKey, err = of.Signer(origin); err != nil {
@@ -224,8 +229,10 @@ const (
 // may read the archive asks the role search.
 func (t *trustServices) openArchive(of *log.Server) error {
 	origin := search.ArchiveOrigin(of.Origin())
-	cfg := tiles.LogConfig{Dir: t.settings.ArchiveDir, Record: filepath.Join(t.settings.KeyDir, archiveRecord), Log: t.log.With("service", "archivelog")}
-	var err error
+	cfg, err := t.beside("archive", t.settings.ArchiveDir, archiveRecord)
+	if err != nil {
+		return err
+	}
 	if cfg.Signer, cfg.PublicKey, err = of.Signer(origin); err != nil {
 		return err
 	}
@@ -234,9 +241,9 @@ func (t *trustServices) openArchive(of *log.Server) error {
 		return err
 	}
 	t.closers = append(t.closers, archive.Close)
-	indexed := indexlog.Config{
-		Dir: t.settings.ArchiveIndexDir, Record: filepath.Join(t.settings.KeyDir, archiveIndexRecord),
-		Of: archive.Source(), Log: t.log.With("service", "archiveindex"),
+	indexed := indexlog.Config{Of: archive.Source()}
+	if indexed.LogConfig, err = t.beside("archiveindex", t.settings.ArchiveIndexDir, archiveIndexRecord); err != nil {
+		return err
 	}
 	if indexed.OfVerifier, err = tlog.NewVerifier(origin, cfg.PublicKey); err != nil {
 		return err

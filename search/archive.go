@@ -92,6 +92,8 @@ type ArchiveVerified struct {
 	Index   tlog.Checkpoint // of the index log
 	Indexed tlog.Checkpoint // of the archive's log: the map has the records under it
 	Newest  tlog.Checkpoint // of the archive's log: records from Indexed.Size on are not in the map yet
+
+	Checkpoint, IndexCheckpoint string // signed notes of Newest and Index, which witnesses may have cosigned
 }
 
 // ParseArchiveAnswer reads an answer.
@@ -127,7 +129,7 @@ func (a *ArchiveAnswer) Verify(q ArchiveQuestion, log, index note.Verifier) (*Ar
 	if err != nil {
 		return nil, err
 	}
-	out := &ArchiveVerified{Records: map[int64]Record{}, Next: a.Next, Total: result.Total, Root: v.Root, Index: v.Index, Indexed: v.Indexed, Newest: v.Newest}
+	out := &ArchiveVerified{Records: map[int64]Record{}, Next: a.Next, Total: result.Total, Root: v.Root, Index: v.Index, Indexed: v.Indexed, Newest: v.Newest, Checkpoint: a.Checkpoint, IndexCheckpoint: a.IndexCheckpoint}
 	for _, e := range a.Entries {
 		inLog, err := hashes(e.InLog)
 		if err != nil {

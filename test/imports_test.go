@@ -50,8 +50,8 @@ var rows = [][]string{
 	{"policy"},
 	{"distrust"},
 	{"verify", "lint"},
-	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/tiles", "platform/authority/witnesses"},
-	{"monitor", "investigate", "level", "platform/distribution", "platform/recorder", "platform/verdicts"},
+	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/witnesses"},
+	{"monitor", "investigate", "level", "platform/authority/tiles", "platform/distribution", "platform/recorder", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{

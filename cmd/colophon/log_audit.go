@@ -61,7 +61,6 @@ that the archive's log has, compares each digest, and computes the map of the co
 	x.flags(cmd)
 	cmd.Flags().BoolVar(&archive, "archive", false, "audit the archive of the platform too: this fetches all that it keeps")
 	cmd.MarkFlagsMutuallyExclusive("archive", "index")
-	cmd.MarkFlagsMutuallyExclusive("archive", "witnesses") // the archive's log has none
 	cmd.Flags().Lookup("timeout").DefValue = time.Hour.String()
 	l.timeout = time.Hour
 	return cmd
@@ -97,11 +96,11 @@ func runLogAudit(cmd *cobra.Command, lo logOptions, xo indexOptions, archive boo
 	}
 	answer := describeAudit(log.URL, log, a)
 	answer.IndexLog = index.key.Name()
-	if answer.cosigners, err = log.cosigned(xo, index, string(a.Checkpoint), string(a.IndexCheckpoint)); err != nil {
+	if answer.cosigners, err = log.cosigned(xo, log.Verifier, index.key, string(a.Checkpoint), string(a.IndexCheckpoint)); err != nil {
 		return err
 	}
 	if archive {
-		if answer.Archive, err = auditArchive(ctx, log, tell); err != nil {
+		if answer.Archive, err = auditArchive(ctx, log, xo, tell); err != nil {
 			return err
 		}
 	}
@@ -120,7 +119,7 @@ func describeAudit(name string, log *trustedLog, a *search.Audited) *auditedLog 
 }
 
 // auditArchive audits the archive of the log's platform.
-func auditArchive(ctx context.Context, log *trustedLog, tell func(entries, of int64)) (*auditedLog, error) {
+func auditArchive(ctx context.Context, log *trustedLog, demands indexOptions, tell func(entries, of int64)) (*auditedLog, error) {
 	platform, err := log.archive()
 	if err != nil {
 		return nil, err
@@ -140,7 +139,8 @@ func auditArchive(ctx context.Context, log *trustedLog, tell func(entries, of in
 	}
 	answer := describeAudit(s.LogKey.Name(), log, a)
 	answer.IndexLog = s.IndexKey.Name()
-	return answer, nil
+	answer.cosigners, err = log.cosigned(demands, s.LogKey, s.IndexKey, string(a.Checkpoint), string(a.IndexCheckpoint))
+	return answer, err
 }
 
 func (a auditedLog) print(w io.Writer) {
@@ -180,6 +180,9 @@ func (a auditedLog) printArchive(w io.Writer) {
 	}
 	if behind := a.Size - a.Indexed; behind > 0 {
 		line("behind", "the last %d records are not in the index yet", behind)
+	}
+	if words := a.words(); words != "" {
+		line("witnesses", "log and index: %s", words)
 	}
 	line("audited", "the archive has what its log has, and the index has every record that it is about, and nothing else")
 }

@@ -30,7 +30,7 @@ func (o *indexOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.url, "index", "", "the index of somebody who follows the log (colophond follow --search): its `URL`, which ends in the hash of the log's origin; default: the log's own")
 	f.StringVar(&o.key, "index-key", "", "the verifier `KEY` of that index, ORIGIN+HEX+BASE64, or a file with it; you get it from the follower")
-	f.IntVar(&o.witnesses.AtLeast, "witnesses", 0, "fail unless `N` of the witnesses of --witness-key have cosigned the checkpoints of the log and of its index")
+	f.IntVar(&o.witnesses.AtLeast, "witnesses", 0, "fail unless `N` of the witnesses of --witness-key have cosigned the checkpoints of the log and of its index, and of those of the archive if it is asked")
 	f.StringArrayVar(&o.witnesses.Keys, "witness-key", nil, "verifier `KEY` of a witness that you chose, NAME+HEX+BASE64; may be repeated")
 	cmd.MarkFlagsRequiredTogether("index", "index-key")
 	cmd.MarkFlagsRequiredTogether("witnesses", "witness-key")
@@ -95,9 +95,10 @@ type cosigners struct {
 	Others    []string `json:"otherSigners"`        // names of all that signed both; not verified
 }
 
-// cosigned returns who signed both checkpoints. It fails if the witnesses that o demands are too few.
-func (l *trustedLog) cosigned(o indexOptions, x *logIndex, checkpoint, indexCheckpoint string) (c cosigners, err error) {
-	c.Others = both(otherSigners([]byte(checkpoint), l.Verifier), otherSigners([]byte(indexCheckpoint), x.key))
+// cosigned returns who signed both checkpoints, of the log with the key of, or of its archive, and of its
+// index. It fails if the witnesses that o demands are too few.
+func (l *trustedLog) cosigned(o indexOptions, of, index note.Verifier, checkpoint, indexCheckpoint string) (c cosigners, err error) {
+	c.Others = both(otherSigners([]byte(checkpoint), of), otherSigners([]byte(indexCheckpoint), index))
 	if o.witnesses.None() {
 		return c, nil
 	}
@@ -106,7 +107,7 @@ func (l *trustedLog) cosigned(o indexOptions, x *logIndex, checkpoint, indexChec
 	for i, signed := range []string{checkpoint, indexCheckpoint} {
 		if names[i], err = o.witnesses.Cosigned([]string{signed}, []crypto.PublicKey{l.Key}, latest); err != nil {
 			what := []string{"the log", "its index"}[i]
-			return c, &exitError{code: exitRejected, msg: fmt.Sprintf("log %s: the checkpoint of %s: %s", l.URL, what, strings.Replace(err.Error(), "the policy demands", "expected", 1)),
+			return c, &exitError{code: exitRejected, msg: fmt.Sprintf("log %s: the checkpoint of %s: %s", of.Name(), what, strings.Replace(err.Error(), "the policy demands", "expected", 1)),
 				hint: "witnesses may be behind or gone: try again, and ask them for their last checkpoint (colophon log gossip)"}
 		}
 	}

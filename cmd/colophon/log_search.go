@@ -137,8 +137,11 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 		return usageError("", "--limit: expected 1 or more, found %d; --from: expected 0 or more, found %d", s.limit, s.from)
 	}
 	if s.in.asked() {
-		if s.index.url != "" || !s.index.witnesses.None() {
-			return usageError("", "the archive has an index of its own, and no witnesses: leave out --index and --witnesses")
+		if s.index.url != "" {
+			return usageError("", "the archive has an index of its own: leave out --index")
+		}
+		if err := s.index.check(); err != nil {
+			return err
 		}
 		if s.from != 0 {
 			return usageError("", "--from is the index of an entry of the log; go on in the archive with --page")
@@ -151,7 +154,7 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 		if err != nil {
 			return err
 		}
-		return runArchiveSearch(ctx, cmd.OutOrStdout(), log, q, s.limit, between, o)
+		return runArchiveSearch(ctx, cmd.OutOrStdout(), log, s.index, q, s.limit, between, o)
 	}
 	if s.in.page != "" {
 		return usageError("", "--page is a place in the archive; go on in the log with --from")
@@ -173,7 +176,7 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 	}
 	found, err := log.search(ctx, index, search.Question{Key: key, From: s.from}, s.limit, between)
 	if err == nil {
-		found.cosigners, err = log.cosigned(s.index, index, found.Checkpoint, found.IndexCheckpoint)
+		found.cosigners, err = log.cosigned(s.index, log.Verifier, index.key, found.Checkpoint, found.IndexCheckpoint)
 	}
 	if err != nil {
 		return log.logExit(err)

@@ -130,6 +130,7 @@ type foundArchived struct {
 	Size      int64             `json:"size"`             // records of the archive's log
 	Index     int64             `json:"index"`            // entry of the index log that has the root
 	Root      string            `json:"root"`             // of the map, base64
+	cosigners                   // of both checkpoints
 }
 
 // archivedContent is content that has a value.
@@ -149,7 +150,7 @@ type archivedContent struct {
 // mostAbout is how many digests and names of one piece of content are shown.
 const mostAbout = 20
 
-func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, q search.ArchiveQuestion, limit int, between span, o output) error {
+func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands indexOptions, q search.ArchiveQuestion, limit int, between span, o output) error {
 	platform, err := log.archive()
 	if err != nil {
 		return err
@@ -173,6 +174,9 @@ func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, q searc
 	}
 	found.Total, found.Next, found.Indexed, found.Size, found.Index = v.Total, base64.URLEncoding.EncodeToString(v.Next), v.Indexed.Size, v.Newest.Size, v.Index.Size-1
 	found.Root = base64.StdEncoding.EncodeToString(v.Root[:])
+	if found.cosigners, err = log.cosigned(demands, s.LogKey, s.IndexKey, v.Checkpoint, v.IndexCheckpoint); err != nil {
+		return err
+	}
 	if !o.text() {
 		return o.print(w, found)
 	}
@@ -239,6 +243,9 @@ func (f *foundArchived) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%d of %d matches with the %s, %s, up to record %d of the archive of %s\n", len(f.Records), f.Total, what, more, f.Indexed, f.Platform)
 	fmt.Fprintf(w, "complete for %s, the log of what this platform archived; evidence that never reached it is not there\n", printable.Text(f.Archive))
+	if words := f.words(); words != "" {
+		fmt.Fprintf(w, "log and index of the archive: %s\n", printable.Text(words))
+	}
 	if behind := f.Size - f.Indexed; behind > 0 {
 		fmt.Fprintf(w, "not searched: the last %d records, which are not in the index yet\n", behind)
 	}

@@ -23,7 +23,9 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/archivelog"
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
 	"github.com/colophon-build/colophon/platform/authority/tiles"
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	indexer "github.com/colophon-build/colophon/platform/search"
+	"github.com/colophon-build/colophon/platform/witness"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -36,7 +38,8 @@ type archiveStage struct {
 	pushed int64
 }
 
-func newArchiveStage(t *testing.T) *archiveStage {
+// newArchiveStage starts one. witnessed returns who cosigns the log and its index, which have these keys; nil: nobody.
+func newArchiveStage(t *testing.T, witnessed func(log, index note.Verifier) (ofLog, ofIndex *witnesses.Set)) *archiveStage {
 	s := &archiveStage{searchStage: newSearchStage(t)}
 	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
 	must := func(err error) {
@@ -50,19 +53,22 @@ func newArchiveStage(t *testing.T) *archiveStage {
 	var err error
 	cfg.Signer, cfg.PublicKey, err = s.logStage.log.Signer(origin)
 	must(err)
+	s.key, err = tlog.NewVerifier(origin, cfg.PublicKey)
+	must(err)
+	indexKey, err := tlog.NewVerifier(search.IndexOrigin(origin), cfg.PublicKey)
+	must(err)
+	var cosignIndex *witnesses.Set
+	cfg.Witnesses, cosignIndex = witnessed(s.key, indexKey)
+	cfg.WitnessWait = 5 * time.Second
 	s.log, err = archivelog.New(cfg)
 	must(err)
-	indexed := indexlog.Config{Dir: filepath.Join(dir, "archiveindex"), Record: filepath.Join(dir, "archiveindex.vkey"), Of: s.log.Source(), Log: quiet}
-	indexed.OfVerifier, err = tlog.NewVerifier(origin, cfg.PublicKey)
-	must(err)
+	indexed := indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "archiveindex"), Record: filepath.Join(dir, "archiveindex.vkey"), Log: quiet}, Of: s.log.Source(), OfVerifier: s.key}
+	indexed.Witnesses, indexed.WitnessWait = cosignIndex, 5*time.Second
 	indexed.Signer, indexed.PublicKey, err = s.logStage.log.Signer(search.IndexOrigin(origin))
 	must(err)
 	index, err := indexlog.New(indexed)
 	must(err)
-	of := indexer.ArchiveConfig{Config: indexer.Config{Dir: dir, Log: s.log.Source(), Index: index.Source(), LogKey: indexed.OfVerifier, Logger: quiet}}
-	s.key = indexed.OfVerifier
-	of.IndexKey, err = tlog.NewVerifier(search.IndexOrigin(origin), cfg.PublicKey)
-	must(err)
+	of := indexer.ArchiveConfig{Config: indexer.Config{Dir: dir, Log: s.log.Source(), Index: index.Source(), LogKey: s.key, IndexKey: indexKey, Logger: quiet}}
 	of.Append = func(ctx context.Context, entry []byte) error { _, err := index.Append(ctx, entry); return err }
 	of.Records = func(_ context.Context, after int64) ([][]byte, error) {
 		list, err := s.archive.Records(after)
@@ -93,6 +99,9 @@ func newArchiveStage(t *testing.T) *archiveStage {
 	})
 	return s
 }
+
+// unwitnessed: nobody cosigns the logs.
+func unwitnessed(_, _ note.Verifier) (ofLog, ofIndex *witnesses.Set) { return nil, nil }
 
 // push archives a statement that a manifest attaches to a digest, and waits until it is indexed.
 func (s *archiveStage) push(attached, statement string) {
@@ -127,7 +136,7 @@ const (
 
 // TestArchiveSearch searches an archive, and is told lies.
 func TestArchiveSearch(t *testing.T) {
-	s := newArchiveStage(t)
+	s := newArchiveStage(t, unwitnessed)
 	s.trustIt()
 	s.push(app, withLog4j)
 	s.push(app, fetchedTool)
@@ -168,7 +177,7 @@ func TestArchiveSearch(t *testing.T) {
 	if strings.Contains(out, "record 1 ") {
 		t.Errorf("the second page has the first record: %s", out)
 	}
-	for _, bad := range [][]string{{"--package", ""}, {"--package", "a", "--base", "b"}, {"--package", "a", "--digest", app}, {"--archive"}, {"--archive", "--identity", "a"}, {"--package", "a", "--from", "1"}, {"--digest", app, "--page", "aaaa"}, {"--package", "a", "--page", "%"}, {"--package", "a", "--witnesses", "1", "--witness-key", "example.org/w+3a6a2a51+AcK3nVN8gtCAtyWUbeH8bTG+tv5Q4OGqwhzWsKoLKeZg"}} {
+	for _, bad := range [][]string{{"--package", ""}, {"--package", "a", "--base", "b"}, {"--package", "a", "--digest", app}, {"--archive"}, {"--archive", "--identity", "a"}, {"--package", "a", "--from", "1"}, {"--digest", app, "--page", "aaaa"}, {"--package", "a", "--page", "%"}, {"--package", "a", "--witnesses", "1"}} {
 		s.run(exitUsage, append([]string{"log", "search"}, bad...))
 	}
 	s.add("one entry, so that the log has an index")
@@ -204,6 +213,52 @@ func TestArchiveSearch(t *testing.T) {
 			s.bend, s.t = lie.bend, t
 			defer func() { s.bend, s.t = nil, outer }()
 			s.run(lie.code, lie.args, lie.word)
+		})
+	}
+}
+
+// TestArchiveWitnessed: who demands witnesses gets no answer about an archive whose log or index they have
+// not cosigned.
+func TestArchiveWitnessed(t *testing.T) {
+	for name, c := range map[string]struct {
+		log, index bool // cosigned
+		code       int
+		says       string
+	}{
+		"both":      {true, true, exitOK, "log and index of the archive: cosigned by witness.example/w"},
+		"the log":   {true, false, exitRejected, "the checkpoint of its index: expected 1 of the witnesses"},
+		"the index": {false, true, exitRejected, "the checkpoint of the log: expected 1 of the witnesses"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var key tlog.WitnessKey
+			s := newArchiveStage(t, func(log, index note.Verifier) (ofLog, ofIndex *witnesses.Set) {
+				w, err := witness.New(witness.Config{Dir: filepath.Join(t.TempDir(), "w"), Name: "witness.example/w", Logs: []note.Verifier{log, index}, Log: slog.New(slog.DiscardHandler)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				server := httptest.NewServer(w.Handler())
+				t.Cleanup(func() { server.Close(); _ = w.Close() })
+				key = w.Keys()[0]
+				policy, err := tlog.ParseWitnessPolicy(fmt.Appendf(nil, "witness w %s %s\nquorum w\n", key, server.URL))
+				if err != nil {
+					t.Fatal(err)
+				}
+				set := func(of note.Verifier, cosigned bool) *witnesses.Set {
+					if !cosigned {
+						return nil
+					}
+					set, err := witnesses.New(witnesses.Config{Policy: policy, Name: of.Name(), Log: slog.New(slog.DiscardHandler)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(set.Close)
+					return set
+				}
+				return set(log, c.log), set(index, c.index)
+			})
+			s.trustIt()
+			s.push(app, withLog4j)
+			s.run(c.code, []string{"log", "search", "--package", "log4j-core", "--witnesses", "1", "--witness-key", key.String()}, c.says)
 		})
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	indexer "github.com/colophon-build/colophon/platform/search"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
@@ -39,7 +40,7 @@ func newSearchStage(t *testing.T) *searchStage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.index, err = indexlog.New(indexlog.Config{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Signer: signer, PublicKey: key, Of: s.log.Source(), OfVerifier: s.log.Verifier(), Log: slog.New(slog.DiscardHandler)})
+	s.index, err = indexlog.New(indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Signer: signer, PublicKey: key, Log: slog.New(slog.DiscardHandler)}, Of: s.log.Source(), OfVerifier: s.log.Verifier()})
 	if err != nil {
 		t.Fatal(err)
 	}

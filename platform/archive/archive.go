@@ -125,7 +125,7 @@ func (a *Archive) Close() error {
 		errs = append(errs, a.journal.close())
 	}
 	if a.metrics != nil {
-		a.metrics.unregister()
+		a.metrics.Unregister()
 	}
 	if a.lock != nil {
 		errs = append(errs, a.lock.Release())

@@ -1,13 +1,16 @@
 package archive
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/colophon-build/colophon/internal/metered"
+)
 
 // metrics of an archive.
 type metrics struct {
+	*metered.Metrics
 	kept    prometheus.Gauge
 	leftOut prometheus.Counter
-
-	registry prometheus.Registerer
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -20,28 +23,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "colophon_archive_left_out_total",
 			Help: "Pieces of evidence that were past a limit, and were not archived.",
 		}),
-		registry: registry,
 	}
-	if registry == nil {
-		return m, nil
-	}
-	for _, c := range m.collectors() {
-		if err := registry.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
-}
-
-func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.kept, m.leftOut}
-}
-
-func (m *metrics) unregister() {
-	if m.registry == nil {
-		return
-	}
-	for _, c := range m.collectors() {
-		m.registry.Unregister(c)
-	}
+	var err error
+	m.Metrics, err = metered.Register(registry, m.kept, m.leftOut)
+	return m, err
 }

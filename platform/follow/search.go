@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/monitor"
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/search"
 	proofs "github.com/colophon-build/colophon/search"
@@ -156,8 +157,11 @@ func (s *searches) open(p *plan, dir string, key ed25519.PrivateKey, l *monitor.
 		}
 	}
 	x.index, err = indexlog.New(indexlog.Config{
-		Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, recordFile), Signer: signer, PublicKey: public,
-		Of: l.Copy(), OfVerifier: l.Key(), Witnesses: x.cosigns, WitnessWait: indexWait, Log: log,
+		LogConfig: tiles.LogConfig{
+			Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, recordFile), Signer: signer, PublicKey: public,
+			Witnesses: x.cosigns, WitnessWait: indexWait, Log: log,
+		},
+		Of: l.Copy(), OfVerifier: l.Key(),
 	})
 	if err != nil {
 		return "", err

@@ -22,6 +22,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/logkey"
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/test/tlogtest"
 	"github.com/colophon-build/colophon/tlog"
@@ -219,7 +220,7 @@ func TestLyingFollower(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	index, err := indexlog.New(indexlog.Config{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, recordFile), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey), Of: l, OfVerifier: r.log})
+	index, err := indexlog.New(indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, recordFile), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey)}, Of: l, OfVerifier: r.log})
 	if err != nil {
 		t.Fatal(err)
 	}

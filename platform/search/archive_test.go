@@ -54,7 +54,7 @@ func newArchiveRig(t testing.TB, dir string) *archiveRig {
 	must(err)
 	r.log, err = archivelog.New(cfg)
 	must(err)
-	indexed := indexlog.Config{Dir: filepath.Join(dir, "archiveindex"), Record: filepath.Join(dir, "archiveindex.vkey"), Of: r.log.Source(), Log: quiet}
+	indexed := indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "archiveindex"), Record: filepath.Join(dir, "archiveindex.vkey"), Log: quiet}, Of: r.log.Source()}
 	indexed.OfVerifier, err = tlog.NewVerifier(origin, cfg.PublicKey)
 	must(err)
 	indexed.Signer, indexed.PublicKey, err = r.rig.log.Signer(search.IndexOrigin(origin))

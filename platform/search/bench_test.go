@@ -18,6 +18,7 @@ import (
 	"crypto/ed25519"
 
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
@@ -44,7 +45,7 @@ func BenchmarkSearch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	index, err := indexlog.New(indexlog.Config{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey), Of: log, OfVerifier: log.Verifier()})
+	index, err := indexlog.New(indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey)}, Of: log, OfVerifier: log.Verifier()})
 	if err != nil {
 		b.Fatal(err)
 	}

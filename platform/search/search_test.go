@@ -24,6 +24,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
 	"github.com/colophon-build/colophon/platform/authority/log"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/prefix"
@@ -69,7 +70,7 @@ func openRig(dir string) (r *rig, err error) {
 	if r.log, err = log.New(log.Config{Dir: filepath.Join(dir, "log"), KeyFile: filepath.Join(dir, "log.pem"), Origin: "log.example"}); err != nil {
 		return nil, err
 	}
-	cfg := indexlog.Config{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Of: r.log.Source(), OfVerifier: r.log.Verifier()}
+	cfg := indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey")}, Of: r.log.Source(), OfVerifier: r.log.Verifier()}
 	if cfg.Signer, cfg.PublicKey, err = r.log.Signer(search.IndexOrigin("log.example")); err != nil {
 		return nil, err
 	}

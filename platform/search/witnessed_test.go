@@ -18,6 +18,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/witness"
 	"github.com/colophon-build/colophon/search"
@@ -51,7 +52,8 @@ func (r *rig) witnessed(t *testing.T, up *atomic.Bool, wait time.Duration) tlog.
 		t.Fatal(err)
 	}
 	cfg := indexlog.Config{
-		Dir: filepath.Join(r.dir, "index"), Record: filepath.Join(r.dir, "index.vkey"), Of: r.log.Source(), OfVerifier: r.log.Verifier(), Witnesses: set, WitnessWait: wait,
+		LogConfig: tiles.LogConfig{Dir: filepath.Join(r.dir, "index"), Record: filepath.Join(r.dir, "index.vkey"), Witnesses: set, WitnessWait: wait},
+		Of:        r.log.Source(), OfVerifier: r.log.Verifier(),
 	}
 	if cfg.Signer, cfg.PublicKey, err = r.log.Signer(search.IndexOrigin("log.example")); err != nil {
 		t.Fatal(err)

@@ -9,41 +9,25 @@ package indexlog
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/platform/authority/tiles"
-	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/tlog"
 )
 
 // Config of a Server.
 type Config struct {
-	// Dir, Record, Signer, PublicKey and Log are those of tiles.LogConfig.
-	Dir       string
-	Record    string
-	Signer    note.Signer
-	PublicKey ed25519.PublicKey
-	Log       *slog.Logger
+	tiles.LogConfig // but for Name
 
 	// Of is the log that is indexed, and OfVerifier verifies its checkpoints.
 	Of         tlog.Source
 	OfVerifier note.Verifier
-
-	// Witnesses cosign the checkpoints; nil: nobody does. The caller closes them after the Server.
-	Witnesses *witnesses.Set
-
-	// WitnessWait is how long Append waits for a quorum of Witnesses. Then it returns without:
-	// what comes later is served all the same.
-	WitnessWait time.Duration
 }
 
 // Server is a running index log. Safe for concurrent use.
@@ -60,18 +44,15 @@ var errMalformed = errors.New("malformed")
 
 // New opens the log, and creates it at the first start.
 func New(cfg Config) (*Server, error) {
+	cfg.Name = "index log"
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	log, err := tiles.OpenLog(tiles.LogConfig{Name: "index log", Dir: cfg.Dir, Record: cfg.Record, Signer: cfg.Signer, PublicKey: cfg.PublicKey, Log: cfg.Log})
+	log, err := tiles.OpenLog(cfg.LogConfig)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{log, cfg}
-	if err := s.offer(context.Background()); err != nil {
-		return nil, errors.Join(err, log.Close(context.Background()))
-	}
-	return s, nil
+	return &Server{log, cfg}, nil
 }
 
 // Append adds an entry and returns its index when a published checkpoint covers it, fsynced.
@@ -109,54 +90,7 @@ func (s *Server) Append(ctx context.Context, entry []byte) (index int64, err err
 	if again > 0 {
 		return index - 1, nil
 	}
-	if err := s.offer(ctx); err != nil {
-		return 0, err
-	}
-	if s.cfg.Witnesses != nil {
-		wait, cancel := context.WithTimeout(ctx, s.cfg.WitnessWait)
-		defer cancel()
-		s.cfg.Witnesses.Await(wait, index+1)
-	}
 	return index, nil
-}
-
-// offer has the witnesses cosign the published checkpoint, if the log has entries.
-func (s *Server) offer(ctx context.Context) error {
-	if s.cfg.Witnesses == nil {
-		return nil
-	}
-	signed, cp, err := s.Published(ctx)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && cp.Size == 0 {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	s.cfg.Witnesses.Offer(witnesses.Offer{Checkpoint: cp, Signed: signed, Source: s.Source()})
-	return nil
-}
-
-// Source returns the log as clients read it: its tiles are verified, and its checkpoint has the
-// cosignatures that have come in.
-func (s *Server) Source() tlog.Source { return cosigned{s.Log.Source(), s} }
-
-type cosigned struct {
-	tlog.Source
-	s *Server
-}
-
-// Checkpoint implements tlog.Source.
-func (c cosigned) Checkpoint(ctx context.Context) ([]byte, error) {
-	if c.s.cfg.Witnesses == nil {
-		return c.Source.Checkpoint(ctx)
-	}
-	signed, cp, err := c.s.Published(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if seen, ok := c.s.cfg.Witnesses.Seen(cp.Size); ok {
-		return seen.Envelope, nil
-	}
-	return signed, nil
 }
 
 // Register adds the paths that everybody can read to mux, under /index/.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/tlog"
@@ -49,7 +50,8 @@ func open(dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(Config{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey), OfVerifier: of, Of: tlog.Dir(filepath.Join(dir, "none"))})
+	cfg := tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, "index.vkey"), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey)}
+	return New(Config{LogConfig: cfg, OfVerifier: of, Of: tlog.Dir(filepath.Join(dir, "none"))})
 }
 
 func start(t testing.TB, dir string) *Server {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -45,6 +46,13 @@ type LogConfig struct {
 	// Signer signs checkpoints; its name is the log's origin. PublicKey verifies them.
 	Signer    note.Signer
 	PublicKey ed25519.PublicKey
+
+	// Witnesses cosign the checkpoints; nil: nobody does. The caller closes them after the Log.
+	Witnesses *witnesses.Set
+
+	// WitnessWait is how long Append waits for a quorum of Witnesses. Then it returns without:
+	// what comes later is served all the same.
+	WitnessWait time.Duration
 
 	Log *slog.Logger // gets messages for the operator; nil: slog.Default()
 }
@@ -115,7 +123,7 @@ func OpenLog(cfg LogConfig) (_ *Log, err error) {
 	defer cancel()
 	cp, err := l.settled(ctx)
 	if err == nil && cp.Size > 0 {
-		err = l.record()
+		err = errors.Join(l.record(), l.offer(ctx))
 	}
 	return l, err
 }
@@ -170,7 +178,36 @@ func (l *Log) Append(ctx context.Context, next func(last []byte, cp tlog.Checkpo
 	if _, err := l.await(published, cp.Size+int64(len(entries))); err != nil {
 		return 0, err // next sees them at the next call
 	}
-	return cp.Size, l.record()
+	if err := l.record(); err != nil {
+		return 0, err
+	}
+	return cp.Size, l.cosign(ctx, cp.Size+int64(len(entries)))
+}
+
+// cosign waits a while until witnesses have cosigned a checkpoint of at least size entries.
+func (l *Log) cosign(ctx context.Context, size int64) error {
+	if l.cfg.Witnesses == nil {
+		return nil
+	}
+	if err := l.offer(ctx); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, l.cfg.WitnessWait)
+	defer cancel()
+	l.cfg.Witnesses.Await(wait, size)
+	return nil
+}
+
+// offer has the witnesses cosign the published checkpoint.
+func (l *Log) offer(ctx context.Context) error {
+	if l.cfg.Witnesses == nil {
+		return nil
+	}
+	signed, cp, err := l.Published(ctx)
+	if err == nil {
+		l.cfg.Witnesses.Offer(witnesses.Offer{Checkpoint: cp, Signed: signed, Source: l.Source()})
+	}
+	return err
 }
 
 // addBatch adds entries, the first of which must get this index.
@@ -286,12 +323,25 @@ func (l *Log) release() error {
 	return nil
 }
 
-// Source returns what clients read: the tiles under the published checkpoint, verified.
+// Source returns what clients read: the published checkpoint with the cosignatures that have come in,
+// and the tiles under it, verified.
 func (l *Log) Source() tlog.Source { return published{l} }
 
 type published struct{ *Log }
 
-func (p published) Checkpoint(ctx context.Context) ([]byte, error) { return p.dir.Checkpoint(ctx) }
+func (p published) Checkpoint(ctx context.Context) ([]byte, error) {
+	if p.cfg.Witnesses == nil {
+		return p.dir.Checkpoint(ctx)
+	}
+	signed, cp, err := p.Published(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if seen, ok := p.cfg.Witnesses.Seen(cp.Size); ok {
+		return seen.Envelope, nil
+	}
+	return signed, nil
+}
 
 func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 	cp, err := p.checkpoint(ctx)
