@@ -138,22 +138,30 @@ func (a *Answer) verifyEntries(q Question, leaf Leaf, indexed tlog.Checkpoint) (
 	if len(result.Keys) != len(a.Entries) {
 		return 0, fmt.Errorf("got %d entries, and the proof shows %d", len(a.Entries), len(result.Keys))
 	}
-	for i, e := range a.Entries {
-		if e.Index < 0 || !bytes.Equal(result.Keys[i], q.At(e.Index)) {
-			return 0, fmt.Errorf("got entry %d, and the proof shows another one", e.Index)
+	return result.Total, inParts(len(a.Entries), func(from, to int) (err error) {
+		for i := from; i < to && err == nil; i++ {
+			err = a.Entries[i].verify(q, result.Keys[i], indexed)
 		}
-		inLog, err := hashes(e.InLog)
-		if err != nil {
-			return 0, err
-		}
-		if err := tlog.VerifyInclusion(indexed, e.Index, tlog.LeafHash(e.Body), inLog); err != nil {
-			return 0, err
-		}
-		if !slices.ContainsFunc(KeysOf(e.Body), func(k Key) bool { return bytes.Equal(k.Prefix(), q.Prefix()) }) {
-			return 0, fmt.Errorf("entry %d does not have the key that the index gives it", e.Index)
-		}
+		return err
+	})
+}
+
+// verify fails unless the log has the entry, and the entry the key at which the prefix tree has it.
+func (e Entry) verify(q Question, key []byte, indexed tlog.Checkpoint) error {
+	if e.Index < 0 || !bytes.Equal(key, q.At(e.Index)) {
+		return fmt.Errorf("got entry %d, and the proof shows another one", e.Index)
 	}
-	return result.Total, nil
+	inLog, err := hashes(e.InLog)
+	if err != nil {
+		return err
+	}
+	if err := tlog.VerifyInclusion(indexed, e.Index, tlog.LeafHash(e.Body), inLog); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(KeysOf(e.Body), func(k Key) bool { return bytes.Equal(k.Prefix(), q.Prefix()) }) {
+		return fmt.Errorf("entry %d does not have the key that the index gives it", e.Index)
+	}
+	return nil
 }
 
 var errHash = errors.New("a hash of a proof does not have 32 bytes")

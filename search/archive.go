@@ -201,8 +201,7 @@ func (s *State) AnswerArchive(ctx context.Context, q ArchiveQuestion, limit int,
 	if err := s.prove(&a.Answer, r); err != nil {
 		return nil, err
 	}
-	seen := map[int64]bool{}
-	of := s.entries(log)
+	seen, indices := map[int64]bool{}, []int64{}
 	for _, key := range keys {
 		m, err := q.match(key)
 		if err != nil {
@@ -212,13 +211,10 @@ func (s *State) AnswerArchive(ctx context.Context, q ArchiveQuestion, limit int,
 			continue
 		}
 		seen[m.Index] = true
-		e, err := of.entry(ctx, m.Index)
-		if err != nil {
-			return nil, err
-		}
-		a.Entries = append(a.Entries, e)
+		indices = append(indices, m.Index)
 	}
-	return a, nil
+	a.Entries, err = s.entries(ctx, log, indices)
+	return a, err
 }
 
 // ArchiveMap computes the map of an archive. Content returns content by its digest; an error of it

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -107,15 +108,12 @@ func (s *State) Answer(ctx context.Context, q Question, limit int, log, index tl
 	if err := s.prove(a, r); err != nil {
 		return nil, err
 	}
-	of := s.entries(log)
-	for _, key := range keys {
-		e, err := of.entry(ctx, int64(binary.BigEndian.Uint64(key[len(r.Prefix):])))
-		if err != nil {
-			return nil, err
-		}
-		a.Entries = append(a.Entries, e)
+	indices := make([]int64, len(keys))
+	for i, key := range keys {
+		indices[i] = int64(binary.BigEndian.Uint64(key[len(r.Prefix):]))
 	}
-	return a, nil
+	a.Entries, err = s.entries(ctx, log, indices)
+	return a, err
 }
 
 // frame returns an answer without entries and their proof.
@@ -141,9 +139,34 @@ func (s *State) prove(a *Answer, r prefix.Range) (err error) {
 	return err
 }
 
-// entries reads entries of the log that the index covers, with their proofs. It keeps the last tile, and
-// hashes for the proofs.
-type entries struct {
+// entries reads entries of the log that the index covers, with their proofs.
+func (s *State) entries(ctx context.Context, log tlog.Source, indices []int64) ([]Entry, error) {
+	out := make([]Entry, len(indices))
+	return out, inParts(len(indices), func(from, to int) (err error) {
+		r := &reader{log: log, tree: s.Indexed, prover: tlog.NewProver(log, s.Indexed, maxNodes)}
+		for i := from; i < to && err == nil; i++ {
+			out[i], err = r.entry(ctx, indices[i])
+		}
+		return err
+	})
+}
+
+// inParts calls f for consecutive parts of n things, at the same time, and returns the error of the first part that
+// has one.
+func inParts(n int, f func(from, to int) error) error {
+	const fewest = 4 // in a part
+	parts := max(1, min(2*runtime.GOMAXPROCS(0), n/fewest))
+	errs := make([]error, parts)
+	var wg sync.WaitGroup
+	for p := range parts {
+		wg.Go(func() { errs[p] = f(p*n/parts, (p+1)*n/parts) })
+	}
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
+// reader reads entries one after another. It keeps the last tile, and hashes for the proofs.
+type reader struct {
 	log    tlog.Source
 	tree   tlog.Checkpoint
 	prover *tlog.Prover
@@ -152,12 +175,8 @@ type entries struct {
 	bodies [][]byte // of tile
 }
 
-func (s *State) entries(log tlog.Source) *entries {
-	return &entries{log: log, tree: s.Indexed, prover: tlog.NewProver(log, s.Indexed, maxNodes)}
-}
-
 // entry returns the entry at an index.
-func (r *entries) entry(ctx context.Context, index int64) (e Entry, err error) {
+func (r *reader) entry(ctx context.Context, index int64) (e Entry, err error) {
 	inLog, err := r.prover.Inclusion(ctx, index)
 	if err != nil {
 		return e, err
