@@ -188,7 +188,7 @@ kube: kube-deps ## start a Kubernetes cluster with a node, install admission in 
 	COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 20m -count=1 -v ./test/kube
 
 CHAOS ?= 10m
-chaos: kube-deps ## kill replicas of admission, the API server, etcd and the registry under load for CHAOS: nothing may be admitted that policies refuse
+chaos: kube-deps ## kill replicas of admission, the API server, etcd and the registry, and set clocks wrong, under load for CHAOS: nothing may be admitted that policies refuse
 	COLOPHON_CHAOS=$(CHAOS) COLOPHON_KUBE=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 12h -count=1 -v -run '^TestAdmission$$/^chaos$$' ./test/kube
 
 bench-kube: kube-deps $(BIN)/policy-webhook ## compare what admission costs in a cluster with that of a peer

@@ -164,12 +164,12 @@ func usable(data map[string][]byte, host string, now time.Time) (*tls.Certificat
 }
 
 // issue makes a certificate, and an authority if the one in the Secret ends before the certificate
-// would. The old authorities stay trusted: replicas show their certificates until they have read
+// would, or has not begun: the clock was wrong then, or is now. The old authorities stay trusted: replicas show their certificates until they have read
 // the new one.
 func issue(data map[string][]byte, host string, now time.Time) (map[string][]byte, error) {
 	ca, caKey, err := parseAuthority(data)
 	out := map[string][]byte{}
-	if err != nil || now.Add(leafLife).After(ca.NotAfter) {
+	if err != nil || now.Before(ca.NotBefore) || now.Add(leafLife).After(ca.NotAfter) {
 		template := &x509.Certificate{
 			Subject: pkix.Name{CommonName: installed + " " + now.UTC().Format(time.DateOnly)}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 			KeyUsage: x509.KeyUsageCertSign, NotBefore: now.Add(-clockSkewed), NotAfter: now.Add(authority),

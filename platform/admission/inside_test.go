@@ -142,6 +142,10 @@ func TestSharedCertificate(t *testing.T) {
 	if third.Leaf.SerialNumber.Cmp(second.Leaf.SerialNumber) == 0 {
 		t.Error("the certificate is not of the new authority")
 	}
+	// A clock that was ahead made the authority; now it is right.
+	back := now.Add(-30 * 24 * time.Hour)
+	at(back)
+	at(back.Add(-authority))
 	// Garbage in the Secret is replaced.
 	a.mu.Lock()
 	a.put(path, map[string]any{"kind": "Secret", "data": map[string]any{"tls.crt": []byte("x"), "ca.crt": []byte("y")}})

@@ -212,6 +212,7 @@ func TestAdmission(t *testing.T) {
 		{"the API server restarts", s.apiRestarts},
 		{"the webhook is gone", s.webhookGone},
 		{"chaos", s.chaos},
+		{"wrong clocks", s.wrongClocks},
 		{"a dry run, and custom resources", s.dryRun},
 	} {
 		t.Run(step.name, step.run)

@@ -268,6 +268,12 @@ var disturbances = []struct {
 		s.Kill(kubetest.APIServer)
 		s.Restart(t, kubetest.APIServer)
 	}},
+	{"the clock of one replica jumps", func(s *shop, t *testing.T, r *rand.Rand) {
+		pids := s.Processes("colophond")
+		one := r.IntN(len(pids))
+		s.clocksJump(t, r, pids[one:one+1])
+	}},
+	{"the clocks of all replicas jump", func(s *shop, t *testing.T, r *rand.Rand) { s.clocksJump(t, r, s.Processes("colophond")) }},
 }
 
 func pause(r *rand.Rand) { time.Sleep(time.Duration(500+r.IntN(2500)) * time.Millisecond) }
