@@ -273,3 +273,43 @@ func TestDistrustAndAnotherSet(t *testing.T) {
 		}
 	}
 }
+
+// TestDistrustedDigest: an entry about the image's digest counts also where no proof is asked for: for an exempt
+// image, one that another kind of policies accepts, and one that no rule is about. A rule that only warns goes on
+// to warn.
+func TestDistrustedDigest(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("ab", 32)
+	image := policy.Image{Name: "r.example/team/app", Digest: digest}
+	issuer := distrusttest.New(t)
+	issuer.Add(distrust.Scope{Digest: digest})
+	listed := distrust.Lists{issuer.Known("shop")}
+	exempt := func(mode policy.Mode) []*policy.Set {
+		return []*policy.Set{{Name: "p", Unmatched: policy.DenyUnmatched, Rules: []policy.Rule{{Name: "r", Mode: mode, Images: []policy.ImagePattern{{Glob: "r.example/**"}}, Accept: []policy.Policy{{}},
+			Exemptions: []policy.Exemption{{Images: []policy.ImagePattern{{Glob: "r.example/**"}}, Reason: "old", Owner: "a", Until: time.Now().Add(time.Hour)}}}}}}
+	}
+	others := &verify.Others{Kind: "ClusterImagePolicies", Rules: []verify.RuleDecision{{Policy: "c", Rule: "c", Mode: policy.Enforce, Outcome: verify.Accepted}}, Unmatched: policy.DenyUnmatched}
+	for what, tt := range map[string]struct {
+		sets   []*policy.Set
+		others *verify.Others
+		warns  bool
+	}{
+		"exempt":               {exempt(policy.Enforce), nil, false},
+		"exempt, only audited": {exempt(policy.Audit), nil, true},
+		"of another kind":      {nil, others, false},
+		"no rule":              {[]*policy.Set{{Name: "p", Unmatched: policy.AllowUnmatched}}, nil, false},
+	} {
+		for _, lists := range []distrust.Lists{nil, listed} {
+			d := verify.DecideWith(tt.sets, image, time.Now(), verify.With{Others: tt.others, Lists: lists}, func(policy.Policy) *verify.Verdict { t.Fatal("a verdict was asked for"); return nil })
+			want := verify.Accepted
+			if lists != nil && !tt.warns {
+				want = verify.Rejected
+			}
+			if d.Outcome != want || want == verify.Rejected && !strings.Contains(d.Reason, "entry 0 of shop") || tt.warns && (len(d.Warnings) > 0) != (lists != nil) {
+				t.Errorf("%s, %d lists: got %s, %q, %q, want %s", what, len(lists), d.Outcome, d.Reason, d.Warnings, want)
+			}
+		}
+		if tt.others != nil && tt.others.Rules[0].Outcome != verify.Accepted {
+			t.Errorf("%s: the caller's rules were changed", what)
+		}
+	}
+}

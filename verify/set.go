@@ -78,7 +78,7 @@ func DecideWith(sets []*policy.Set, image policy.Image, now time.Time, with With
 // With is what counts beside sets of rules.
 type With struct {
 	Others *Others        // what policies of another kind say: all of both must be satisfied; nil: there are none
-	Lists  distrust.Lists // of what is no longer trusted: an entry about an image rejects it under every rule, however old the list is
+	Lists  distrust.Lists // of what is no longer trusted: an entry about an image rejects it under every rule, however old the list is; where no rule asks for proofs, one about its digest does
 }
 
 // Others are what policies of another kind say about an image, beside sets of rules.
@@ -133,10 +133,14 @@ func decide(sets []*policy.Set, about asked) *Decision {
 	for i, r := range rules {
 		d.Rules[i] = ruleDecision(r.set, r.rule, about)
 	}
+	entry := about.entry()
 	if o := about.Others; o != nil {
 		kind := &policy.Set{Name: o.Kind, Unmatched: o.Unmatched}
 		sets = append(sets[:len(sets):len(sets)], kind)
 		for _, r := range o.Rules {
+			if r.Outcome == Accepted && entry != "" {
+				r.Outcome, r.Reason = Rejected, entry
+			}
 			d.Rules, rules = append(d.Rules, r), append(rules, ruled{kind, nil})
 		}
 	}
@@ -148,8 +152,21 @@ func decide(sets []*policy.Set, about asked) *Decision {
 	}
 	if len(rules) == 0 {
 		d.Rules = nil
+		if d.Outcome == Accepted && entry != "" {
+			d.Outcome, d.Reason = Rejected, entry
+		}
 	}
 	return d
+}
+
+// entry returns, for people, the entry of a list of what is no longer trusted that is about the image's digest, or "".
+// It counts also where no verdict is asked for, which would be compared with all entries.
+func (about asked) entry() string {
+	found, _ := about.Lists.Find(&distrust.Facts{Digests: []string{about.image.Digest}}) // of a list that cannot be read, verdicts say so
+	if found == nil {
+		return ""
+	}
+	return plain(found.String())
 }
 
 // ruled is a rule of a set that is about the image.
@@ -246,7 +263,9 @@ func ruleDecision(s *policy.Set, r *policy.Rule, about asked) RuleDecision {
 	}
 	if exemption != nil {
 		d.Exemption = &Exempted{exemption.Reason, exemption.Owner, exemption.Until.UTC(), false}
-		d.Outcome = Accepted
+		if d.Outcome, d.Reason = Accepted, about.entry(); d.Reason != "" {
+			d.Outcome = Rejected
+		}
 		return d
 	}
 	if r.Rebuilds != nil {

@@ -217,7 +217,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	}
 	out := Answer{Policies: s.Policies()}
 	sets := g.in(q.Namespace)
-	if d, ok := g.withoutEvidence(sets, q, s.config.Now()); ok {
+	if d, ok := g.withoutEvidence(sets, q, s.config.Now(), s.distrust()); ok {
 		s.hits.Add(1)
 		out.Decision, out.Known = d, true
 		return out
@@ -252,9 +252,9 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 // withoutEvidence returns the decision if it is the same whatever is known about the image:
 // no rule is about it, or it is exempt. Nothing is read then, so that nobody makes us send
 // requests to a registry that no policy names.
-func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Time) (*verify.Decision, bool) {
+func (g *generation) withoutEvidence(sets []*policy.Set, q Question, now time.Time, lists distrust.Lists) (*verify.Decision, bool) {
 	needed := g.others.About(q.Image)
-	d := verify.DecideWith(sets, q.Image, now, verify.With{Others: g.others.Unknown(q.Image, q.Workload, "")}, func(policy.Policy) *verify.Verdict {
+	d := verify.DecideWith(sets, q.Image, now, verify.With{Others: g.others.Unknown(q.Image, q.Workload, ""), Lists: lists}, func(policy.Policy) *verify.Verdict {
 		needed = true
 		return &verify.Verdict{}
 	})
