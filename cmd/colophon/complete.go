@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy/convert"
 	"github.com/colophon-build/colophon/sbom"
@@ -47,6 +48,7 @@ func addCompletion(root *cobra.Command) {
 		"trust-root": completeTrust, "signing-config": completeServices, "predicate": filesNamed("json"), "schema": filesNamed("json"),
 		"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...), "type": oneOf(append(predicateNames(), kindOfJob)...),
 	}
+	recorded := map[string]completion{"kind": oneOf(kindsOfRecords()...), "outcome": oneOf(audit.Outcomes()...), "effect": oneOf(audit.Allowed, audit.Refused, audit.Nothing)}
 	for _, c := range []struct {
 		command   []string
 		arguments completion
@@ -99,6 +101,10 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"log", "search"}, cobra.NoFileCompletions, map[string]completion{"image": completeImage, "predicate": oneOf(attest.PredicateSLSA1, attest.PredicateSLSA02, attest.PredicateSPDX, attest.PredicateCDX, attest.PredicateVSA, attest.PredicateSign)}},
 		{[]string{"log", "audit"}, cobra.NoFileCompletions, nil},
 		{[]string{"log", "watch"}, cobra.NoFileCompletions, nil},
+		{[]string{"audit", "list"}, cobra.NoFileCompletions, recorded},
+		{[]string{"audit", "watch"}, cobra.NoFileCompletions, recorded},
+		{[]string{"audit", "get"}, cobra.NoFileCompletions, nil},
+		{[]string{"audit", "prove"}, cobra.NoFileCompletions, nil},
 		{[]string{"login"}, filesNamed("json"), nil},
 		{[]string{"trust", "show"}, completeTrust, nil},
 		{[]string{"trust", "refresh"}, completeTrust, nil},
