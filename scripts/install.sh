@@ -1,7 +1,9 @@
 #!/bin/sh
-# Installs the colophon command line tool from a release, after it verified the file.
+# Installs the colophon command line tool, or another program, from a release, after it verified the file.
 #
-#   install.sh --version v1.2.0 --sha256 DIGEST [--dir /usr/local/bin] [--from URL]
+#   install.sh --version v1.2.0 --sha256 DIGEST [--dir /usr/local/bin] [--from URL] [--program NAME]
+#
+# NAME is another program of the release, for example colophon-scan, which makes SBOMs.
 #
 # DIGEST is the SHA-256 of the release's SHA256SUMS. Take it from a place that whoever serves
 # the files cannot change: your own repository, or a signed announcement. It holds for the
@@ -22,7 +24,7 @@ fail() {
 
 usage() {
   say "$@"
-  echo 'usage: install.sh --version v1.2.0 --sha256 DIGEST [--dir /usr/local/bin] [--from URL]' >&2
+  echo 'usage: install.sh --version v1.2.0 --sha256 DIGEST [--dir /usr/local/bin] [--from URL] [--program NAME]' >&2
   exit 2
 }
 
@@ -71,7 +73,7 @@ system() {
 }
 
 main() {
-  version= pinned= dir=/usr/local/bin from=
+  version= pinned= dir=/usr/local/bin from= program=colophon
   while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage "$1 needs a value, or is unknown"
     case $1 in
@@ -79,6 +81,7 @@ main() {
     --sha256) pinned=${2#sha256:} ;;
     --dir) dir=$2 ;;
     --from) from=$2 ;;
+    --program) program=$2 ;;
     *) usage "unknown option $1" ;;
     esac
     shift 2
@@ -86,6 +89,10 @@ main() {
   case $version in
   '') usage '--version is required' ;;
   *[!A-Za-z0-9.+-]*) usage "--version: found $version, expected one like v1.2.0" ;;
+  esac
+  case $program in
+  colophon | colophon-scan | colophon-keys | colophon-eval) ;;
+  *) usage "--program: found $program, expected colophon, colophon-scan, colophon-keys or colophon-eval" ;;
   esac
   [ -n "$pinned" ] || usage '--sha256 is required: the SHA-256 of SHA256SUMS, from a place that the server cannot change'
   is_digest "$pinned" || usage "--sha256: found $pinned, expected 64 hexadecimal digits in lower case"
@@ -97,9 +104,9 @@ main() {
   command -v sha256sum >/dev/null || command -v shasum >/dev/null || fail 'please install sha256sum or shasum'
 
   system
-  file=colophon_${version}_${os}_${arch}
+  file=${program}_${version}_${os}_${arch}
   work=$(mktemp -d)
-  new=$dir/.colophon.$$
+  new=$dir/.$program.$$
   trap 'rm -rf "$work" "$new"' EXIT
   trap 'exit 1' HUP INT TERM
 
@@ -113,8 +120,8 @@ main() {
   # Write beside the target and rename, so that there is no moment with half a program.
   cp "$work/$file" "$new"
   chmod 755 "$new"
-  mv -f "$new" "$dir/colophon"
-  say "installed $dir/colophon, version $version, sha256 $want"
+  mv -f "$new" "$dir/$program"
+  say "installed $dir/$program, version $version, sha256 $want"
 }
 
 # The script does nothing before its last line, so that a part of it does nothing.

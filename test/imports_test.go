@@ -41,7 +41,7 @@ var rows = [][]string{
 		"internal/usage",
 		"internal/userns",
 	},
-	{"attest", "spec/schemas"},
+	{"attest", "scripts", "spec/schemas"},
 	{"tlog"},
 	{"audit", "search", "trust"},
 	{"bundle"},
@@ -51,7 +51,7 @@ var rows = [][]string{
 	{"distrust"},
 	{"verify", "lint"},
 	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/witnesses"},
-	{"monitor", "investigate", "level", "platform/authority/tiles", "platform/distribution", "platform/recorder", "platform/verdicts"},
+	{"monitor", "investigate", "level", "pipeline", "platform/authority/tiles", "platform/distribution", "platform/recorder", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
@@ -105,6 +105,8 @@ var thin = []string{
 	"monitor",
 	"investigate",
 	"level",
+	"pipeline",
+	"scripts",
 	"cmd/colophon",
 }
 

@@ -194,6 +194,8 @@ func TestInstallVerifies(t *testing.T) {
 		{name: "half a digest given", program: "the program", sums: line, pin: good[:32], code: 2, want: "expected 64 hexadecimal digits"},
 		{name: "other version", program: "the program", sums: line, options: []string{"--version", "v1.2.1"}, code: 1, want: "no line, or several"},
 		{name: "path as version", program: "the program", sums: line, options: []string{"--version", "../v1.2.0"}, code: 2, want: "expected one like v1.2.0"},
+		{name: "path as program", program: "the program", sums: line, options: []string{"--program", "../colophon"}, code: 2, want: "--program: found ../colophon"},
+		{name: "program without a line", program: "the program", sums: line, options: []string{"--program", "colophon-scan"}, code: 1, want: "no line, or several, for colophon-scan_v1.2.0_"},
 		{name: "plain http", program: "the program", sums: line, http: true, code: 1, want: "cannot download"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
