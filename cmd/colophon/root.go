@@ -101,7 +101,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		&cobra.Group{ID: groupOther, Title: "Other:"})
 	root.AddCommand(group(groupRelease, newReleaseCommand(), newReleasesCommand(), newLoginCommand(), newStatusCommand(), newStopCommand())...)
 	root.AddCommand(group(groupSign, newSignCommand(), newAttestCommand())...)
-	root.AddCommand(group(groupDecide, newVerifyCommand(), newWhyCommand(), newInspectCommand(), newPolicyCommand(), newSBOMCommand(), newCopyCommand(), newLevelCommand(), newLintCommand(), newPinCommand(), newKubeCommand(), newLogCommand(), newInvestigateCommand(), newCaseCommand(), newAuditCommand())...)
+	root.AddCommand(group(groupDecide, newVerifyCommand(), newWhyCommand(), newInspectCommand(), newPolicyCommand(), newSBOMCommand(), newCopyCommand(), newLevelCommand(), newInitCommand(), newLintCommand(), newPinCommand(), newKubeCommand(), newLogCommand(), newInvestigateCommand(), newCaseCommand(), newAuditCommand())...)
 	root.AddCommand(group(groupTrust, newTrustCommand(), newDistrustCommand())...)
 	root.AddCommand(group(groupOther, newVersionCommand())...)
 	root.AddCommand(newTopics()...)

@@ -1,0 +1,155 @@
+package pipeline
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/scripts"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/recipes"
+	"github.com/colophon-build/colophon/trust"
+)
+
+// names are what the templates insert.
+type names struct {
+	Request
+	Source     string
+	Registry   string
+	Recipe     attest.Recipe
+	Ecosystems []ecosystem
+	Script     []byte // install.sh
+	pins       map[string]pin
+}
+
+// ecosystem is what Dependabot keeps fresh in one directory.
+type ecosystem struct{ Name, Directory string }
+
+// What is written into YAML and shell scripts has none of their special characters.
+var (
+	imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$`)
+	plainURL  = regexp.MustCompile(`^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*/?$`)
+	install   = regexp.MustCompile(`^v[0-9][A-Za-z0-9.+-]{0,63}@sha256:[0-9a-f]{64}$`)
+	workflow  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)@([0-9a-f]{40})$`)
+	plain     = regexp.MustCompile(`^[A-Za-z0-9._/][A-Za-z0-9._/:=@+,-]*$`)
+)
+
+// read checks a request, and finds out what it leaves out.
+func read(t *finding.Tree, r Request) (*names, error) {
+	n := &names{Request: r, Script: scripts.Install, Ecosystems: []ecosystem{{"github-actions", "/"}}}
+	switch {
+	case !slices.Contains(Kinds(), r.Kind):
+		return nil, wrong("expected a pipeline for %s, found %q", strings.Join(Kinds(), " or "), r.Kind)
+	case r.Shared && r.Workflow != "":
+		return nil, wrong("expected either a shared workflow to write, or one to call, found both")
+	case r.Workflow != "" && (r.Install != "" || r.TUF != ""):
+		return nil, wrong("the shared workflow says which release of Colophon its jobs install, and who signs: expected none of both, found %q", r.Install+r.TUF)
+	case r.Workflow == "" && !install.MatchString(r.Install):
+		return nil, wrong("expected the release of Colophon as VERSION@sha256:DIGEST, found %q", r.Install)
+	case (r.TUF == "") != (len(r.Root) == 0) || r.TUF != "" && !plainURL.MatchString(r.TUF):
+		return nil, wrong("expected the URL of a TUF repository together with its root metadata, found %q", r.TUF)
+	}
+	if r.TUF != "" {
+		var root bytes.Buffer // one line, so that no line of it ends the script that it is in
+		if err := json.Compact(&root, r.Root); err != nil || bytes.Contains(r.Root, []byte("${{")) {
+			return nil, wrong("the root metadata is not the JSON of a TUF repository")
+		}
+		n.Root = append(root.Bytes(), '\n')
+	}
+	if err := n.readSource(); err != nil || r.Shared {
+		return n, err
+	}
+	if r.Workflow != "" {
+		m := workflow.FindStringSubmatch(r.Workflow)
+		if m == nil {
+			return nil, wrong("expected the shared workflow as OWNER/REPO@COMMIT, with all 40 digits of the commit, found %q", r.Workflow)
+		}
+		n.Workflow = m[1] + "/" + workflowFile + "@" + m[2]
+	}
+	return n, n.readImage(t)
+}
+
+// readSource reads the address of the repository.
+func (n *names) readSource() error {
+	canonical, err := source.Canonical(strings.TrimSuffix(n.Origin, ".git"))
+	if err != nil {
+		return wrong("the address of the repository: %v", err)
+	}
+	u, err := url.Parse(canonical)
+	if err != nil {
+		return wrong("the address of the repository cannot be read")
+	}
+	// A clone over ssh is of the same repository that jobs know by its https address.
+	n.Source = "https://" + u.Hostname() + u.Path
+	want := map[string]string{github: "github.com", gitlab: "gitlab.com"}[n.Kind]
+	if u.Hostname() != want || !plainURL.MatchString(n.Source) || strings.Count(strings.Trim(u.Path, "/"), "/") < 1 {
+		return wrong("expected a repository on %s, found %s", want, n.Source)
+	}
+	return nil
+}
+
+// readImage reads which image is released, and how the commit says that it is built.
+func (n *names) readImage(t *finding.Tree) error {
+	if n.Image == "" {
+		registry := map[string]string{github: "ghcr.io", gitlab: "registry.gitlab.com"}[n.Kind]
+		n.Image = registry + strings.ToLower(strings.TrimPrefix(n.Source, "https://"+map[string]string{github: "github.com", gitlab: "gitlab.com"}[n.Kind]))
+	}
+	if !imageName.MatchString(n.Image) || len(n.Image) > 255 {
+		return wrong("expected an image like registry.example.com/team/app, without a tag, found %q", n.Image)
+	}
+	n.Registry, _, _ = strings.Cut(n.Image, "/")
+	if !t.Has(recipes.File) && !t.Has("Dockerfile") {
+		return wrong("the repository has neither %s nor a Dockerfile at its top: nothing says how its image is built", recipes.File)
+	}
+	d, err := recipes.Default(t.Dir, n.Image)
+	if err != nil {
+		return err
+	}
+	n.Recipe = d.Recipe
+	if r := n.Recipe; r.Builder != attest.BuildKit || r.Files {
+		return wrong("%s says that the image is built from a Go package: jobs build from a Dockerfile", recipes.File)
+	}
+	values := append([]string{n.Recipe.Context, n.Recipe.Dockerfile, n.Recipe.Target}, n.Recipe.Platforms...)
+	for name, value := range n.Recipe.BuildArgs {
+		values = append(values, name, value)
+	}
+	for _, v := range values {
+		if v != "" && !plain.MatchString(v) {
+			return wrong("%s: expected names of letters, digits and any of ._/:=@+,- found %q", recipes.File, v)
+		}
+	}
+	if n.Workflow != "" && len(n.Recipe.BuildArgs) > 0 {
+		return wrong("%s has build arguments, which the shared workflow does not take", recipes.File)
+	}
+	dir := "/" + strings.Trim(n.Recipe.Context, "/.")
+	if n.Recipe.Dockerfile != "" {
+		dir = path.Dir("/" + n.Recipe.Dockerfile)
+	}
+	n.Ecosystems = append(n.Ecosystems, ecosystem{"docker", dir})
+	for file, name := range map[string]string{"Cargo.lock": "cargo", "go.mod": "gomod", "package-lock.json": "npm", "requirements.txt": "pip"} {
+		if t.Has(file) {
+			n.Ecosystems = append(n.Ecosystems, ecosystem{name, "/"})
+		}
+	}
+	slices.SortFunc(n.Ecosystems[2:], func(a, b ecosystem) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+// Issuer returns the OIDC issuer of the jobs.
+func (n *names) Issuer() string {
+	if n.Kind == gitlab {
+		return trust.GitLabIssuer
+	}
+	return trust.GitHubIssuer
+}
+
+// Builds are the jobs that build, and the names of what they hand over.
+func (n *names) Builds() []struct{ Job, Artifact string } {
+	return []struct{ Job, Artifact string }{{"build", "image"}, {"rebuild", "rebuilt"}}
+}

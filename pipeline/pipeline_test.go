@@ -1,0 +1,406 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rhysd/actionlint"
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/colophon-build/colophon/lint"
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/pins"
+	"github.com/colophon-build/colophon/policy"
+)
+
+var release = "v1.2.0@sha256:" + strings.Repeat("a", 64)
+
+const shared = "acme/pipelines@1234567890123456789012345678901234567890"
+
+// app are the files of a repository that init was not run in.
+func app() map[string]string {
+	return map[string]string{"Dockerfile": "FROM scratch\nCOPY app /app\nUSER 65532\nENTRYPOINT [\"/app\"]\n", ".dockerignore": ".git\n", "app": "hello\n"}
+}
+
+func tree(t testing.TB, files map[string]string) *finding.Tree {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := finding.OpenTree(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tree.Close() })
+	return tree
+}
+
+// resolver answers what the repositories of the actions had when pins.txt was made.
+func resolver(t testing.TB) *pins.Resolver {
+	t.Helper()
+	known, err := pins.ReadFile("testdata/resolutions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pins.Resolver{Offline: true, Known: known}
+}
+
+// requests are one of each kind of pipeline.
+func requests() map[string]Request {
+	own := Request{Kind: github, Origin: "git@github.com:acme/app.git", Install: release}
+	private := own
+	private.Image, private.TUF, private.Root = "registry.example.com/team/app", "https://tuf.example.com", []byte("{\n \"signed\": {}\n}\n")
+	private.Reproducible = true
+	calls := own
+	calls.Install, calls.Workflow = "", shared
+	others := own
+	others.Shared = true
+	privately := others
+	privately.TUF, privately.Root = private.TUF, private.Root
+	return map[string]Request{"github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
+}
+
+func make1(t *testing.T, r Request, files map[string]string) map[string]string {
+	t.Helper()
+	r.Resolver = resolver(t)
+	p, err := Make(t.Context(), tree(t, files), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, f := range p.Files {
+		if !f.Theirs {
+			out[f.Path] = string(f.After)
+		}
+	}
+	return out
+}
+
+// TestText compares what is written with testdata/KIND.txtar. UPDATE=1 writes these.
+func TestText(t *testing.T) {
+	for name, r := range requests() {
+		t.Run(name, func(t *testing.T) {
+			got := make1(t, r, app())
+			a := &txtar.Archive{}
+			for _, file := range slices.Sorted(maps.Keys(got)) {
+				if path.Base(file) != "install.sh" {
+					a.Files = append(a.Files, txtar.File{Name: file, Data: []byte(got[file])})
+				}
+			}
+			golden(t, filepath.Join("testdata", name+".txtar"), txtar.Format(a))
+		})
+	}
+}
+
+// golden compares text with a file. UPDATE=1 writes it.
+func golden(t *testing.T, file string, text []byte) {
+	t.Helper()
+	if os.Getenv("UPDATE") != "" {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v: UPDATE=1 writes it", err)
+	}
+	if !bytes.Equal(text, want) {
+		t.Errorf("%s: UPDATE=1 writes it\n%s", file, diff.Diff("want", want, "got", text))
+	}
+}
+
+// TestLint finds nothing in what is written: neither our linter, nor actionlint, nor the shell.
+func TestLint(t *testing.T) {
+	for name, r := range requests() {
+		t.Run(name, func(t *testing.T) {
+			files := app()
+			maps.Copy(files, make1(t, r, app()))
+			report, err := lint.Run(t.Context(), tree(t, files), lint.Checkers(resolver(t)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range report.Findings {
+				if f.Rule == "workflow/action-commit-unknown" && strings.Contains(f.Message, "acme/pipelines") {
+					continue // nobody can answer for it here
+				}
+				t.Errorf("%s: %s: %s", f.Position, f.Rule, f.Message)
+			}
+			actions(t, []byte(files[workflowFile]))
+		})
+	}
+}
+
+func actions(t *testing.T, workflow []byte) {
+	t.Helper()
+	l, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{Shellcheck: "", Pyflakes: ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := l.Lint("release.yaml", workflow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		t.Errorf("actionlint: %v", f)
+	}
+	w, faults := actionlint.Parse(workflow)
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	for id, job := range w.Jobs {
+		for _, step := range job.Steps {
+			run, ok := step.Exec.(*actionlint.ExecRun)
+			if !ok {
+				continue
+			}
+			if strings.Contains(run.Run.Value, "${{") {
+				t.Errorf("job %s: an expression in a script: %s", id, run.Run.Value)
+			}
+			cmd := exec.Command("bash", "-n")
+			cmd.Stdin = strings.NewReader(run.Run.Value)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("job %s: %v: %s\n%s", id, err, out, run.Run.Value)
+			}
+		}
+	}
+}
+
+// TestIsolation: a job that runs the code of the repository has no identity and can write nothing;
+// the jobs that have an identity run none of it; one job can push.
+func TestIsolation(t *testing.T) {
+	for name, r := range requests() {
+		if r.Workflow != "" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			w, faults := actionlint.Parse([]byte(make1(t, r, app())[workflowFile]))
+			if len(faults) > 0 {
+				t.Fatal(faults)
+			}
+			if w.Permissions == nil || len(w.Permissions.Scopes) > 0 || w.Permissions.All != nil {
+				t.Errorf("permissions of the workflow: expected none, found %+v", w.Permissions)
+			}
+			pushes := 0
+			for id, job := range w.Jobs {
+				may := map[string]string{}
+				for scope, p := range job.Permissions.Scopes {
+					may[scope] = p.Value.Value
+				}
+				script := scriptsOf(job)
+				if strings.Contains(script, "docker buildx build") && words(may) != "contents=read" {
+					t.Errorf("job %s runs the code of the repository, and has the permissions %s", id, words(may))
+				}
+				if r.Shared && may["id-token"] != "" && strings.Contains(script, "sh "+Dir) {
+					t.Errorf("job %s has an identity, and runs a script of the repository that calls", id)
+				}
+				if may["packages"] == "write" {
+					pushes++
+				}
+			}
+			if pushes != 1 {
+				t.Errorf("expected 1 job that can push, found %d", pushes)
+			}
+		})
+	}
+}
+
+func scriptsOf(job *actionlint.Job) (all string) {
+	for _, step := range job.Steps {
+		if run, ok := step.Exec.(*actionlint.ExecRun); ok {
+			all += run.Run.Value + "\n"
+		}
+	}
+	return all
+}
+
+func words(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k+"="+m[k])
+	}
+	return strings.Join(out, " ")
+}
+
+// TestPolicy reads the policy back, and demands L3 only of a workflow that the repository cannot change.
+func TestPolicy(t *testing.T) {
+	for name, want := range map[string]int{"github": 2, "github-workflow": 3} {
+		sets, err := policy.ParseSets([]byte(make1(t, requests()[name], app())[policyFile]))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := sets[0].Rules[0].Accept[0].Provenance().MinLevel; got != want {
+			t.Errorf("%s: expected Build L%d, found L%d", name, want, got)
+		}
+		if d := sets[0].Dangers(); len(d) > 0 {
+			t.Errorf("%s: %v", name, d)
+		}
+	}
+}
+
+// TestRecipe builds as .colophon.yaml says, and refuses what a script cannot have.
+func TestRecipe(t *testing.T) {
+	files := app()
+	files["build/app.Dockerfile"] = files["Dockerfile"]
+	recipe := func(lines string) map[string]string {
+		files[".colophon.yaml"] = "version: 1\nimages:\n  - name: app\n" + lines
+		return files
+	}
+	r := requests()["github"]
+	got := make1(t, r, recipe("    dockerfile: build/app.Dockerfile\n    target: final\n    platforms: [linux/amd64, linux/arm64]\n    buildArgs: {FLAVOR: plain}\n"))
+	for _, want := range []string{"--file build/app.Dockerfile", "--target final", "--platform linux/amd64,linux/arm64", "--build-arg 'FLAVOR=plain'"} {
+		if !strings.Contains(got[workflowFile], want+" \\\n") {
+			t.Errorf("the workflow lacks %s", want)
+		}
+	}
+	if got[".colophon.yaml"] != "" {
+		t.Error("the recipe that is there is replaced")
+	}
+	for _, value := range []string{`"$(id)"`, `"'; id; '"`, `"${{ github.token }}"`, `"a b"`} {
+		if _, err := Make(t.Context(), tree(t, recipe("    buildArgs: {FLAVOR: "+value+"}\n")), r); !errors.Is(err, ErrRequest) {
+			t.Errorf("build argument %s: found %v", value, err)
+		}
+	}
+}
+
+// TestRefuses requests that would become something else in YAML or a shell.
+func TestRefuses(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(*Request)
+		want   string
+	}{
+		"another forge":          {func(r *Request) { r.Origin = "https://git.example.com/acme/app" }, "on github.com"},
+		"no repository":          {func(r *Request) { r.Origin = "https://github.com/acme" }, "on github.com"},
+		"kind":                   {func(r *Request) { r.Kind = "jenkins" }, "jenkins"},
+		"tag in the image":       {func(r *Request) { r.Image = "ghcr.io/acme/app:v1" }, "without a tag"},
+		"expression":             {func(r *Request) { r.Image = "ghcr.io/${{github.token}}" }, "without a tag"},
+		"second line":            {func(r *Request) { r.Image = "ghcr.io/acme/app\nx: y" }, "without a tag"},
+		"release without digest": {func(r *Request) { r.Install = "v1.2.0" }, "VERSION@sha256:DIGEST"},
+		"release with a shell":   {func(r *Request) { r.Install = "v1$(id)@sha256:" + strings.Repeat("a", 64) }, "VERSION@sha256:DIGEST"},
+		"workflow by tag":        {func(r *Request) { r.Install, r.Workflow = "", "acme/pipelines@v1" }, "40 digits"},
+		"workflow and release":   {func(r *Request) { r.Workflow = shared }, "none of both"},
+		"both":                   {func(r *Request) { r.Workflow, r.Shared = shared, true }, "either"},
+		"no root":                {func(r *Request) { r.TUF = "https://tuf.example.com" }, "together"},
+		"root with expressions":  {func(r *Request) { r.TUF, r.Root = "https://tuf.example.com", []byte(`{"a":"${{ secrets.X }}"}`) }, "root metadata"},
+		"root that is no JSON":   {func(r *Request) { r.TUF, r.Root = "https://tuf.example.com", []byte("EOF-OF-COLOPHON\nid") }, "root metadata"},
+	} {
+		r := requests()["github"]
+		c.change(&r)
+		if _, err := Make(t.Context(), tree(t, app()), r); !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: expected an error with %q, found %v", what, c.want, err)
+		}
+	}
+	r := requests()["github"]
+	r.Origin = "https://ada:hunter2@github.com/acme/app"
+	for name, text := range make1(t, r, app()) {
+		if strings.Contains(text, "hunter2") {
+			t.Errorf("%s has the credentials of the remote", name)
+		}
+	}
+	files := app()
+	delete(files, "Dockerfile")
+	if _, err := Make(t.Context(), tree(t, files), requests()["github"]); !errors.Is(err, ErrRequest) {
+		t.Errorf("nothing to build: found %v", err)
+	}
+}
+
+// TestFiles: what is there is told apart from what is up to the repository, and nothing follows a link.
+func TestFiles(t *testing.T) {
+	files := app()
+	files["renovate.json"], files[workflowFile] = "{}\n", "mine\n"
+	dir := tree(t, files).Dir
+	r := requests()["github"]
+	plan := func() (*Plan, error) {
+		opened, err := finding.OpenTree(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer opened.Close()
+		return Make(t.Context(), opened, r)
+	}
+	p, err := plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, f := range p.Files {
+		switch {
+		case f.Theirs:
+			found = append(found, "theirs "+f.Path)
+		case f.Before != nil:
+			found = append(found, "replaces "+f.Path)
+		default:
+			found = append(found, "new "+f.Path)
+		}
+	}
+	want := "new .colophon.yaml; replaces .github/workflows/release.yaml; new ci/colophon/install.sh; new ci/colophon/policy.yaml; theirs renovate.json"
+	if got := strings.Join(found, "; "); got != want {
+		t.Errorf("expected %s\nfound %s", want, got)
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "ci"), 0o755), os.Symlink(t.TempDir(), filepath.Join(dir, "ci/colophon"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan(); err == nil || !strings.Contains(err.Error(), "ci/colophon/") {
+		t.Errorf("a link out of the repository: found %v", err)
+	}
+}
+
+// TestPins: the pins in the program are well-formed and name commits that their repositories had; a
+// tag that was moved is an alarm.
+func TestPins(t *testing.T) {
+	all, err := embedded()
+	if err != nil || len(all) == 0 {
+		t.Fatal(err, len(all))
+	}
+	for name, p := range all {
+		now, err := resolver(t).Ref(t.Context(), name, p.tag)
+		if err != nil || now.Commit != p.commit {
+			t.Errorf("%s %s: expected %s, found %s (%v)", name, p.tag, p.commit, now.Commit, err)
+		}
+	}
+	moved := resolver(t)
+	raw, err := os.ReadFile("testdata/resolutions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "resolutions.json")
+	raw = bytes.ReplaceAll(raw, []byte(all["actions/checkout"].commit), []byte(strings.Repeat("0", 40)))
+	if err := os.WriteFile(file, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if moved.Known, err = pins.ReadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := current(t.Context(), moved); !errors.Is(err, ErrMoved) {
+		t.Errorf("a moved tag: found %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := current(ctx, &pins.Resolver{Offline: true}); err != nil {
+		t.Errorf("nobody answers: found %v", err)
+	}
+}
+
+// TestIntegrations: integrations/github is what --shared writes, with a digest that no release has, so
+// that it installs nothing until somebody names a release. UPDATE=1 writes it.
+func TestIntegrations(t *testing.T) {
+	r := requests()["github-shared"]
+	r.Install = "v0.0.0@sha256:" + strings.Repeat("0", 64)
+	for name, text := range make1(t, r, nil) {
+		golden(t, filepath.Join("../integrations/github", name), []byte(text))
+	}
+}

@@ -1,0 +1,174 @@
+package pipeline
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// The scripts of the jobs. A failed command ends them: GitHub runs bash with -e, GitLab is told to.
+
+// Build returns the script that builds the image into image.tar, an OCI layout.
+func (n *names) Build() string {
+	flags := []string{"--no-cache", "--provenance=false", "--sbom=false", "--output type=oci,dest=image.tar,rewrite-timestamp=true"}
+	context := "."
+	if n.Shared {
+		flags = append(flags, `--file "$DOCKERFILE" ${TARGET:+--target "$TARGET"} ${PLATFORMS:+--platform "$PLATFORMS"}`)
+		context = `"$CONTEXT"`
+	} else {
+		r := n.Recipe
+		if r.Dockerfile != "" {
+			flags = append(flags, "--file "+r.Dockerfile)
+		}
+		if r.Target != "" {
+			flags = append(flags, "--target "+r.Target)
+		}
+		if len(r.Platforms) > 0 {
+			flags = append(flags, "--platform "+strings.Join(r.Platforms, ","))
+		}
+		for _, name := range slices.Sorted(maps.Keys(r.BuildArgs)) {
+			flags = append(flags, fmt.Sprintf("--build-arg '%s=%s'", name, r.BuildArgs[name]))
+		}
+		if r.Context != "" {
+			context = r.Context
+		}
+	}
+	return lines(
+		`docker buildx create --name colophon --driver docker-container`,
+		`SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`,
+		`export SOURCE_DATE_EPOCH`,
+		"docker buildx build --builder colophon \\\n  "+strings.Join(append(flags, context), " \\\n  "),
+	)
+}
+
+// Installing returns the script that installs programs of Colophon for this step and the next ones.
+func (n *names) Installing(programs ...string) string {
+	script := installFile
+	var out []string
+	if n.Shared { // the repository that calls must not choose what runs beside the identity
+		script = `"$RUNNER_TEMP/install.sh"`
+		out = append(out, here(script, n.Script))
+	}
+	out = append(out, `bin=$(mktemp -d)`)
+	for _, p := range programs {
+		out = append(out, fmt.Sprintf("sh %s --version \"${COLOPHON_RELEASE%%@*}\" --sha256 \"${COLOPHON_RELEASE#*@}\" \\\n  --dir \"$bin\" --program %s", script, p))
+	}
+	out = append(out, `PATH=$bin:$PATH`)
+	if n.Kind == github {
+		out = append(out, `echo "$bin" >>"$GITHUB_PATH"`)
+	}
+	return lines(out...)
+}
+
+// here returns the commands that write text to a file.
+func here(file string, text []byte) string {
+	return "cat >" + file + " <<'EOF-OF-COLOPHON'\n" + strings.TrimSuffix(string(text), "\n") + "\nEOF-OF-COLOPHON"
+}
+
+// Trusting returns the script that trusts the services that sign, for what the jobs sign.
+func (n *names) Trusting() string {
+	if n.TUF == "" {
+		return `colophon trust add sigstore --yes`
+	}
+	file := rootFile
+	var out []string
+	if n.Shared {
+		file = `"$RUNNER_TEMP/root.json"`
+		out = append(out, here(file, n.Root))
+	}
+	return lines(append(out, fmt.Sprintf("colophon trust add %s --root %s --issuer %s --yes", n.TUF, file, n.Issuer()))...)
+}
+
+// SigningConfig names the trust root whose services sign.
+func (n *names) SigningConfig() string {
+	if n.TUF != "" {
+		return n.TUF
+	}
+	return "sigstore"
+}
+
+// at returns the path of a file that jobs hand over. On GitHub it is not among those of the
+// repository, which could have a link in its place.
+func (n *names) at(name string) string {
+	if n.Kind == gitlab {
+		return name
+	}
+	return "$RUNNER_TEMP/" + name
+}
+
+// Sum returns the command that says to later jobs which bytes this one hands over.
+func (n *names) Sum(file string) string {
+	return fmt.Sprintf(`echo "sum=$(sha256sum "%s" | cut -d' ' -f1)" >>"$GITHUB_OUTPUT"`, file)
+}
+
+// same returns the command that fails unless files have the sums that variables say.
+func same(files ...string) string {
+	return `printf '%s  %s\n' ` + strings.Join(files, ` \`+"\n  ") + ` | sha256sum --check --strict`
+}
+
+// Measure returns the script that computes the digest of what the builds handed over, from its bytes,
+// and sets digest. It uses no digest that a build says.
+func (n *names) Measure() string {
+	var checked []string
+	if n.Kind == github { // GitLab binds artifacts to the job that made them
+		checked = []string{same(`"$IMAGE_SUM" "$RUNNER_TEMP/image/image.tar"`, `"$REBUILT_SUM" "$RUNNER_TEMP/rebuilt/image.tar"`)}
+	}
+	return lines(append(checked,
+		fmt.Sprintf(`digest=$(colophon copy -q "%s/image.tar" "oci:%s")`, n.at("image"), n.at("measured")),
+		`digest=${digest##*@}`,
+		fmt.Sprintf(`again=$(colophon copy -q "%s/image.tar" "oci:%s")`, n.at("rebuilt"), n.at("again")),
+		`again=${again##*@}`,
+		`if [ "$digest" != "$again" ]; then`,
+		`  echo "the two builds differ: $digest and $again" >&2`,
+		`  if [ "$REPRODUCIBLE" = true ]; then exit 1; fi`,
+		`fi`,
+	)...)
+}
+
+// Sign returns the script that signs the image in the layout, and attaches the SBOM.
+func (n *names) Sign() string {
+	var checked []string
+	if n.Kind == github {
+		checked = []string{same(`"$SBOM_SUM" "$RUNNER_TEMP/listed/sbom.spdx.json"`)}
+	}
+	return lines(append(checked,
+		fmt.Sprintf(`colophon sign "oci:%s@$DIGEST" --signing-config %s`, n.at("measured"), n.SigningConfig()),
+		fmt.Sprintf("colophon attest \"oci:%s@$DIGEST\" --signing-config %s \\\n  --type spdx --predicate \"%s/sbom.spdx.json\"", n.at("measured"), n.SigningConfig(), n.at("listed")),
+	)...)
+}
+
+// Publish returns the script that pushes by digest, and gives the tag to what the policy accepts.
+func (n *names) Publish() string {
+	tag := "$GITHUB_REF_NAME"
+	if n.Kind == gitlab {
+		tag = "$CI_COMMIT_TAG"
+	}
+	return lines(
+		fmt.Sprintf(`colophon copy "oci:%s@$DIGEST" "$IMAGE"`, n.at("measured")),
+		`colophon copy "$IMAGE@$DIGEST" "$IMAGE:`+tag+`" --policy `+policyFile,
+	)
+}
+
+// User and Password are expressions for who may push.
+func (n *names) User() string {
+	switch {
+	case n.Shared:
+		return "${{ startsWith(inputs.image, 'ghcr.io/') && github.actor || secrets.registry-user }}"
+	case n.Registry == "ghcr.io":
+		return "${{ github.actor }}"
+	}
+	return "${{ secrets.REGISTRY_USER }}"
+}
+
+func (n *names) Password() string {
+	switch {
+	case n.Shared: // no other registry gets the token of the job
+		return "${{ startsWith(inputs.image, 'ghcr.io/') && github.token || secrets.registry-password }}"
+	case n.Registry == "ghcr.io":
+		return "${{ github.token }}"
+	}
+	return "${{ secrets.REGISTRY_PASSWORD }}"
+}
+
+func lines(l ...string) string { return strings.Join(l, "\n") }
