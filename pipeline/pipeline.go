@@ -42,8 +42,8 @@ type Request struct {
 	// Workflow is OWNER/REPO@COMMIT: the repository with the shared workflow that this one is to call.
 	// Empty: this repository has the jobs itself.
 	Workflow string
-	// TUF is the URL of the TUF repository of the services that sign, with its root metadata; both
-	// empty: the public Sigstore instance.
+	// TUF is the URL of the TUF repository of the platform whose services sign, with its root metadata;
+	// both empty: the public Sigstore instance.
 	TUF  string
 	Root []byte
 

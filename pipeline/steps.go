@@ -50,7 +50,7 @@ func (n *names) Installing(programs ...string) string {
 		script = `"$RUNNER_TEMP/install.sh"`
 		out = append(out, here(script, n.Script))
 	}
-	out = append(out, `bin=$(mktemp -d)`)
+	out = append(out, `bin=`+n.at("bin"), `mkdir -p "$bin"`)
 	for _, p := range programs {
 		out = append(out, fmt.Sprintf("sh %s --version \"${COLOPHON_RELEASE%%@*}\" --sha256 \"${COLOPHON_RELEASE#*@}\" \\\n  --dir \"$bin\" --program %s", script, p))
 	}
@@ -77,7 +77,7 @@ func (n *names) Trusting() string {
 		file = `"$RUNNER_TEMP/root.json"`
 		out = append(out, here(file, n.Root))
 	}
-	return lines(append(out, fmt.Sprintf("colophon trust add %s --root %s --issuer %s --yes", n.TUF, file, n.Issuer()))...)
+	return lines(append(out, fmt.Sprintf("colophon trust add %s --root %s --yes", n.TUF, file))...)
 }
 
 // SigningConfig names the trust root whose services sign.

@@ -80,7 +80,7 @@ Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of 
 	f.BoolVar(&o.request.Shared, "shared", false, "write the workflow that other repositories call, and an action that installs Colophon")
 	f.StringVar(&o.request.Workflow, "workflow", "", "call the shared workflow of `OWNER/REPO@COMMIT` in place of jobs in this repository")
 	f.BoolVar(&o.request.Reproducible, "reproducible", false, "a release fails if both builds differ (default: the difference is in the job's log)")
-	f.StringVar(&o.request.TUF, "tuf", "", "`URL` of the TUF repository that names the services which sign (default: the public Sigstore instance)")
+	f.StringVar(&o.request.TUF, "tuf", "", "`URL` of the TUF repository of the platform whose services sign, as in https://colophon.example.com/tuf (default: the public Sigstore instance)")
 	f.StringVar(&o.root, "root", "", "`FILE` with the root metadata of --tuf (root.json)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would change as a unified diff, and change nothing")
 	f.StringArrayVar(&o.force, "force", nil, "overwrite this `FILE` of the repository if it differs; can be repeated")

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -19,7 +20,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +36,8 @@ import (
 type CI struct {
 	issuer *Issuer
 	runner *httptest.Server
+	jobs   sync.Map // claims of GitHubJob, by their number
+	n      atomic.Int64
 }
 
 // The jobs of CI, and what signs there.
@@ -76,7 +82,11 @@ func StartCI(t *testing.T) *CI {
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		json.NewEncoder(w).Encode(map[string]string{"value": c.github(t, cmp.Or(r.URL.Query().Get("run"), "9"))})
+		claims := map[string]any{"run_id": cmp.Or(r.URL.Query().Get("run"), "9")}
+		if job, ok := c.jobs.Load(r.URL.Query().Get("job")); ok {
+			maps.Copy(claims, job.(map[string]any))
+		}
+		json.NewEncoder(w).Encode(map[string]string{"value": c.github(t, claims)})
 	}))
 	t.Cleanup(c.runner.Close)
 	return c
@@ -136,12 +146,23 @@ func (c *CI) StolenGitHub() map[string]string {
 	return job
 }
 
-func (c *CI) github(t testing.TB, run string) string {
-	return c.issuer.Token(t, map[string]any{
+// GitHubJob is the environment of a job of GitHub whose token has other claims than that of GitHub.
+func (c *CI) GitHubJob(claims map[string]any) map[string]string {
+	number := strconv.FormatInt(c.n.Add(1), 10)
+	c.jobs.Store(number, claims)
+	job := c.GitHub()
+	job["ACTIONS_ID_TOKEN_REQUEST_URL"] += "&job=" + number
+	return job
+}
+
+func (c *CI) github(t testing.TB, claims map[string]any) string {
+	all := map[string]any{
 		"iss": trust.GitHubIssuer, "sub": "repo:acme/app:ref:refs/tags/v1.2.0", "repository": "acme/app", "repository_id": "7", "repository_owner": "acme", "repository_owner_id": "8",
 		"repository_visibility": "public", "ref": "refs/tags/v1.2.0", "sha": CICommit, "workflow": "release", "workflow_ref": githubWorkflow, "workflow_sha": CICommit,
-		"job_workflow_ref": githubWorkflow, "job_workflow_sha": CICommit, "event_name": "push", "run_id": run, "run_attempt": "1", "runner_environment": "github-hosted",
-	})
+		"job_workflow_ref": githubWorkflow, "job_workflow_sha": CICommit, "event_name": "push", "run_attempt": "1", "runner_environment": "github-hosted",
+	}
+	maps.Copy(all, claims)
+	return c.issuer.Token(t, all)
 }
 
 // GitLab returns the environment of a job of GitLab with an id_token.
