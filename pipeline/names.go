@@ -26,6 +26,7 @@ type names struct {
 	Ecosystems []ecosystem
 	Script     []byte // install.sh
 	pins       map[string]pin
+	images     map[string]string // NAME@DIGEST by NAME
 }
 
 // ecosystem is what Dependabot keeps fresh in one directory.
@@ -36,7 +37,7 @@ var (
 	imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$`)
 	plainURL  = regexp.MustCompile(`^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*/?$`)
 	install   = regexp.MustCompile(`^v[0-9][A-Za-z0-9.+-]{0,63}@sha256:[0-9a-f]{64}$`)
-	workflow  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)@([0-9a-f]{40})$`)
+	workflow  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)+)@([0-9a-f]{40})$`)
 	plain     = regexp.MustCompile(`^[A-Za-z0-9._/][A-Za-z0-9._/:=@+,-]*$`)
 )
 
@@ -70,7 +71,11 @@ func read(t *finding.Tree, r Request) (*names, error) {
 		if m == nil {
 			return nil, wrong("expected the shared workflow as OWNER/REPO@COMMIT, with all 40 digits of the commit, found %q", r.Workflow)
 		}
-		n.Workflow = m[1] + "/" + workflowFile + "@" + m[2]
+		file := "/" + workflowFile
+		if n.Kind == gitlab {
+			file = "/release"
+		}
+		n.Workflow = m[1] + file + "@" + m[2]
 	}
 	return n, n.readImage(t)
 }

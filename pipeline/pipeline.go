@@ -28,7 +28,7 @@ const (
 )
 
 // Kinds are the CI systems that pipelines are written for.
-func Kinds() []string { return []string{github} }
+func Kinds() []string { return []string{github, gitlab} }
 
 // Request is what a pipeline is to be.
 type Request struct {
@@ -39,8 +39,8 @@ type Request struct {
 	Reproducible bool   // the release fails unless both builds made the same bytes
 	// Shared writes the workflow that other repositories call, in place of one for this repository.
 	Shared bool
-	// Workflow is OWNER/REPO@COMMIT: the repository with the shared workflow that this one is to call.
-	// Empty: this repository has the jobs itself.
+	// Workflow is OWNER/REPO@COMMIT: the repository with the shared workflow (GitHub) or component (GitLab)
+	// that this one is to call. Empty: this repository has the jobs itself.
 	Workflow string
 	// TUF is the URL of the TUF repository of the platform whose services sign, with its root metadata;
 	// both empty: the public Sigstore instance.
@@ -81,22 +81,33 @@ const (
 	rootFile     = Dir + "/root.json"
 	policyFile   = Dir + "/policy.yaml"
 	workflowFile = ".github/workflows/release.yaml"
+	gitlabFile   = ".gitlab-ci.yml"
 )
 
 // theirs are files for which any of these names counts, and which are written only if there is none.
 var theirs = map[string][]string{
 	".colophon.yaml":         {".colophon.yaml"},
-	".github/dependabot.yml": {".github/dependabot.yml", ".github/dependabot.yaml", "renovate.json", "renovate.json5", ".github/renovate.json", ".renovaterc", ".renovaterc.json"},
+	"renovate.json":          append([]string{".gitlab/renovate.json"}, renovate...),
+	".github/dependabot.yml": append([]string{".github/dependabot.yml", ".github/dependabot.yaml"}, renovate...),
 }
 
+var renovate = []string{"renovate.json", "renovate.json5", ".github/renovate.json", ".renovaterc", ".renovaterc.json"}
+
 // Make returns the files of a pipeline. The error matches ErrRequest if the request is at fault, and
-// ErrMoved if the tag of an action is not what it was.
+// ErrMoved if the tag of an action is not what it was, and ErrUnanswered if an image has no digest.
 func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 	n, err := read(t, r)
 	if err != nil {
 		return nil, err
 	}
-	if n.pins, err = current(ctx, r.Resolver); err != nil {
+	switch {
+	case n.Workflow != "": // what is called has the pins
+	case n.Kind == gitlab:
+		n.images, err = images(ctx, r.Resolver)
+	default:
+		n.pins, err = current(ctx, r.Resolver)
+	}
+	if err != nil {
 		return nil, err
 	}
 	files, err := n.files()
@@ -140,7 +151,14 @@ func place(t *finding.Tree, name string, after []byte) (File, error) {
 func (n *names) files() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	templates := map[string]string{".github/dependabot.yml": "dependabot.yaml", workflowFile: "own.yaml"}
+	if n.Kind == gitlab {
+		templates = map[string]string{"renovate.json": "renovate.json", gitlabFile: "gitlab-own.yaml"}
+	}
 	switch {
+	case n.Shared && n.Kind == gitlab:
+		templates = map[string]string{"renovate.json": "renovate.json", "templates/release.yml": "gitlab-component.yaml"}
+	case n.Workflow != "" && n.Kind == gitlab:
+		templates[gitlabFile] = "gitlab-caller.yaml"
 	case n.Shared:
 		templates[workflowFile] = "shared.yaml"
 		templates["install/action.yaml"] = "action.yaml"
@@ -178,7 +196,7 @@ func (n *names) execute(name string) ([]byte, error) {
 			return strings.ReplaceAll(strings.ReplaceAll(text, "\n", by), by+"\n", "\n\n")
 		},
 		"join": func(list []string) string { return strings.Join(list, ",") },
-	}).ParseFS(templates, "templates/jobs.yaml", "templates/"+name)
+	}).ParseFS(templates, "templates/jobs.yaml", "templates/gitlab-jobs.yaml", "templates/"+name)
 	if err != nil {
 		return nil, err
 	}

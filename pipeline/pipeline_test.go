@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -72,7 +71,11 @@ func requests() map[string]Request {
 	others.Shared = true
 	privately := others
 	privately.TUF, privately.Root = private.TUF, private.Root
-	return map[string]Request{"github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
+	lab := Request{Kind: gitlab, Origin: "https://gitlab.com/acme/team/app.git", Install: release}
+	component, included := lab, lab
+	component.Shared = true
+	included.Install, included.Workflow = "", shared
+	return map[string]Request{"gitlab": lab, "gitlab-shared": component, "gitlab-workflow": included, "github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
 }
 
 func make1(t *testing.T, r Request, files map[string]string) map[string]string {
@@ -130,6 +133,9 @@ func TestLint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := app()
 			maps.Copy(files, make1(t, r, app()))
+			if _, component, ok := strings.Cut(files["templates/release.yml"], "\n---\n"); ok {
+				files[".gitlab-ci/release.yml"] = component
+			}
 			report, err := lint.Run(t.Context(), tree(t, files), lint.Checkers(resolver(t)))
 			if err != nil {
 				t.Fatal(err)
@@ -140,7 +146,9 @@ func TestLint(t *testing.T) {
 				}
 				t.Errorf("%s: %s: %s", f.Position, f.Rule, f.Message)
 			}
-			actions(t, []byte(files[workflowFile]))
+			if r.Kind == github {
+				actions(t, []byte(files[workflowFile]))
+			}
 		})
 	}
 }
@@ -184,7 +192,7 @@ func actions(t *testing.T, workflow []byte) {
 // the jobs that have an identity run none of it; one job can push.
 func TestIsolation(t *testing.T) {
 	for name, r := range requests() {
-		if r.Workflow != "" {
+		if r.Workflow != "" || r.Kind != github {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +246,7 @@ func words(m map[string]string) string {
 
 // TestPolicy reads the policy back, and demands L3 only of a workflow that the repository cannot change.
 func TestPolicy(t *testing.T) {
-	for name, want := range map[string]int{"github": 2, "github-workflow": 3} {
+	for name, want := range map[string]int{"github": 2, "github-workflow": 3, "gitlab": 2, "gitlab-workflow": 2} {
 		sets, err := policy.ParseSets([]byte(make1(t, requests()[name], app())[policyFile]))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -388,10 +396,15 @@ func TestPins(t *testing.T) {
 	if _, err := current(t.Context(), moved); !errors.Is(err, ErrMoved) {
 		t.Errorf("a moved tag: found %v", err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := current(ctx, &pins.Resolver{Offline: true}); err != nil {
-		t.Errorf("nobody answers: found %v", err)
+	for _, silent := range []*pins.Resolver{nil, {Offline: true}} {
+		if _, err := current(t.Context(), silent); err != nil {
+			t.Errorf("nobody answers for actions: found %v", err)
+		}
+		r := requests()["gitlab"]
+		r.Resolver = silent
+		if _, err := Make(t.Context(), tree(t, app()), r); !errors.Is(err, ErrUnanswered) {
+			t.Errorf("nobody answers for images: found %v", err)
+		}
 	}
 }
 
@@ -402,5 +415,10 @@ func TestIntegrations(t *testing.T) {
 	r.Install = "v0.0.0@sha256:" + strings.Repeat("0", 64)
 	for name, text := range make1(t, r, nil) {
 		golden(t, filepath.Join("../integrations/github", name), []byte(text))
+	}
+	r = requests()["gitlab-shared"]
+	r.Install = "v0.0.0@sha256:" + strings.Repeat("0", 64)
+	for name, text := range make1(t, r, nil) {
+		golden(t, filepath.Join("../integrations/gitlab", name), []byte(text))
 	}
 }

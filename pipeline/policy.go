@@ -10,7 +10,7 @@ import (
 
 // policy returns what a consumer demands: provenance and an SBOM by the pipeline of this repository,
 // of a tag v*. A pipeline that the repository itself has is trusted for Build L2: whoever may push a
-// tag can change its jobs. A shared workflow is another repository's, pinned by its commit, so that
+// tag can change its jobs. A shared workflow on GitHub is another repository's, pinned by its commit, so that
 // nobody here can change what runs beside its identity: the policy trusts it for L3.
 func (n *names) policy() ([]byte, error) {
 	src, err := policy.ParseSource(n.Source)
@@ -22,7 +22,7 @@ func (n *names) policy() ([]byte, error) {
 		return nil, wrong("%v", err)
 	}
 	built := policy.Provenance{Source: src, MinLevel: 2}
-	if n.Workflow != "" {
+	if n.Workflow != "" && n.Kind == github {
 		id := "https://github.com/" + n.Workflow
 		built.MinLevel, built.Builders, built.Levels = 3, []string{id}, map[string]int{id: 3}
 	}
@@ -51,12 +51,12 @@ func (n *names) policy() ([]byte, error) {
 // signer returns who signs in the jobs: the pipeline at a tag v*, or the shared workflow at its commit,
 // which releases no other refs.
 func (n *names) signer() (policy.Signer, error) {
-	if n.Workflow != "" {
+	if n.Workflow != "" && n.Kind == github {
 		return policy.Identity{Name: "https://github.com/" + n.Workflow, Issuer: n.Issuer()}, nil
 	}
 	file := "/" + workflowFile
 	if n.Kind == gitlab {
-		file = "//.gitlab-ci.yml"
+		file = "//" + gitlabFile // the component that it includes has no identity of its own
 	}
 	return policy.ParsePattern(regexp.QuoteMeta(n.Source+file)+`@refs/tags/v.*`, n.Issuer())
 }

@@ -11,7 +11,14 @@ import (
 
 // Build returns the script that builds the image into image.tar, an OCI layout.
 func (n *names) Build() string {
-	flags := []string{"--no-cache", "--provenance=false", "--sbom=false", "--output type=oci,dest=image.tar,rewrite-timestamp=true"}
+	to := n.at("image.tar")
+	create := []string{"docker buildx create --name colophon --driver docker-container"}
+	if n.Kind == gitlab {
+		to = "/tmp/image.tar" // not where the build would see it
+		// buildx takes the certificates of the service from a context alone.
+		create = []string{"docker context create builder", create[0] + " builder"}
+	}
+	flags := []string{"--no-cache", "--provenance=false", "--sbom=false", fmt.Sprintf("--output \"type=oci,dest=%s,rewrite-timestamp=true\"", to)}
 	context := "."
 	if n.Shared {
 		flags = append(flags, `--file "$DOCKERFILE" ${TARGET:+--target "$TARGET"} ${PLATFORMS:+--platform "$PLATFORMS"}`)
@@ -34,12 +41,11 @@ func (n *names) Build() string {
 			context = r.Context
 		}
 	}
-	return lines(
-		`docker buildx create --name colophon --driver docker-container`,
+	return lines(append(create,
 		`SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`,
 		`export SOURCE_DATE_EPOCH`,
 		"docker buildx build --builder colophon \\\n  "+strings.Join(append(flags, context), " \\\n  "),
-	)
+	)...)
 }
 
 // Installing returns the script that installs programs of Colophon for this step and the next ones.
@@ -47,10 +53,17 @@ func (n *names) Installing(programs ...string) string {
 	script := installFile
 	var out []string
 	if n.Shared { // the repository that calls must not choose what runs beside the identity
-		script = `"$RUNNER_TEMP/install.sh"`
+		if n.Kind == gitlab {
+			out = append(out, "mkdir -p handed")
+		}
+		script = `"` + n.at("install.sh") + `"`
 		out = append(out, here(script, n.Script))
 	}
-	out = append(out, `bin=`+n.at("bin"), `mkdir -p "$bin"`)
+	bin := n.at("bin")
+	if n.Kind == gitlab {
+		bin = "$PWD/" + bin
+	}
+	out = append(out, `bin=`+bin, `mkdir -p "$bin"`)
 	for _, p := range programs {
 		out = append(out, fmt.Sprintf("sh %s --version \"${COLOPHON_RELEASE%%@*}\" --sha256 \"${COLOPHON_RELEASE#*@}\" \\\n  --dir \"$bin\" --program %s", script, p))
 	}
@@ -74,7 +87,7 @@ func (n *names) Trusting() string {
 	file := rootFile
 	var out []string
 	if n.Shared {
-		file = `"$RUNNER_TEMP/root.json"`
+		file = `"` + n.at("root.json") + `"`
 		out = append(out, here(file, n.Root))
 	}
 	return lines(append(out, fmt.Sprintf("colophon trust add %s --root %s --yes", n.TUF, file))...)
@@ -88,11 +101,11 @@ func (n *names) SigningConfig() string {
 	return "sigstore"
 }
 
-// at returns the path of a file that jobs hand over. On GitHub it is not among those of the
-// repository, which could have a link in its place.
+// at returns the path of a file of the job. On GitHub it is not among those of the repository, which
+// could have a link in its place; GitLab takes artifacts only from there.
 func (n *names) at(name string) string {
 	if n.Kind == gitlab {
-		return name
+		return "handed/" + name
 	}
 	return "$RUNNER_TEMP/" + name
 }

@@ -46,23 +46,25 @@ func newInitCommand() *cobra.Command {
   sbom            lists what is in the image, with no identity and no secret
   sign            signs, pushes by digest, verifies by the policy, and tags last
 
-Actions are pinned to commits, and no cache is shared. Beside the pipeline init writes the policy
-for CI, gate and cluster, what installs Colophon and, unless they are there, the recipe
-(.colophon.yaml) and settings of Dependabot. The address of the repository is that of the remote
-"origin".
+Actions are pinned to commits and images to digests, and no cache is shared. Beside the pipeline
+init writes the policy for CI, gate and cluster, what installs Colophon and, unless they are there,
+the recipe (.colophon.yaml) and settings of Dependabot or Renovate. The address of the repository
+is that of the remote "origin".
 
 Whoever may push a tag of the repository can change jobs that are in it: the policy demands Build
-L2. For L3, one repository has the jobs for many (--shared), and the others call them by the
-commit (--workflow).
+L2. For L3, one repository on GitHub has the jobs for many (--shared), and the others call them by
+the commit (--workflow). On GitLab, what others include is a component, and the level stays L2.
 
 A file that is there and differs is not overwritten, and then nothing is written: --force names
 each file to overwrite. The same command again changes nothing.
 
-Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of an action was moved.`,
+Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of an action was moved,
+4 nobody answered which digest an image has.`,
 		Example: `  colophon init github --install v1.2.0@sha256:… --dry-run
   colophon init github --install v1.2.0@sha256:… --image registry.example.com/team/app
   colophon init github --install v1.2.0@sha256:… --shared
-  colophon init github --workflow team/pipelines@8f1e…`,
+  colophon init github --workflow team/pipelines@8f1e…
+  colophon init gitlab --install v1.2.0@sha256:…`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
@@ -77,8 +79,8 @@ Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of 
 	f.StringVar(&o.request.Image, "image", "", "`REGISTRY/NAME` to publish to (default: the forge's registry, by the name of the repository)")
 	f.StringVar(&o.request.Origin, "source", "", "address of the repository (default: the remote \"origin\")")
 	f.StringVar(&o.dir, "dir", ".", "`DIR` of the repository")
-	f.BoolVar(&o.request.Shared, "shared", false, "write the workflow that other repositories call, and an action that installs Colophon")
-	f.StringVar(&o.request.Workflow, "workflow", "", "call the shared workflow of `OWNER/REPO@COMMIT` in place of jobs in this repository")
+	f.BoolVar(&o.request.Shared, "shared", false, "write the workflow that other repositories call and an action that installs Colophon (GitHub), or the component that they include (GitLab)")
+	f.StringVar(&o.request.Workflow, "workflow", "", "call the shared workflow, or include the component, of `OWNER/REPO@COMMIT` in place of jobs in this repository")
 	f.BoolVar(&o.request.Reproducible, "reproducible", false, "a release fails if both builds differ (default: the difference is in the job's log)")
 	f.StringVar(&o.request.TUF, "tuf", "", "`URL` of the TUF repository of the platform whose services sign, as in https://colophon.example.com/tuf (default: the public Sigstore instance)")
 	f.StringVar(&o.root, "root", "", "`FILE` with the root metadata of --tuf (root.json)")
@@ -123,6 +125,8 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	switch {
 	case errors.Is(err, pipeline.ErrMoved):
 		return &exitError{code: exitRejected, msg: printable.Line(err.Error()), hint: "find out who moved the tag, and why, before you use the action"}
+	case errors.Is(err, pipeline.ErrUnanswered):
+		return &exitError{code: exitUndecided, msg: printable.Line(err.Error()), hint: "nothing is written; without a network, --resolutions FILE answers"}
 	case errors.Is(err, pipeline.ErrRequest):
 		return usageError("see colophon init --help", "%s", printable.Line(strings.TrimPrefix(err.Error(), pipeline.ErrRequest.Error()+": ")))
 	case err != nil:
@@ -177,10 +181,10 @@ func (o *initOptions) complete(ctx context.Context) error {
 	}
 	c, err := source.ReadCheckout(ctx, o.dir)
 	if err != nil {
-		return usageError("git init, git remote add and a first commit; or name it: --source https://github.com/OWNER/REPO", "which repository is this? %v", err)
+		return usageError("git init, git remote add and a first commit; or name it: --source https://HOST/OWNER/REPO", "which repository is this? %v", err)
 	}
 	if c.Origin == "" {
-		return usageError("name it: --source https://github.com/OWNER/REPO", "%s has no remote \"origin\" that says which repository it is", o.dir)
+		return usageError("name it: --source https://HOST/OWNER/REPO", "%s has no remote \"origin\" that says which repository it is", o.dir)
 	}
 	o.request.Origin = c.Origin
 	return nil
@@ -247,7 +251,7 @@ func (o *initOptions) print(cmd *cobra.Command, a initAnswer) error {
 	}
 	out := cmd.OutOrStdout()
 	if a.Image == "" {
-		fmt.Fprintf(out, "%s has a workflow for others\n", printable.Text(a.Source))
+		fmt.Fprintf(out, "%s has jobs for others\n", printable.Text(a.Source))
 	} else {
 		fmt.Fprintf(out, "%s releases %s\n", printable.Text(a.Source), printable.Text(a.Image))
 	}
@@ -259,7 +263,7 @@ func (o *initOptions) print(cmd *cobra.Command, a initAnswer) error {
 	}
 	next := `read and commit them, give the environment "release" its reviewers and tags, and push a tag v…`
 	if o.request.Shared {
-		next = "read and commit them, protect the branch, and in other repositories run colophon init github --workflow OWNER/REPO@COMMIT"
+		next = "read and commit them, protect the branch, and in other repositories run colophon init " + o.request.Kind + " --workflow OWNER/REPO@COMMIT"
 	}
 	if len(a.Written) > 0 {
 		printHint(cmd.ErrOrStderr(), next)

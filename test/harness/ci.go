@@ -166,10 +166,15 @@ func (c *CI) github(t testing.TB, claims map[string]any) string {
 }
 
 // GitLab returns the environment of a job of GitLab with an id_token.
-func (c *CI) GitLab(t testing.TB) map[string]string {
-	return map[string]string{"GITLAB_CI": "true", "CI_RUNNER_ID": "42", "CI_JOB_NAME": "release", "SIGSTORE_ID_TOKEN": c.issuer.Token(t, map[string]any{
+func (c *CI) GitLab(t testing.TB) map[string]string { return c.GitLabJob(t, nil) }
+
+// GitLabJob is the environment of a job of GitLab whose id_token has other claims than that of GitLab.
+func (c *CI) GitLabJob(t testing.TB, claims map[string]any) map[string]string {
+	all := map[string]any{
 		"iss": trust.GitLabIssuer, "sub": "project_path:acme/app:ref_type:tag:ref:v1.2.0", "project_path": "acme/app", "project_id": "7", "namespace_path": "acme", "namespace_id": "8",
 		"project_visibility": "public", "ref": "v1.2.0", "ref_type": "tag", "sha": CICommit, "ci_config_ref_uri": gitlabPipeline, "ci_config_sha": CICommit,
 		"pipeline_source": "push", "job_id": "9", "runner_environment": "gitlab-hosted",
-	})}
+	}
+	maps.Copy(all, claims)
+	return map[string]string{"GITLAB_CI": "true", "CI_RUNNER_ID": "42", "CI_JOB_NAME": "release", "SIGSTORE_ID_TOKEN": c.issuer.Token(t, all)}
 }

@@ -51,23 +51,28 @@ func (w *world) colophon(args ...string) (string, error) {
 	return string(out), err
 }
 
-// write makes a repository in which colophon init ran, and returns its workflow.
+// write makes a repository in which colophon init github ran, and returns its workflow.
 func (w *world) write(t *testing.T, name string, args ...string) *workflow {
+	t.Helper()
+	commit := w.commit(t, name, append([]string{"init", "github", "--source", "https://github.com/acme/" + name, "--offline"}, args...)...)
+	by := "acme/" + name + "/.github/workflows/release.yaml@refs/tags/v1.2.0"
+	w.claims = map[string]any{"repository": "acme/" + name, "sub": "repo:acme/" + name + ":ref:refs/tags/v1.2.0", "sha": commit,
+		"workflow_ref": by, "workflow_sha": commit, "job_workflow_ref": by, "job_workflow_sha": commit}
+	return read(t, filepath.Join(w.repo, ".github/workflows/release.yaml"))
+}
+
+// commit makes a repository in which colophon init ran, and returns the commit of its tag.
+func (w *world) commit(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	w.repo = filepath.Join(t.TempDir(), name)
 	harness.Write(t, w.repo, map[string]string{
 		"Dockerfile": "FROM scratch\nCOPY app /app\nUSER 65532\nENTRYPOINT [\"/app\"]\n", ".dockerignore": ".git\n", "app": "this is " + name + "\n",
 	})
-	args = append([]string{"init", "github", "--dir", w.repo, "--source", "https://github.com/acme/" + name, "--offline"}, args...)
-	if out, err := w.colophon(args...); err != nil {
+	if out, err := w.colophon(append(args, "--dir", w.repo)...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	harness.Commit(t, w.repo, "v1.2.0")
-	commit := harness.Git(t, w.repo, "rev-parse", "HEAD")
-	by := "acme/" + name + "/.github/workflows/release.yaml@refs/tags/v1.2.0"
-	w.claims = map[string]any{"repository": "acme/" + name, "sub": "repo:acme/" + name + ":ref:refs/tags/v1.2.0", "sha": commit,
-		"workflow_ref": by, "workflow_sha": commit, "job_workflow_ref": by, "job_workflow_sha": commit}
-	return read(t, filepath.Join(w.repo, ".github/workflows/release.yaml"))
+	return harness.Git(t, w.repo, "rev-parse", "HEAD")
 }
 
 func read(t *testing.T, file string) *workflow {

@@ -209,24 +209,8 @@ func (r *runner) script(j *job, s step, n int, dir string, env, values map[strin
 			own["PATH"] = strings.TrimSpace(line) + ":" + own["PATH"]
 		}
 	}
-	file := filepath.Join(dir, fmt.Sprintf("step-%d.sh", n))
-	if err := os.WriteFile(file, []byte(s.Run), 0o600); err != nil {
-		return "", err
-	}
-	args := []string{"bash", "-e", file}
-	if j.Permissions["id-token"] == "" && j.Permissions["packages"] == "" {
-		hide := ""
-		for _, d := range []string{r.hidden, r.artifacts} {
-			hide += "mount -t tmpfs none '" + d + "' && "
-		}
-		args = []string{"unshare", "--net", "--mount-proc", "--pid", "--fork", "--kill-child", "sh", "-c", hide + `exec bash -e "$1"`, "sh", file}
-	}
-	cmd := exec.CommandContext(r.t.Context(), args[0], args[1:]...)
-	cmd.Dir = env["GITHUB_WORKSPACE"]
-	for _, k := range slices.Sorted(maps.Keys(own)) {
-		cmd.Env = append(cmd.Env, k+"="+own[k])
-	}
-	out, err := cmd.CombinedOutput()
+	confined := j.Permissions["id-token"] == "" && j.Permissions["packages"] == ""
+	out, err := r.shell(confined, env["GITHUB_WORKSPACE"], s.Run, own)
 	said, _ := os.ReadFile(output)
 	for line := range strings.Lines(string(said)) {
 		if k, v, ok := strings.Cut(strings.TrimSpace(line), "="); ok && s.ID != "" {
@@ -234,6 +218,33 @@ func (r *runner) script(j *job, s step, n int, dir string, env, values map[strin
 		}
 	}
 	return string(out), err
+}
+
+// shell runs a script in dir with nothing but env. Confined, it has no network, sees no other process, and
+// neither the directories of the platform nor what other jobs handed over.
+func (r *runner) shell(confined bool, dir, script string, env map[string]string) ([]byte, error) {
+	f, err := os.CreateTemp(env["JOB"], "*.sh")
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteString(script)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	args := []string{"bash", "-e", f.Name()}
+	if confined {
+		hide := ""
+		for _, d := range []string{r.hidden, r.artifacts} {
+			hide += "mount -t tmpfs none '" + d + "' && "
+		}
+		args = []string{"unshare", "--net", "--mount-proc", "--pid", "--fork", "--kill-child", "sh", "-c", hide + `exec bash -e "$1"`, "sh", f.Name()}
+	}
+	cmd := exec.CommandContext(r.t.Context(), args[0], args[1:]...)
+	cmd.Dir = dir
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		cmd.Env = append(cmd.Env, k+"="+env[k])
+	}
+	return cmd.CombinedOutput()
 }
 
 // programs that the jobs find on GitHub's runners. curl gets a release of Colophon from a directory;
@@ -254,6 +265,7 @@ case "$1 $2" in
 	for i in $(seq 100); do if BIN/buildctl --addr "unix://$JOB/buildkit.sock" debug workers >/dev/null 2>&1; then break; fi; sleep 0.1; done
 	BIN/buildx create --name colophon --driver remote "unix://$JOB/buildkit.sock" || { cat "$JOB/buildkit.log"; exit 1; } ;;
 buildx*) shift; BIN/buildx "$@" ;;
+"context create") ;;
 login*) exec BIN/crane auth login --username "$3" --password-stdin "$5" ;;
 *) echo "docker $*: not known here" >&2; exit 1 ;;
 esac
