@@ -20,12 +20,15 @@ import (
 // names are what the templates insert.
 type names struct {
 	Request
-	Source     string
+	Source     string // https://HOST/PATH
+	Host       string
 	Registry   string
 	Recipe     attest.Recipe
 	Ecosystems []ecosystem
 	Script     []byte // install.sh
 	pins       map[string]pin
+	Version    string            // of Install
+	Sums       string            // digest in Install
 	images     map[string]string // NAME@DIGEST by NAME
 }
 
@@ -36,7 +39,8 @@ type ecosystem struct{ Name, Directory string }
 var (
 	imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$`)
 	plainURL  = regexp.MustCompile(`^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*/?$`)
-	install   = regexp.MustCompile(`^v[0-9][A-Za-z0-9.+-]{0,63}@sha256:[0-9a-f]{64}$`)
+	install   = regexp.MustCompile(`^(v[0-9][A-Za-z0-9.+-]{0,63})@(sha256:[0-9a-f]{64})$`)
+	digest    = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	workflow  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)+)@([0-9a-f]{40})$`)
 	plain     = regexp.MustCompile(`^[A-Za-z0-9._/][A-Za-z0-9._/:=@+,-]*$`)
 )
@@ -47,6 +51,10 @@ func read(t *finding.Tree, r Request) (*names, error) {
 	switch {
 	case !slices.Contains(Kinds(), r.Kind):
 		return nil, wrong("expected a pipeline for %s, found %q", strings.Join(Kinds(), " or "), r.Kind)
+	case r.Kind == colophon && (r.Shared || r.Workflow != "" || r.Reproducible || r.TUF != ""):
+		return nil, wrong("a platform has the jobs, and who signs: expected no other demand than the image and the release to install")
+	case r.Kind == colophon && (!plainURL.MatchString(r.Platform) || !digest.MatchString(r.Fingerprint)):
+		return nil, wrong("expected the URL of a platform and the fingerprint of its trust document, found %q and %q", r.Platform, r.Fingerprint)
 	case r.Shared && r.Workflow != "":
 		return nil, wrong("expected either a shared workflow to write, or one to call, found both")
 	case r.Workflow != "" && (r.Install != "" || r.TUF != ""):
@@ -62,6 +70,9 @@ func read(t *finding.Tree, r Request) (*names, error) {
 			return nil, wrong("the root metadata is not the JSON of a TUF repository")
 		}
 		n.Root = append(root.Bytes(), '\n')
+	}
+	if m := install.FindStringSubmatch(r.Install); m != nil {
+		n.Version, n.Sums = m[1], m[2]
 	}
 	if err := n.readSource(); err != nil || r.Shared {
 		return n, err
@@ -91,25 +102,50 @@ func (n *names) readSource() error {
 		return wrong("the address of the repository cannot be read")
 	}
 	// A clone over ssh is of the same repository that jobs know by its https address.
-	n.Source = "https://" + u.Hostname() + u.Path
-	want := map[string]string{github: "github.com", gitlab: "gitlab.com"}[n.Kind]
-	if u.Hostname() != want || !plainURL.MatchString(n.Source) || strings.Count(strings.Trim(u.Path, "/"), "/") < 1 {
-		return wrong("expected a repository on %s, found %s", want, n.Source)
+	n.Host, n.Source = u.Hostname(), "https://"+u.Hostname()+u.Path
+	if n.Kind == colophon && u.Scheme == "http" { // on loopback
+		n.Source = canonical
+	}
+	switch host := hosts[n.Kind]; {
+	case host != "" && n.Host != host:
+		return wrong("expected a repository on %s, found %s", host, n.Source)
+	case !plainURL.MatchString(n.Source) || strings.Count(strings.Trim(u.Path, "/"), "/") < 1:
+		return wrong("expected a repository at https://HOST/OWNER/NAME, found %s", n.Source)
 	}
 	return nil
+}
+
+// hosts are the forges whose CI the pipelines of a kind are for, and registries their registries.
+var (
+	hosts      = map[string]string{github: "github.com", gitlab: "gitlab.com"}
+	registries = map[string]string{github: "ghcr.io", gitlab: "registry.gitlab.com"}
+)
+
+// forge returns the kind of the CI that the repository's host has, or "" if it is not known.
+func (n *names) forge() string {
+	for kind, host := range hosts {
+		if n.Host == host {
+			return kind
+		}
+	}
+	return ""
 }
 
 // readImage reads which image is released, and how the commit says that it is built.
 func (n *names) readImage(t *finding.Tree) error {
 	if n.Image == "" {
-		registry := map[string]string{github: "ghcr.io", gitlab: "registry.gitlab.com"}[n.Kind]
-		n.Image = registry + strings.ToLower(strings.TrimPrefix(n.Source, "https://"+map[string]string{github: "github.com", gitlab: "gitlab.com"}[n.Kind]))
+		registry := registries[n.Kind]
+		if n.Kind == colophon {
+			_, registry, _ = strings.Cut(strings.TrimSuffix(n.Platform, "/"), "://")
+		}
+		_, name, _ := strings.Cut(strings.TrimPrefix(n.Source, "https://"), "/")
+		n.Image = registry + "/" + strings.ToLower(name)
 	}
 	if !imageName.MatchString(n.Image) || len(n.Image) > 255 {
 		return wrong("expected an image like registry.example.com/team/app, without a tag, found %q", n.Image)
 	}
 	n.Registry, _, _ = strings.Cut(n.Image, "/")
-	if !t.Has(recipes.File) && !t.Has("Dockerfile") {
+	if !t.Has(recipes.File) && !t.Has("Dockerfile") && !(n.Kind == colophon && t.Has("go.mod")) {
 		return wrong("the repository has neither %s nor a Dockerfile at its top: nothing says how its image is built", recipes.File)
 	}
 	d, err := recipes.Default(t.Dir, n.Image)
@@ -117,11 +153,31 @@ func (n *names) readImage(t *finding.Tree) error {
 		return err
 	}
 	n.Recipe = d.Recipe
-	if r := n.Recipe; r.Builder != attest.BuildKit || r.Files {
-		return wrong("%s says that the image is built from a Go package: jobs build from a Dockerfile", recipes.File)
+	if n.Kind != colophon {
+		if err := n.checkRecipe(); err != nil {
+			return err
+		}
 	}
-	values := append([]string{n.Recipe.Context, n.Recipe.Dockerfile, n.Recipe.Target}, n.Recipe.Platforms...)
-	for name, value := range n.Recipe.BuildArgs {
+	if n.Recipe.Builder == attest.BuildKit {
+		n.Ecosystems = append(n.Ecosystems, ecosystem{"docker", n.dockerDir()})
+	}
+	for file, name := range map[string]string{"Cargo.lock": "cargo", "go.mod": "gomod", "package-lock.json": "npm", "requirements.txt": "pip"} {
+		if t.Has(file) {
+			n.Ecosystems = append(n.Ecosystems, ecosystem{name, "/"})
+		}
+	}
+	slices.SortFunc(n.Ecosystems[1:], func(a, b ecosystem) int { return strings.Compare(a.Name, b.Name) })
+	return nil
+}
+
+// checkRecipe refuses a recipe that jobs cannot have in their scripts.
+func (n *names) checkRecipe() error {
+	r := n.Recipe
+	if r.Builder != attest.BuildKit || r.Files {
+		return wrong("%s says that the image is built from a Go package: jobs build from a Dockerfile, and a platform from both (colophon init colophon)", recipes.File)
+	}
+	values := append([]string{r.Context, r.Dockerfile, r.Target}, r.Platforms...)
+	for name, value := range r.BuildArgs {
 		values = append(values, name, value)
 	}
 	for _, v := range values {
@@ -129,21 +185,18 @@ func (n *names) readImage(t *finding.Tree) error {
 			return wrong("%s: expected names of letters, digits and any of ._/:=@+,- found %q", recipes.File, v)
 		}
 	}
-	if n.Workflow != "" && len(n.Recipe.BuildArgs) > 0 {
+	if n.Workflow != "" && len(r.BuildArgs) > 0 {
 		return wrong("%s has build arguments, which the shared workflow does not take", recipes.File)
 	}
-	dir := "/" + strings.Trim(n.Recipe.Context, "/.")
-	if n.Recipe.Dockerfile != "" {
-		dir = path.Dir("/" + n.Recipe.Dockerfile)
-	}
-	n.Ecosystems = append(n.Ecosystems, ecosystem{"docker", dir})
-	for file, name := range map[string]string{"Cargo.lock": "cargo", "go.mod": "gomod", "package-lock.json": "npm", "requirements.txt": "pip"} {
-		if t.Has(file) {
-			n.Ecosystems = append(n.Ecosystems, ecosystem{name, "/"})
-		}
-	}
-	slices.SortFunc(n.Ecosystems[2:], func(a, b ecosystem) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// dockerDir returns the directory of the Dockerfile.
+func (n *names) dockerDir() string {
+	if n.Recipe.Dockerfile != "" {
+		return path.Dir("/" + n.Recipe.Dockerfile)
+	}
+	return "/" + strings.Trim(n.Recipe.Context, "/.")
 }
 
 // Issuer returns the OIDC issuer of the jobs.

@@ -11,24 +11,28 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"text/template"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/scripts"
+	"github.com/colophon-build/colophon/source/recipes"
 )
 
 const (
-	github = "github"
-	gitlab = "gitlab"
+	github   = "github"
+	gitlab   = "gitlab"
+	colophon = "colophon"
 )
 
-// Kinds are the CI systems that pipelines are written for.
-func Kinds() []string { return []string{github, gitlab} }
+// Kinds are what pipelines are written for: CI systems, and a platform of Colophon that CI asks.
+func Kinds() []string { return []string{github, gitlab, colophon} }
 
 // Request is what a pipeline is to be.
 type Request struct {
@@ -42,6 +46,9 @@ type Request struct {
 	// Workflow is OWNER/REPO@COMMIT: the repository with the shared workflow (GitHub) or component (GitLab)
 	// that this one is to call. Empty: this repository has the jobs itself.
 	Workflow string
+	// Platform is the URL of the platform that is asked, and Fingerprint that of its trust document,
+	// sha256:HEX. For the kind colophon only.
+	Platform, Fingerprint string
 	// TUF is the URL of the TUF repository of the platform whose services sign, with its root metadata;
 	// both empty: the public Sigstore instance.
 	TUF  string
@@ -80,6 +87,7 @@ const (
 	installFile  = Dir + "/install.sh"
 	rootFile     = Dir + "/root.json"
 	policyFile   = Dir + "/policy.yaml"
+	releaseFile  = Dir + "/release.sh"
 	workflowFile = ".github/workflows/release.yaml"
 	gitlabFile   = ".gitlab-ci.yml"
 )
@@ -102,9 +110,9 @@ func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 	}
 	switch {
 	case n.Workflow != "": // what is called has the pins
-	case n.Kind == gitlab:
+	case n.forge() == gitlab:
 		n.images, err = images(ctx, r.Resolver)
-	default:
+	case n.forge() == github:
 		n.pins, err = current(ctx, r.Resolver)
 	}
 	if err != nil {
@@ -147,40 +155,64 @@ func place(t *finding.Tree, name string, after []byte) (File, error) {
 	return f, nil
 }
 
+// templateFiles returns which templates make which files of the pipeline.
+func (n *names) templateFiles() map[string]string {
+	var out map[string]string
+	switch n.forge() {
+	case github:
+		out = map[string]string{".github/dependabot.yml": "dependabot.yaml", workflowFile: "own.yaml"}
+	case gitlab:
+		out = map[string]string{"renovate.json": "renovate.json", gitlabFile: "gitlab-own.yaml"}
+	default:
+		out = map[string]string{}
+	}
+	switch {
+	case n.Kind == colophon:
+		out[releaseFile] = "release.sh"
+		for _, file := range []string{workflowFile, gitlabFile} {
+			if out[file] != "" {
+				out[file] = "platform-" + n.forge() + ".yaml"
+			}
+		}
+	case n.Shared && n.Kind == gitlab:
+		delete(out, gitlabFile)
+		out["templates/release.yml"] = "gitlab-component.yaml"
+	case n.Shared:
+		out[workflowFile], out["install/action.yaml"] = "shared.yaml", "action.yaml"
+	case n.Workflow != "" && n.Kind == gitlab:
+		out[gitlabFile] = "gitlab-caller.yaml"
+	case n.Workflow != "":
+		out[workflowFile] = "caller.yaml"
+	}
+	return out
+}
+
 // files returns the files of the pipeline by their paths.
 func (n *names) files() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	templates := map[string]string{".github/dependabot.yml": "dependabot.yaml", workflowFile: "own.yaml"}
-	if n.Kind == gitlab {
-		templates = map[string]string{"renovate.json": "renovate.json", gitlabFile: "gitlab-own.yaml"}
+	var err error
+	for to, name := range n.templateFiles() {
+		if files[to], err = n.execute(name); err != nil {
+			return nil, err
+		}
 	}
 	switch {
-	case n.Shared && n.Kind == gitlab:
-		templates = map[string]string{"renovate.json": "renovate.json", "templates/release.yml": "gitlab-component.yaml"}
-	case n.Workflow != "" && n.Kind == gitlab:
-		templates[gitlabFile] = "gitlab-caller.yaml"
-	case n.Shared:
-		templates[workflowFile] = "shared.yaml"
-		templates["install/action.yaml"] = "action.yaml"
+	case n.Shared && n.Kind == github:
 		files["install/install.sh"] = scripts.Install
-	case n.Workflow != "":
-		templates[workflowFile] = "caller.yaml"
-	default:
+	case !n.Shared && n.Workflow == "":
 		files[installFile] = scripts.Install
 		if n.TUF != "" {
 			files[rootFile] = n.Root
 		}
 	}
-	var err error
-	for to, name := range templates {
-		if files[to], err = n.execute(name); err != nil {
-			return nil, err
-		}
-	}
 	if n.Shared {
 		return files, nil
 	}
-	files[".colophon.yaml"] = fmt.Appendf(nil, "version: 1\nimages:\n  - name: %s\n    dockerfile: Dockerfile\n", n.Image[strings.LastIndexByte(n.Image, '/')+1:])
+	how := "dockerfile: Dockerfile"
+	if n.Recipe.Builder != attest.BuildKit {
+		how = "package: ."
+	}
+	files[recipes.File] = fmt.Appendf(nil, "version: 1\nimages:\n  - name: %s\n    %s\n", path.Base(n.Image), how)
 	files[policyFile], err = n.policy()
 	return files, err
 }
@@ -188,7 +220,7 @@ func (n *names) files() (map[string][]byte, error) {
 //go:embed templates
 var templates embed.FS
 
-// execute fills in a template, and refuses what is not YAML (JSON is).
+// execute fills in a template, and refuses what is not YAML (JSON is) unless it is a script.
 func (n *names) execute(name string) ([]byte, error) {
 	t, err := template.New(name).Delims("<%", "%>").Funcs(template.FuncMap{
 		"indent": func(width int, text string) string {
@@ -205,7 +237,7 @@ func (n *names) execute(name string) ([]byte, error) {
 		return nil, err
 	}
 	var any yaml.Node
-	if err := yaml.Unmarshal(out.Bytes(), &any); err != nil {
+	if err := yaml.Unmarshal(out.Bytes(), &any); err != nil && path.Ext(name) != ".sh" {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return out.Bytes(), nil

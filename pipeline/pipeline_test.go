@@ -75,7 +75,10 @@ func requests() map[string]Request {
 	component, included := lab, lab
 	component.Shared = true
 	included.Install, included.Workflow = "", shared
-	return map[string]Request{"gitlab": lab, "gitlab-shared": component, "gitlab-workflow": included, "github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
+	asks := Request{Kind: colophon, Origin: own.Origin, Install: release, Platform: "https://colophon.example.com", Fingerprint: "sha256:" + strings.Repeat("f", 64)}
+	asksFromLab, asksFromElsewhere := asks, asks
+	asksFromLab.Origin, asksFromElsewhere.Origin = lab.Origin, "https://git.example.com/acme/app"
+	return map[string]Request{"colophon": asks, "colophon-gitlab": asksFromLab, "colophon-elsewhere": asksFromElsewhere, "gitlab": lab, "gitlab-shared": component, "gitlab-workflow": included, "github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
 }
 
 func make1(t *testing.T, r Request, files map[string]string) map[string]string {
@@ -146,7 +149,7 @@ func TestLint(t *testing.T) {
 				}
 				t.Errorf("%s: %s: %s", f.Position, f.Rule, f.Message)
 			}
-			if r.Kind == github {
+			if files[workflowFile] != "" {
 				actions(t, []byte(files[workflowFile]))
 			}
 		})
@@ -236,6 +239,17 @@ func scriptsOf(job *actionlint.Job) (all string) {
 	return all
 }
 
+// TestGoPackage: a platform builds it, and jobs do not.
+func TestGoPackage(t *testing.T) {
+	files := map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"}
+	if got := make1(t, requests()["colophon"], files)[".colophon.yaml"]; !strings.Contains(got, "package: .\n") {
+		t.Errorf("found the recipe %s", got)
+	}
+	if _, err := Make(t.Context(), tree(t, files), requests()["github"]); !errors.Is(err, ErrRequest) {
+		t.Errorf("jobs: found %v", err)
+	}
+}
+
 func words(m map[string]string) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
@@ -246,7 +260,7 @@ func words(m map[string]string) string {
 
 // TestPolicy reads the policy back, and demands L3 only of a workflow that the repository cannot change.
 func TestPolicy(t *testing.T) {
-	for name, want := range map[string]int{"github": 2, "github-workflow": 3, "gitlab": 2, "gitlab-workflow": 2} {
+	for name, want := range map[string]int{"github": 2, "github-workflow": 3, "gitlab": 2, "gitlab-workflow": 2, "colophon": 3} {
 		sets, err := policy.ParseSets([]byte(make1(t, requests()[name], app())[policyFile]))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -292,7 +306,7 @@ func TestRefuses(t *testing.T) {
 		want   string
 	}{
 		"another forge":          {func(r *Request) { r.Origin = "https://git.example.com/acme/app" }, "on github.com"},
-		"no repository":          {func(r *Request) { r.Origin = "https://github.com/acme" }, "on github.com"},
+		"no repository":          {func(r *Request) { r.Origin = "https://github.com/acme" }, "HOST/OWNER/NAME"},
 		"kind":                   {func(r *Request) { r.Kind = "jenkins" }, "jenkins"},
 		"tag in the image":       {func(r *Request) { r.Image = "ghcr.io/acme/app:v1" }, "without a tag"},
 		"expression":             {func(r *Request) { r.Image = "ghcr.io/${{github.token}}" }, "without a tag"},
@@ -317,6 +331,13 @@ func TestRefuses(t *testing.T) {
 	for name, text := range make1(t, r, app()) {
 		if strings.Contains(text, "hunter2") {
 			t.Errorf("%s has the credentials of the remote", name)
+		}
+	}
+	for _, fingerprint := range []string{"", "sha256:$(id)", strings.Repeat("f", 64)} {
+		r := requests()["colophon"]
+		r.Fingerprint = fingerprint
+		if _, err := Make(t.Context(), tree(t, app()), r); !errors.Is(err, ErrRequest) {
+			t.Errorf("fingerprint %q: found %v", fingerprint, err)
 		}
 	}
 	files := app()

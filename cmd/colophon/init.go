@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/lint"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/pipeline"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -39,12 +40,16 @@ func newInitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init " + strings.Join(pipeline.Kinds(), "|"),
 		Short: "write a release pipeline of isolated jobs, and the policy for what it releases",
-		Long: `Init writes a release pipeline into a repository that builds its image from a Dockerfile:
+		Long: `Init writes a release pipeline into a repository. For github and gitlab, it has jobs that build the
+image from a Dockerfile:
 
   build, rebuild  run the code of the repository, with no identity and no secret
   attest          computes the digest from the bytes that they hand over, and attests them
   sbom            lists what is in the image, with no identity and no secret
   sign            signs, pushes by digest, verifies by the policy, and tags last
+
+For colophon, one job asks the platform of this machine (colophon login) for a release, and verifies
+it. This works for Go packages, too, and in any other CI by a script.
 
 Actions are pinned to commits and images to digests, and no cache is shared. Beside the pipeline
 init writes the policy for CI, gate and cluster, what installs Colophon and, unless they are there,
@@ -64,7 +69,8 @@ Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of 
   colophon init github --install v1.2.0@sha256:… --image registry.example.com/team/app
   colophon init github --install v1.2.0@sha256:… --shared
   colophon init github --workflow team/pipelines@8f1e…
-  colophon init gitlab --install v1.2.0@sha256:…`,
+  colophon init gitlab --install v1.2.0@sha256:…
+  colophon init colophon --install v1.2.0@sha256:… --image registry.example.com/team/app`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
@@ -76,7 +82,7 @@ Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of 
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.request.Install, "install", "", "release of Colophon that the jobs install, as `VERSION@sha256:DIGEST` of its SHA256SUMS (required without --workflow)")
-	f.StringVar(&o.request.Image, "image", "", "`REGISTRY/NAME` to publish to (default: the forge's registry, by the name of the repository)")
+	f.StringVar(&o.request.Image, "image", "", "`REGISTRY/NAME` to publish to (default: the registry of the forge or platform, by the name of the repository)")
 	f.StringVar(&o.request.Origin, "source", "", "address of the repository (default: the remote \"origin\")")
 	f.StringVar(&o.dir, "dir", ".", "`DIR` of the repository")
 	f.BoolVar(&o.request.Shared, "shared", false, "write the workflow that other repositories call and an action that installs Colophon (GitHub), or the component that they include (GitLab)")
@@ -175,6 +181,13 @@ func (o *initOptions) complete(ctx context.Context) error {
 			return usageError("", "--root: %v", err)
 		}
 		o.request.Root = raw
+	}
+	if o.request.Kind == "colophon" {
+		platform, err := api.LoadConfig()
+		if err != nil {
+			return usageError("colophon login FILE, with the client.json of the platform", "which platform is the pipeline to ask? %v", err)
+		}
+		o.request.Platform, o.request.Fingerprint = strings.TrimSuffix(platform.URL, "/"), platform.Fingerprint
 	}
 	if o.request.Origin != "" {
 		return nil

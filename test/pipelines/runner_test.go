@@ -3,6 +3,7 @@
 package pipelines
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,6 +32,8 @@ type runner struct {
 	claims    map[string]any
 	secrets   map[string]string // all that there are
 	ref       string
+	server    string            // GITHUB_SERVER_URL; empty: https://github.com
+	online    string            // a job that has a network although it may neither sign nor push
 	run       map[string]string // output of each job that ran
 	failed    string            // the job that failed
 	before    map[string]func() // what others do before a job begins
@@ -123,7 +126,7 @@ func (r *runner) job(w *workflow, name string, inputs, needs map[string]string) 
 		if s.Uses != "" {
 			err = r.action(s.Uses, with, workspace)
 		} else {
-			said, err = r.script(j, s, n, dir, env, values)
+			said, err = r.script(name != r.online, j, s, n, dir, env, values)
 		}
 		if out += said; err != nil {
 			return out, nil, fmt.Errorf("step %d (%s%s): %w", n, s.Name, s.Uses, err)
@@ -142,7 +145,7 @@ func (r *runner) job(w *workflow, name string, inputs, needs map[string]string) 
 func (r *runner) environment(j *job, dir string) map[string]string {
 	env := map[string]string{
 		"PATH": r.tools + ":/usr/bin:/bin:/usr/sbin:/sbin", "HOME": filepath.Join(dir, "home"), "JOB": dir, "PROBE": r.probe,
-		"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/app",
+		"GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": cmp.Or(r.server, "https://github.com"), "GITHUB_REPOSITORY": "acme/app",
 		"GITHUB_REF": r.ref, "GITHUB_REF_NAME": strings.TrimPrefix(strings.TrimPrefix(r.ref, "refs/tags/"), "refs/heads/"),
 		"GITHUB_WORKSPACE": filepath.Join(dir, "work"), "RUNNER_TEMP": filepath.Join(dir, "temp"), "GITHUB_PATH": filepath.Join(dir, "path"),
 	}
@@ -194,7 +197,7 @@ func sh(name string, args ...string) error {
 }
 
 // script runs a step with the shell that GitHub takes.
-func (r *runner) script(j *job, s step, n int, dir string, env, values map[string]string) (string, error) {
+func (r *runner) script(confined bool, j *job, s step, n int, dir string, env, values map[string]string) (string, error) {
 	own := maps.Clone(env)
 	for k, v := range s.Env {
 		var err error
@@ -209,7 +212,7 @@ func (r *runner) script(j *job, s step, n int, dir string, env, values map[strin
 			own["PATH"] = strings.TrimSpace(line) + ":" + own["PATH"]
 		}
 	}
-	confined := j.Permissions["id-token"] == "" && j.Permissions["packages"] == ""
+	confined = confined && j.Permissions["id-token"] == "" && j.Permissions["packages"] == ""
 	out, err := r.shell(confined, env["GITHUB_WORKSPACE"], s.Run, own)
 	said, _ := os.ReadFile(output)
 	for line := range strings.Lines(string(said)) {
