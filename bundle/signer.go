@@ -65,10 +65,13 @@ type SignerError struct {
 
 func (e *SignerError) Error() string { return e.text }
 
-// String returns text for people: Identity, or "the key given".
+// String returns text for people: Identity, "an identity that matches" Pattern, or "the key given".
 func (s Signer) String() string {
-	if s.Key != nil {
+	switch {
+	case s.Key != nil:
 		return "the key given"
+	case s.Pattern != nil:
+		return "an identity that matches " + s.Pattern.String()
 	}
 	return s.Identity
 }

@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha512"
@@ -104,6 +105,19 @@ func TestHash(t *testing.T) {
 		r := b.VerifyBy(bundle.Signer{Key: key.Public(), Hash: hash, InsecureNoLog: true}, subject, new(root.BaseTrustedMaterial), time.Now())
 		if (r.Err() == nil) != valid {
 			t.Errorf("%v: got %v", hash, r.Err())
+		}
+	}
+}
+
+// TestSignerSays: a signer has words for people, whatever names it.
+func TestSignerSays(t *testing.T) {
+	for want, s := range map[string]bundle.Signer{
+		"ada@example.com": {Identity: "ada@example.com", Issuer: "https://issuer.example.com"},
+		"an identity that matches ^.*@example.com$": {Pattern: regexp.MustCompile(`^.*@example.com$`), Issuer: "https://issuer.example.com"},
+		"the key given": {Key: ed25519.PublicKey{}},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

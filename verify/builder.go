@@ -149,6 +149,18 @@ func (c *check) readPublic(p *proof, b *bundle.Bundle) {
 	default:
 		p.build, p.says = c.workflowBuild(d, by, builder, false)
 	}
+	c.noteSigner(p)
+}
+
+// noteSigner says in the evidence of a build who signed its provenance, if one was read.
+func (c *check) noteSigner(p *proof) {
+	if p.build == nil {
+		return
+	}
+	p.build.evidence.Signed = c.signatureClaim(p)
+	if p.Index >= 0 {
+		p.build.evidence.Signed += fmt.Sprintf("; log entry %d", p.Index)
+	}
 }
 
 // publicBuild reads the provenance of a builder that is not a platform's, and

@@ -51,6 +51,7 @@ func (c *check) judge(it *item, b *bundle.Bundle, platform bool, subject func() 
 		for _, p := range it.proofs {
 			if p.Err() == nil && isProvenance(it) {
 				p.build, p.says = c.namedBuild(b, p)
+				c.noteSigner(p)
 			}
 		}
 	case policy.SignatureOnly:
