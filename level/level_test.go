@@ -123,6 +123,31 @@ func step(t testing.TB, r *level.Report, id string) level.Step {
 	return level.Step{}
 }
 
+// TestSBOMOfSigner: an SBOM that the policy demands as an attestation counts if the image is accepted;
+// another attestation, or the absence of an SBOM, does not.
+func TestSBOMOfSigner(t *testing.T) {
+	for _, c := range []struct {
+		claim   string
+		status  verify.Status
+		outcome verify.Outcome
+		want    level.Status
+	}{
+		{"https://spdx.dev/Document, by Ada", verify.Holds, verify.Accepted, level.Met},
+		{"https://cyclonedx.org/bom, by Ada", verify.Holds, verify.Accepted, level.Met},
+		{"https://spdx.dev/Document, by Ada", verify.Holds, verify.Rejected, level.NotKnown},
+		{"https://spdx.dev/Document, by Ada", verify.Absent, verify.Accepted, level.NotKnown},
+		{"https://example.com/review, by Ada", verify.Holds, verify.Accepted, level.NotKnown},
+		{"the image carries no https://spdx.dev/Document", verify.Holds, verify.Accepted, level.NotKnown},
+	} {
+		v := met(c.outcome)
+		v.Links[1] = verify.Link{Name: verify.LinkSBOM, Status: verify.NotAsked, Reason: "a policy that names a signer demands no SBOM"}
+		v.Links = append(v.Links, verify.Link{Name: verify.LinkAttestation, Status: c.status, Claim: c.claim})
+		if s := step(t, level.Of(level.Evidence{Verdict: v, Named: true}), "step/sbom"); s.Status != c.want {
+			t.Errorf("%+v: got %+v", c, s)
+		}
+	}
+}
+
 // TestFilesShowNoLevel: whatever a repository contains, no requirement of the Build track is met;
 // a finding shows that one is missed, also if a comment ignores it.
 func TestFilesShowNoLevel(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -187,7 +188,22 @@ func (e *Evidence) link(name string) (Status, string) {
 	return NotKnown, "not checked"
 }
 
-func (e *Evidence) sbom() (Status, string) { return e.link(verify.LinkSBOM) }
+// sbom asks for the SBOM that verify demands or, where it demands none of a builder, for one that the
+// policy demands as an attestation. The policy chose the signer, and not what is in the document.
+func (e *Evidence) sbom() (Status, string) {
+	status, evidence := e.link(verify.LinkSBOM)
+	if status != NotKnown || e.Verdict == nil || e.Verdict.Outcome != verify.Accepted {
+		return status, evidence
+	}
+	for _, l := range e.Verdict.Links {
+		for _, kind := range []string{attest.PredicateSPDX, attest.PredicateCDX} {
+			if l.Name == verify.LinkAttestation && l.Status == verify.Holds && strings.HasPrefix(l.Claim, kind+", by ") {
+				return Met, "the policy demands it, and what is in it was not read: " + l.Claim
+			}
+		}
+	}
+	return status, evidence
+}
 
 // policy asks whether the image meets what somebody demands of it.
 func (e *Evidence) policy() (Status, string) {
