@@ -132,8 +132,23 @@ func TestGitHub(t *testing.T) {
 	if err != nil {
 		t.Fatalf("verify: %v\n%s", err, out)
 	}
+	for _, want := range []string{`"claim": "https://spdx.dev/Document, by an identity that matches `, `refs/tags/v1.2.0, certified 20`, `; log entry `} {
+		if !strings.Contains(out, want) {
+			t.Errorf("verify does not say %q:\n%s", want, out)
+		}
+	}
 	if out, err := w.colophon("level", image+":v1.2.0", "--policy", policy, "-q"); err != nil || strings.TrimSpace(out) != "2" {
 		t.Errorf("level: %v\n%s", err, out)
+	}
+	// The files of the repository tick what the roadmap says of actions.
+	out, err = w.colophon("level", w.repo, "--image", image+":v1.2.0", "--policy", policy, "--resolutions", filepath.Join(harness.Root(t), "pipeline/testdata/resolutions.json"), "--json")
+	if err != nil {
+		t.Errorf("level: %v\n%s", err, out)
+	}
+	for _, step := range []string{"step/declared", "step/sbom", "step/actions-pinned", "step/policy"} {
+		if _, rest, ok := strings.Cut(out, `"`+step+`"`); !ok || !strings.Contains(rest[:min(400, len(rest))], `"status": "met"`) {
+			t.Errorf("level: %s is not met: %.400s", step, rest)
+		}
 	}
 	by := []string{"--trusted-root", w.trusted, "--certificate-identity", "https://github.com/acme/app/.github/workflows/release.yaml@refs/tags/v1.2.0", "--certificate-oidc-issuer", trust.GitHubIssuer}
 	w.cosign(t, append([]string{"verify", image + ":v1.2.0"}, by...)...)
@@ -288,6 +303,52 @@ func TestGitHubShared(t *testing.T) {
 		if !strings.Contains(out, by+" is trusted for Build L3 by the policy") {
 			t.Errorf("%s does not say what the level rests on:\n%s", c[0], out)
 		}
+	}
+}
+
+// TestInstallAction runs the action that --shared writes, in a job that nobody gave anything.
+func TestInstallAction(t *testing.T) {
+	r := &runner{t: t, tools: t.TempDir()}
+	release := r.install()
+	action := filepath.Join(harness.Root(t), "integrations/github/install")
+	raw, err := os.ReadFile(filepath.Join(action, "action.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f struct {
+		Inputs map[string]struct{ Default string }
+		Runs   struct{ Steps []step }
+	}
+	if err := yaml.Unmarshal(raw, &f); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		release, programs, want string
+	}{
+		"two programs":                  {release, "colophon colophon-scan", "installed"},
+		"one":                           {release, f.Inputs["programs"].Default, "installed"},
+		"the release that is published": {f.Inputs["release"].Default, "colophon", "cannot download"},
+		"another digest":                {release[:len(release)-64] + strings.Repeat("0", 64), "colophon", "SHA256SUMS: expected sha256"},
+		"a path":                        {release, "../colophon", "--program: found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			env := map[string]string{"PATH": r.tools + ":/usr/bin:/bin", "JOB": dir, "RUNNER_TEMP": dir, "GITHUB_ACTION_PATH": action, "GITHUB_PATH": filepath.Join(dir, "path")}
+			for k, v := range f.Runs.Steps[0].Env {
+				if env[k], err = evaluate(v, map[string]string{"inputs.release": c.release, "inputs.programs": c.programs}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := r.shell(false, dir, f.Runs.Steps[0].Run, env)
+			installed, _ := filepath.Glob(filepath.Join(dir, "bin/*"))
+			want := 0
+			if c.want == "installed" {
+				want = len(strings.Fields(c.programs))
+			}
+			if (err == nil) != (want > 0) || len(installed) != want || !strings.Contains(string(out), c.want) {
+				t.Errorf("expected %q and %d programs, found %q (%v):\n%s", c.want, want, installed, err, out)
+			}
+		})
 	}
 }
 
