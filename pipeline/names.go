@@ -27,9 +27,10 @@ type names struct {
 	Ecosystems []ecosystem
 	Script     []byte // install.sh
 	pins       map[string]pin
-	Version    string            // of Install
-	Sums       string            // digest in Install
-	images     map[string]string // NAME@DIGEST by NAME
+	Version    string // of Install
+	Sums       string // digest in Install
+	digest     func(image string) (string, error)
+	unanswered error
 }
 
 // ecosystem is what Dependabot keeps fresh in one directory.

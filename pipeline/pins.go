@@ -63,32 +63,12 @@ func (n *names) Pin(action string) (string, error) {
 // ErrUnanswered means that nobody said which digest the tag of an image has.
 var ErrUnanswered = errors.New("nobody answered")
 
-// gitlabImages are those of Docker Hub's library that the jobs run in: one with git and Docker's
-// client, its daemon, and one with curl.
-var gitlabImages = []string{"docker:28-git", "docker:28-dind", "buildpack-deps:bookworm-curl"}
-
-// images returns the images by digest, as their registry has them now. No list of them is in the
-// program: an old digest would keep their old faults.
-func images(ctx context.Context, r *pins.Resolver) (map[string]string, error) {
-	out := map[string]string{}
-	for _, name := range gitlabImages {
-		if r == nil {
-			return nil, fmt.Errorf("%w: which digest has the image %s?", ErrUnanswered, name)
-		}
-		digest, err := r.Digest(ctx, "docker.io/library/"+name)
-		if err != nil {
-			return nil, fmt.Errorf("%w: which digest has the image %s? %w", ErrUnanswered, name, err)
-		}
-		out[name] = name + "@" + digest
-	}
-	return out, nil
-}
-
-// PinImage returns how a pipeline names an image.
+// PinImage returns how a pipeline names an image: with the digest that its tag has now. No list of
+// digests is in the program: an old image would keep its old faults.
 func (n *names) PinImage(name string) (string, error) {
-	pinned, ok := n.images[name]
-	if !ok {
-		return "", fmt.Errorf("no digest of the image %s was asked for", name)
+	digest, err := n.digest(name)
+	if err != nil { // in other words than those of the template
+		n.unanswered = fmt.Errorf("%w: which digest has the image %s? %w", ErrUnanswered, name, err)
 	}
-	return pinned, nil
+	return name + "@" + digest, err
 }

@@ -108,15 +108,16 @@ func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case n.Workflow != "": // what is called has the pins
-	case n.forge() == gitlab:
-		n.images, err = images(ctx, r.Resolver)
-	case n.forge() == github:
-		n.pins, err = current(ctx, r.Resolver)
+	n.digest = func(image string) (string, error) {
+		if r.Resolver == nil {
+			return "", errors.New("not asked")
+		}
+		return r.Resolver.Digest(ctx, image)
 	}
-	if err != nil {
-		return nil, err
+	if n.Workflow == "" && n.forge() == github { // else what is called has the pins
+		if n.pins, err = current(ctx, r.Resolver); err != nil {
+			return nil, err
+		}
 	}
 	files, err := n.files()
 	if err != nil {
@@ -234,7 +235,7 @@ func (n *names) execute(name string) ([]byte, error) {
 	}
 	var out bytes.Buffer
 	if err := t.Execute(&out, n); err != nil {
-		return nil, err
+		return nil, cmp.Or(n.unanswered, err)
 	}
 	var any yaml.Node
 	if err := yaml.Unmarshal(out.Bytes(), &any); err != nil && path.Ext(name) != ".sh" {

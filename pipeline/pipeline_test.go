@@ -353,6 +353,7 @@ func TestFiles(t *testing.T) {
 	files["renovate.json"], files[workflowFile] = "{}\n", "mine\n"
 	dir := tree(t, files).Dir
 	r := requests()["github"]
+	r.Resolver = resolver(t)
 	plan := func() (*Plan, error) {
 		opened, err := finding.OpenTree(t.Context(), dir)
 		if err != nil {
@@ -421,10 +422,12 @@ func TestPins(t *testing.T) {
 		if _, err := current(t.Context(), silent); err != nil {
 			t.Errorf("nobody answers for actions: found %v", err)
 		}
-		r := requests()["gitlab"]
-		r.Resolver = silent
-		if _, err := Make(t.Context(), tree(t, app()), r); !errors.Is(err, ErrUnanswered) {
-			t.Errorf("nobody answers for images: found %v", err)
+		for name, want := range map[string]error{"github": ErrUnanswered, "gitlab": ErrUnanswered, "github-workflow": nil, "gitlab-workflow": nil, "colophon": nil} {
+			r := requests()[name]
+			r.Resolver = silent
+			if _, err := Make(t.Context(), tree(t, app()), r); !errors.Is(err, want) {
+				t.Errorf("%s: nobody answers for images: found %v", name, err)
+			}
 		}
 	}
 }

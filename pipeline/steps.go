@@ -12,7 +12,7 @@ import (
 // Build returns the script that builds the image into image.tar, an OCI layout.
 func (n *names) Build() string {
 	to := n.at("image.tar")
-	create := []string{"docker buildx create --name colophon --driver docker-container"}
+	create := []string{`docker buildx create --name colophon --driver docker-container --driver-opt "image=$BUILDKIT"`}
 	if n.Kind == gitlab {
 		to = "/tmp/image.tar" // not where the build would see it
 		// buildx takes the certificates of the service from a context alone.

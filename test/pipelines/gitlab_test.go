@@ -12,7 +12,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -131,8 +130,7 @@ func (w *world) labJob(t *testing.T, name string, j labJob, claims map[string]an
 // TestGitLab releases by the jobs that init writes for GitLab, once as a project's own and once as a component.
 func TestGitLab(t *testing.T) {
 	w := newWorld(t)
-	known := filepath.Join(harness.Root(t), "pipeline/testdata/resolutions.json")
-	services := []string{"--tuf", w.platform.URL + "/tuf", "--root", w.root, "--resolutions", known}
+	services := []string{"--tuf", w.platform.URL + "/tuf", "--root", w.root, "--resolutions", known(t)}
 	claims := func(commit string) map[string]any { return map[string]any{"sha": commit, "ci_config_sha": commit} }
 	check := func(t *testing.T, image string, jobs map[string]labJob, commit string) {
 		found := filepath.Join(t.TempDir(), "found")
