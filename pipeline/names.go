@@ -56,6 +56,10 @@ func read(t *finding.Tree, r Request) (*names, error) {
 		return nil, wrong("a platform has the jobs, and who signs: expected no other demand than the image and the release to install")
 	case r.Kind == colophon && (!plainURL.MatchString(r.Platform) || !digest.MatchString(r.Fingerprint)):
 		return nil, wrong("expected the URL of a platform and the fingerprint of its trust document, found %q and %q", r.Platform, r.Fingerprint)
+	case r.Kind == tekton && (r.Shared || r.Workflow != "" || r.Image == "" || len(r.Chains) == 0):
+		return nil, wrong("a pipeline in a cluster needs the image to publish, and the public key of Tekton Chains")
+	case r.Kind != tekton && len(r.Chains) > 0:
+		return nil, wrong("only in a cluster does Tekton Chains sign: expected no key of it")
 	case r.Shared && r.Workflow != "":
 		return nil, wrong("expected either a shared workflow to write, or one to call, found both")
 	case r.Workflow != "" && (r.Install != "" || r.TUF != ""):
@@ -104,7 +108,7 @@ func (n *names) readSource() error {
 	}
 	// A clone over ssh is of the same repository that jobs know by its https address.
 	n.Host, n.Source = u.Hostname(), "https://"+u.Hostname()+u.Path
-	if n.Kind == colophon && u.Scheme == "http" { // on loopback
+	if u.Scheme == "http" { // on loopback
 		n.Source = canonical
 	}
 	switch host := hosts[n.Kind]; {

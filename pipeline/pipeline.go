@@ -28,11 +28,12 @@ import (
 const (
 	github   = "github"
 	gitlab   = "gitlab"
+	tekton   = "tekton"
 	colophon = "colophon"
 )
 
 // Kinds are what pipelines are written for: CI systems, and a platform of Colophon that CI asks.
-func Kinds() []string { return []string{github, gitlab, colophon} }
+func Kinds() []string { return []string{github, gitlab, tekton, colophon} }
 
 // Request is what a pipeline is to be.
 type Request struct {
@@ -49,6 +50,7 @@ type Request struct {
 	// Platform is the URL of the platform that is asked, and Fingerprint that of its trust document,
 	// sha256:HEX. For the kind colophon only.
 	Platform, Fingerprint string
+	Chains                []byte // public key of Tekton Chains (PEM), for the kind tekton only
 	// TUF is the URL of the TUF repository of the platform whose services sign, with its root metadata;
 	// both empty: the public Sigstore instance.
 	TUF  string
@@ -88,6 +90,7 @@ const (
 	rootFile     = Dir + "/root.json"
 	policyFile   = Dir + "/policy.yaml"
 	releaseFile  = Dir + "/release.sh"
+	tektonFile   = Dir + "/tekton.yaml"
 	workflowFile = ".github/workflows/release.yaml"
 	gitlabFile   = ".gitlab-ci.yml"
 )
@@ -114,7 +117,7 @@ func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 		}
 		return r.Resolver.Digest(ctx, image)
 	}
-	if n.Workflow == "" && n.forge() == github { // else what is called has the pins
+	if n.Workflow == "" && n.Kind != tekton && n.forge() == github { // else what is called has the pins
 		if n.pins, err = current(ctx, r.Resolver); err != nil {
 			return nil, err
 		}
@@ -158,14 +161,14 @@ func place(t *finding.Tree, name string, after []byte) (File, error) {
 
 // templateFiles returns which templates make which files of the pipeline.
 func (n *names) templateFiles() map[string]string {
-	var out map[string]string
-	switch n.forge() {
-	case github:
+	out := map[string]string{}
+	switch forge := n.forge(); {
+	case n.Kind == tekton:
+		return map[string]string{tektonFile: "tekton.yaml", Dir + "/tekton-run.yaml": "tekton-run.yaml"}
+	case forge == github:
 		out = map[string]string{".github/dependabot.yml": "dependabot.yaml", workflowFile: "own.yaml"}
-	case gitlab:
+	case forge == gitlab:
 		out = map[string]string{"renovate.json": "renovate.json", gitlabFile: "gitlab-own.yaml"}
-	default:
-		out = map[string]string{}
 	}
 	switch {
 	case n.Kind == colophon:
@@ -200,7 +203,7 @@ func (n *names) files() (map[string][]byte, error) {
 	switch {
 	case n.Shared && n.Kind == github:
 		files["install/install.sh"] = scripts.Install
-	case !n.Shared && n.Workflow == "":
+	case !n.Shared && n.Workflow == "" && n.Kind != tekton:
 		files[installFile] = scripts.Install
 		if n.TUF != "" {
 			files[rootFile] = n.Root

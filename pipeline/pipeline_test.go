@@ -27,6 +27,13 @@ var release = "v1.2.0@sha256:" + strings.Repeat("a", 64)
 
 const shared = "acme/pipelines@1234567890123456789012345678901234567890"
 
+// chains is a key as that of Tekton Chains.
+const chains = `-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbfCcursjMoOP18RsMLAhDHyvPUxg
+hGbDndxpD22xnQTUGF2g0L2FtyPJ9CeFBLx/x/+wqK6KhlVkECPeFceENA==
+-----END PUBLIC KEY-----
+`
+
 // app are the files of a repository that init was not run in.
 func app() map[string]string {
 	return map[string]string{"Dockerfile": "FROM scratch\nCOPY app /app\nUSER 65532\nENTRYPOINT [\"/app\"]\n", ".dockerignore": ".git\n", "app": "hello\n"}
@@ -78,7 +85,8 @@ func requests() map[string]Request {
 	asks := Request{Kind: colophon, Origin: own.Origin, Install: release, Platform: "https://colophon.example.com", Fingerprint: "sha256:" + strings.Repeat("f", 64)}
 	asksFromLab, asksFromElsewhere := asks, asks
 	asksFromLab.Origin, asksFromElsewhere.Origin = lab.Origin, "https://git.example.com/acme/app"
-	return map[string]Request{"colophon": asks, "colophon-gitlab": asksFromLab, "colophon-elsewhere": asksFromElsewhere, "gitlab": lab, "gitlab-shared": component, "gitlab-workflow": included, "github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
+	inCluster := Request{Kind: tekton, Origin: asksFromElsewhere.Origin, Install: release, Image: "registry.example.com/acme/my.app", Chains: []byte(chains)}
+	return map[string]Request{"tekton": inCluster, "colophon": asks, "colophon-gitlab": asksFromLab, "colophon-elsewhere": asksFromElsewhere, "gitlab": lab, "gitlab-shared": component, "gitlab-workflow": included, "github": own, "github-private": private, "github-workflow": calls, "github-shared": others, "github-shared-private": privately}
 }
 
 func make1(t *testing.T, r Request, files map[string]string) map[string]string {
@@ -260,7 +268,7 @@ func words(m map[string]string) string {
 
 // TestPolicy reads the policy back, and demands L3 only of a workflow that the repository cannot change.
 func TestPolicy(t *testing.T) {
-	for name, want := range map[string]int{"github": 2, "github-workflow": 3, "gitlab": 2, "gitlab-workflow": 2, "colophon": 3} {
+	for name, want := range map[string]int{"github": 2, "github-workflow": 3, "gitlab": 2, "gitlab-workflow": 2, "tekton": 2, "colophon": 3} {
 		sets, err := policy.ParseSets([]byte(make1(t, requests()[name], app())[policyFile]))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)

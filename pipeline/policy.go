@@ -6,6 +6,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // policy returns what a consumer demands: provenance and an SBOM by the pipeline of this repository,
@@ -51,6 +52,11 @@ func (n *names) demanded(src policy.Source) (policy.Policy, error) {
 	if n.Workflow != "" && n.Kind == github {
 		id := "https://github.com/" + n.Workflow
 		built.MinLevel, built.Builders, built.Levels = 3, []string{id}, map[string]int{id: 3}
+	}
+	if n.Kind == tekton { // Chains signs provenance alone, and its provenance names no ref
+		built.Builders = []string{trust.TektonBuilder}
+		key, err := policy.ParseKey(string(n.Chains))
+		return policy.Policy{Origin: policy.SignerProvenance{Provenance: built, Signer: key}}, err
 	}
 	by, err := n.signer()
 	return policy.Policy{

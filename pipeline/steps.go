@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 )
@@ -52,7 +53,7 @@ func (n *names) Build() string {
 func (n *names) Installing(programs ...string) string {
 	script := installFile
 	var out []string
-	if n.Shared { // the repository that calls must not choose what runs beside the identity
+	if n.inline() {
 		if n.Kind == gitlab {
 			out = append(out, "mkdir -p handed")
 		}
@@ -74,6 +75,10 @@ func (n *names) Installing(programs ...string) string {
 	return lines(out...)
 }
 
+// inline reports whether scripts have the files that they need in them: the repository that calls a
+// shared workflow, or that a pipeline in a cluster builds, must not choose what runs beside secrets.
+func (n *names) inline() bool { return n.Shared || n.Kind == tekton }
+
 // here returns the commands that write text to a file.
 func here(file string, text []byte) string {
 	return "cat >" + file + " <<'EOF-OF-COLOPHON'\n" + strings.TrimSuffix(string(text), "\n") + "\nEOF-OF-COLOPHON"
@@ -86,7 +91,7 @@ func (n *names) Trusting() string {
 	}
 	file := rootFile
 	var out []string
-	if n.Shared {
+	if n.inline() {
 		file = `"` + n.at("root.json") + `"`
 		out = append(out, here(file, n.Root))
 	}
@@ -101,11 +106,49 @@ func (n *names) SigningConfig() string {
 	return "sigstore"
 }
 
+// BuildInPod returns the script that builds with a BuildKit of the task, as Build does with Docker's.
+func (n *names) BuildInPod() string {
+	r := n.Recipe
+	context, file := "$PWD", path.Join(r.Context, "Dockerfile")
+	if r.Context != "" {
+		context += "/" + r.Context
+	}
+	if r.Dockerfile != "" {
+		file = r.Dockerfile
+	}
+	flags := []string{"--frontend dockerfile.v0", "--no-cache", fmt.Sprintf(`--local context="%s" --local dockerfile="$PWD/%s" --opt filename=%s`, context, path.Dir(file), path.Base(file))}
+	if r.Target != "" {
+		flags = append(flags, "--opt target="+r.Target)
+	}
+	if len(r.Platforms) > 0 {
+		flags = append(flags, "--opt platform="+strings.Join(r.Platforms, ","))
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.BuildArgs)) {
+		flags = append(flags, fmt.Sprintf("--opt 'build-arg:%s=%s'", name, r.BuildArgs[name]))
+	}
+	flags = append(flags, `--opt build-arg:SOURCE_DATE_EPOCH="$(cat .git/colophon-epoch)"`, `--output "type=oci,dest=$HANDED/image.tar,rewrite-timestamp=true"`)
+	return "buildctl-daemonless.sh build \\\n  " + strings.Join(flags, " \\\n  ")
+}
+
+// PolicyHere returns the commands that write the policy to a file of the task.
+func (n *names) PolicyHere() (string, error) {
+	text, err := n.policy()
+	return here(`"`+n.at("policy.yaml")+`"`, text), err
+}
+
+// Name returns what the pipelines in a cluster are called.
+func (n *names) Name() string {
+	return strings.NewReplacer(".", "-", "_", "-").Replace(path.Base(n.Image)) + "-release"
+}
+
 // at returns the path of a file of the job. On GitHub it is not among those of the repository, which
 // could have a link in its place; GitLab takes artifacts only from there.
 func (n *names) at(name string) string {
-	if n.Kind == gitlab {
+	switch n.Kind {
+	case gitlab:
 		return "handed/" + name
+	case tekton:
+		return "$work/" + name
 	}
 	return "$RUNNER_TEMP/" + name
 }
@@ -127,10 +170,14 @@ func (n *names) Measure() string {
 	if n.Kind == github { // GitLab binds artifacts to the job that made them
 		checked = []string{same(`"$IMAGE_SUM" "$RUNNER_TEMP/image/image.tar"`, `"$REBUILT_SUM" "$RUNNER_TEMP/rebuilt/image.tar"`)}
 	}
+	image, rebuilt := n.at("image"), n.at("rebuilt")
+	if n.Kind == tekton {
+		image, rebuilt = "$HANDED_IMAGE", "$HANDED_REBUILT" // workspaces
+	}
 	return lines(append(checked,
-		fmt.Sprintf(`digest=$(colophon copy -q "%s/image.tar" "oci:%s")`, n.at("image"), n.at("measured")),
+		fmt.Sprintf(`digest=$(colophon copy -q "%s/image.tar" "oci:%s")`, image, n.at("measured")),
 		`digest=${digest##*@}`,
-		fmt.Sprintf(`again=$(colophon copy -q "%s/image.tar" "oci:%s")`, n.at("rebuilt"), n.at("again")),
+		fmt.Sprintf(`again=$(colophon copy -q "%s/image.tar" "oci:%s")`, rebuilt, n.at("again")),
 		`again=${again##*@}`,
 		`if [ "$digest" != "$again" ]; then`,
 		`  echo "the two builds differ: $digest and $again" >&2`,

@@ -29,6 +29,7 @@ type initOptions struct {
 	request pipeline.Request
 	dir     string
 	root    string // file
+	chains  string // file
 	dryRun  bool
 	force   []string
 	resolve resolutionOptions
@@ -48,6 +49,7 @@ image from a Dockerfile:
   sbom            lists what is in the image, with no identity and no secret
   sign            signs, pushes by digest, verifies by the policy, and tags last
 
+For tekton, Tekton Chains in the cluster signs, and a second pipeline tags what the policy accepts.
 For colophon, one job asks the platform of this machine (colophon login) for a release, and verifies
 it. This works for Go packages, too, and in any other CI by a script.
 
@@ -70,6 +72,7 @@ Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of 
   colophon init github --install v1.2.0@sha256:… --shared
   colophon init github --workflow team/pipelines@8f1e…
   colophon init gitlab --install v1.2.0@sha256:…
+  colophon init tekton --install v1.2.0@sha256:… --image registry.example.com/team/app --chains-key cosign.pub
   colophon init colophon --install v1.2.0@sha256:… --image registry.example.com/team/app`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -90,6 +93,7 @@ Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of 
 	f.BoolVar(&o.request.Reproducible, "reproducible", false, "a release fails if both builds differ (default: the difference is in the job's log)")
 	f.StringVar(&o.request.TUF, "tuf", "", "`URL` of the TUF repository of the platform whose services sign, as in https://colophon.example.com/tuf (default: the public Sigstore instance)")
 	f.StringVar(&o.root, "root", "", "`FILE` with the root metadata of --tuf (root.json)")
+	f.StringVar(&o.chains, "chains-key", "", "for tekton: `FILE` with the public key of Tekton Chains (cosign.pub)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would change as a unified diff, and change nothing")
 	f.StringArrayVar(&o.force, "force", nil, "overwrite this `FILE` of the repository if it differs; can be repeated")
 	o.resolve.flags(f)
@@ -181,6 +185,13 @@ func (o *initOptions) complete(ctx context.Context) error {
 			return usageError("", "--root: %v", err)
 		}
 		o.request.Root = raw
+	}
+	if o.chains != "" {
+		raw, err := strict.ReadFile(o.chains, limits.Request)
+		if err != nil {
+			return usageError("", "--chains-key: %v", err)
+		}
+		o.request.Chains = raw
 	}
 	if o.request.Kind == "colophon" {
 		platform, err := api.LoadConfig()

@@ -274,13 +274,20 @@ login*) exec BIN/crane auth login --username "$3" --password-stdin "$5" ;;
 esac
 `
 
+// fakeBuildctl is BuildKit's script of this name: a daemon for one build.
+const fakeBuildctl = `#!/bin/bash
+set -eu
+docker buildx create
+exec BIN/buildctl --addr "unix://$JOB/buildkit.sock" "$@"
+`
+
 func (r *runner) install() (release string) {
 	t := r.t
 	t.Helper()
 	bin := filepath.Join(harness.Root(t), "out/bin")
 	served := t.TempDir()
 	r.tools = t.TempDir()
-	for name, text := range map[string]string{"curl": strings.ReplaceAll(fakeCurl, "RELEASE", served), "docker": strings.ReplaceAll(fakeDocker, "BIN", bin)} {
+	for name, text := range map[string]string{"curl": strings.ReplaceAll(fakeCurl, "RELEASE", served), "docker": strings.ReplaceAll(fakeDocker, "BIN", bin), "buildctl-daemonless.sh": strings.ReplaceAll(fakeBuildctl, "BIN", bin)} {
 		if err := os.WriteFile(filepath.Join(r.tools, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
