@@ -20,14 +20,18 @@ import (
 // Change is what edits make of one file.
 type Change struct {
 	File   string
-	Before []byte
+	Before []byte // nil: there is no file yet
 	After  []byte
 }
 
 // Diff returns the change as a unified diff, with the prefixes a/ and b/ that patch -p1 and git
 // apply expect.
 func (c Change) Diff() []byte {
-	return diff.Diff("a/"+c.File, c.Before, "b/"+c.File, c.After)
+	before := "a/" + c.File
+	if c.Before == nil {
+		before = "/dev/null"
+	}
+	return diff.Diff(before, c.Before, "b/"+c.File, c.After)
 }
 
 // Mend returns what the edits of some findings make of the files of a tree, sorted by file.
