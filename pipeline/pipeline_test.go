@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,9 @@ func make1(t *testing.T, r Request, files map[string]string) map[string]string {
 	return out
 }
 
+// script is install.sh inside of another script.
+var script = regexp.MustCompile(`(?s)(install\.sh" <<'EOF-OF-COLOPHON'\n).*?(EOF-OF-COLOPHON\n)`)
+
 // TestText compares what is written with testdata/KIND.txtar. UPDATE=1 writes these.
 func TestText(t *testing.T) {
 	for name, r := range requests() {
@@ -113,7 +117,7 @@ func TestText(t *testing.T) {
 			a := &txtar.Archive{}
 			for _, file := range slices.Sorted(maps.Keys(got)) {
 				if path.Base(file) != "install.sh" {
-					a.Files = append(a.Files, txtar.File{Name: file, Data: []byte(got[file])})
+					a.Files = append(a.Files, txtar.File{Name: file, Data: script.ReplaceAll([]byte(got[file]), []byte("$1 [install.sh] $2"))})
 				}
 			}
 			golden(t, filepath.Join("testdata", name+".txtar"), txtar.Format(a))
