@@ -41,7 +41,7 @@ var way = []struct {
 	steps []step
 }{
 	{"Build L1: provenance exists", []step{
-		{id: "step/declared", text: "The repository says how the image is built.", mend: "add a Dockerfile or .colophon.yaml, and a workflow that builds", judge: (*Evidence).declared},
+		{id: "step/declared", text: "The repository says how the image is built.", mend: "add a Dockerfile or .colophon.yaml, and a workflow that builds: colophon init", judge: (*Evidence).declared},
 		{requirement: "build/exists"},
 		{requirement: "build/consistent"},
 		{id: "step/sbom", text: "A signed SBOM is attached to the image.", mend: "colophon release attaches one; elsewhere: colophon sbom IMAGE, then colophon attest IMAGE --type spdx", judge: (*Evidence).sbom},
@@ -59,7 +59,7 @@ var way = []struct {
 	{"Build L3: a hardened platform", []step{
 		{requirement: "build/isolated"},
 		{requirement: "build/unforgeable"},
-		{id: "step/jobs-apart", text: "No job that builds has tokens, secrets or a shared cache, and none runs text of strangers.", mend: "build, sign and release in separate jobs",
+		{id: "step/jobs-apart", text: "No job that builds has tokens, secrets or a shared cache, and none runs text of strangers.", mend: "build, sign and release in separate jobs: colophon init",
 			rules: []string{"*/build-with-token", "workflow/build-args-secret", "workflow/cache-in-release", "gitlab/cache-unprotected", "workflow/untrusted-checkout", "*/script-injection", "workflow/permissions-broad", "workflow/permissions-missing"}},
 		{id: "step/policy", text: "A policy says which images may run, and the image meets it.", mend: "colophon policy init IMAGE; then colophon level IMAGE --policy FILE", judge: (*Evidence).policy},
 	}},

@@ -284,6 +284,13 @@ func TestGitHubShared(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a copy of the jobs in the repository itself", func(t *testing.T) {
+		w.claims["job_workflow_ref"], w.claims["job_workflow_sha"] = w.claims["workflow_ref"], w.claims["workflow_sha"]
+		defer func() { w.claims["job_workflow_ref"], w.claims["job_workflow_sha"] = by, commit }()
+		if said := w.release(t, f, inputs); w.failed != "sign" || !strings.Contains(said, "rejected") || w.tags(t, image) != "" {
+			t.Errorf("the job %q failed, found the tags %q:\n%s", w.failed, w.tags(t, image), said)
+		}
+	})
 	// A repository that calls may not choose the program that runs beside the identity.
 	harness.Write(t, w.repo, map[string]string{"ci/colophon/install.sh": "echo stolen; exit 1\n", "measured/stolen": ""})
 	harness.Git(t, w.repo, "add", ".")
