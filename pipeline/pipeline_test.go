@@ -3,6 +3,7 @@ package pipeline
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -408,7 +409,18 @@ func TestPins(t *testing.T) {
 	if err != nil || len(all) == 0 {
 		t.Fatal(err, len(all))
 	}
+	page, err := os.ReadFile("../docs/init.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, date, _ := strings.Cut(pinned, "Read on ")
+	if date, _, _ = strings.Cut(date, " "); !regexp.MustCompile(`^20\d\d-\d\d-\d\d$`).MatchString(date) || !strings.Contains(string(page), "as their repositories had them on "+date+":") {
+		t.Errorf("pins.txt was read on %q, and docs/init.md does not say so", date)
+	}
 	for name, p := range all {
+		if row := fmt.Sprintf("| `%s` | `%s` | `%s` |\n", name, p.tag, p.commit); !strings.Contains(string(page), row) {
+			t.Errorf("docs/init.md lacks %s", row)
+		}
 		now, err := resolver(t).Ref(t.Context(), name, p.tag)
 		if err != nil || now.Commit != p.commit {
 			t.Errorf("%s %s: expected %s, found %s (%v)", name, p.tag, p.commit, now.Commit, err)

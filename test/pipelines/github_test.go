@@ -26,6 +26,14 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	needs.Root(t, "a job of its own network")
+	for _, program := range []string{"runc", "unshare", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			needs.Missing(t, "a runner: %v", err)
+		}
+	}
+	for _, program := range []string{"buildkitd", "buildctl", "buildx", "crane", "cosign", "colophon-scan"} {
+		harness.Bin(t, program)
+	}
 	ci := harness.StartCI(t)
 	p := harness.Start(t, "--config", harness.Config(t, ci.Config()))
 	dir := t.TempDir()

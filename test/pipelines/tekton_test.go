@@ -1,7 +1,12 @@
 package pipelines
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -147,6 +152,29 @@ func (c *cluster) statement(t *testing.T) string {
 	return file
 }
 
+// writeKey writes a key pair to FILE.pem and FILE.pub.
+func writeKey(t *testing.T, file string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(
+		os.WriteFile(file+".pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+		os.WriteFile(file+".pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o644),
+	); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestTekton runs the tasks that init writes, signs what they made as Tekton Chains does, and tags then. Without
 // the signature, or with that of another cluster, there is no tag.
 func TestTekton(t *testing.T) {
@@ -156,10 +184,7 @@ func TestTekton(t *testing.T) {
 	t.Cleanup(git.Close)
 	keys := t.TempDir()
 	for _, name := range []string{"chains", "other"} {
-		key := filepath.Join(keys, name)
-		if err := sh("sh", "-c", `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.pem" && openssl pkey -in "$1.pem" -pubout -out "$1.pub"`, "sh", key); err != nil {
-			t.Fatal(err)
-		}
+		writeKey(t, filepath.Join(keys, name))
 	}
 	image := w.platform.Addr + "/acme/app"
 	services := []string{"--tuf", w.platform.URL + "/tuf", "--root", w.root, "--resolutions", known(t)}
