@@ -226,13 +226,13 @@ var templates embed.FS
 
 // execute fills in a template, and refuses what is not YAML (JSON is) unless it is a script.
 func (n *names) execute(name string) ([]byte, error) {
-	t, err := template.New(name).Delims("<%", "%>").Funcs(template.FuncMap{
+	t, err := template.New(name + ".tmpl").Delims("<%", "%>").Funcs(template.FuncMap{
 		"indent": func(width int, text string) string {
 			by := "\n" + strings.Repeat(" ", width)
 			return strings.ReplaceAll(strings.ReplaceAll(text, "\n", by), by+"\n", "\n\n")
 		},
 		"join": func(list []string) string { return strings.Join(list, ",") },
-	}).ParseFS(templates, "templates/jobs.yaml", "templates/gitlab-jobs.yaml", "templates/"+name)
+	}).ParseFS(templates, "templates/jobs.yaml.tmpl", "templates/gitlab-jobs.yaml.tmpl", "templates/"+name+".tmpl")
 	if err != nil {
 		return nil, err
 	}
