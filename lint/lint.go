@@ -20,6 +20,7 @@ import (
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/gitlab"
 	"github.com/colophon-build/colophon/lint/lock"
+	"github.com/colophon-build/colophon/lint/manifest"
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/script"
 	"github.com/colophon-build/colophon/lint/tekton"
@@ -56,6 +57,7 @@ func Checkers(r *pins.Resolver) []finding.Checker {
 		dockerfile.Checker(),
 		gitlab.Checker(r),
 		lock.Checker(),
+		manifest.Checker(r),
 		script.Checker(),
 		tekton.Checker(r),
 		workflow.Checker(r),

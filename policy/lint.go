@@ -185,9 +185,18 @@ func (l *linter) accept(at string, p Policy) {
 
 // strangers are identities that no pattern should match which means somebody.
 var strangers = []string{
-	"nobody@evil.invalid", "https://evil.invalid/x", "spiffe://evil.invalid/x",
+	"https://evil.invalid/x", "nobody@evil.invalid", "spiffe://evil.invalid/x",
 	"https://github.com/evil-stranger/evil/.github/workflows/evil.yml@refs/heads/evil",
 	"https://gitlab.com/evil-stranger/evil//.gitlab-ci.yml@refs/heads/evil",
+}
+
+// Stranger returns an identity of nobody in particular that a pattern matches: such a pattern is
+// met by anybody who gets a certificate, of any provider or of one that everybody can use.
+func Stranger(matches func(identity string) bool) (identity string, ok bool) {
+	if i := slices.IndexFunc(strangers, matches); i >= 0 {
+		return strangers[i], true
+	}
+	return "", false
 }
 
 // signer says who may sign besides those who are meant.
@@ -196,11 +205,9 @@ func (l *linter) signer(at string, s Signer) {
 	if !ok {
 		return
 	}
-	for _, stranger := range strangers {
-		if p.name.MatchString(stranger) {
-			l.wrong(at, "the pattern %s is met by strangers, such as %s", p.expr, stranger)
-			return
-		}
+	if stranger, ok := Stranger(p.name.MatchString); ok {
+		l.wrong(at, "the pattern %s is met by strangers, such as %s", p.expr, stranger)
+		return
 	}
 	// https://github\.com/team.* is met by the owner team-evil, and .*example\.com by
 	// the domain evil-example.com.

@@ -57,7 +57,7 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
 			return roots, nil
 		} else if err != nil {
-			return roots, asError(err)
+			return roots, AsError(err)
 		}
 		if doc.Kind != yaml.DocumentNode || len(doc.Content) == 0 {
 			continue
@@ -120,8 +120,10 @@ func place(f *finding.File, n *yaml.Node, starts []int) {
 
 var lineOfError = regexp.MustCompile(`line (\d+): `)
 
-func asError(err error) *Error {
+// AsError returns an error of the YAML library with its line, as Broken expects it.
+func AsError(err error) *Error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
 	if m := lineOfError.FindStringSubmatchIndex(text); m != nil {
 		line, _ := strconv.Atoi(text[m[2]:m[3]])
 		return &Error{Line: line, Text: text[m[1]:]}

@@ -14,7 +14,7 @@ const resolve = "verify the output of `docker compose config`, which resolves th
 // compose adds the images of the services and models (compose specification, "services",
 // "models").
 func (d *document) compose(m map[string]any, v any) error {
-	if _, ok := m["include"]; ok {
+	if _, ok := m["include"]; ok && !d.partial {
 		return errors.New("it includes other files; " + resolve)
 	}
 	services, ok := mapping(v)
@@ -45,7 +45,7 @@ func (d *document) compose(m map[string]any, v any) error {
 
 // service adds the images of one service: what it runs, and what it mounts.
 func (d *document) service(o object, s map[string]any, path []any) error {
-	if _, ok := s["extends"]; ok {
+	if _, ok := s["extends"]; ok && !d.partial {
 		return fmt.Errorf("%s extends another service; %s", o, resolve)
 	}
 	if err := d.composed(o, s["image"], append(path, "image")); err != nil {
@@ -71,7 +71,12 @@ func (d *document) service(o object, s map[string]any, path []any) error {
 
 // composed adds an image named in a compose file.
 func (d *document) composed(o object, value any, path []any) error {
-	if name, ok := value.(string); ok && strings.Contains(name, "$") {
+	switch name, ok := value.(string); {
+	case !ok || !strings.Contains(name, "$"):
+	case d.partial:
+		d.problem(o, name, fmt.Sprintf("%s: image %q has variables", o, name), path)
+		return nil
+	default:
 		return fmt.Errorf("%s: image %q has variables; %s", o, name, resolve)
 	}
 	d.image(o, value, path)

@@ -49,6 +49,10 @@ type List struct {
 	Fields Fields // of custom kinds, in addition to those known here
 	Images []Image
 	Named  int // images named so far, duplicates included
+	// Partial is for readers that look at one document by itself: in a compose file, what depends on
+	// variables is an Image with a Problem, and what other files have is left out. Nobody may take
+	// such a list for complete.
+	Partial bool
 
 	at map[string]int // index in Images
 }

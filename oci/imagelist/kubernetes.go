@@ -20,28 +20,32 @@ func (l *List) yaml(raw []byte) error {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	for n := 1; ; n++ {
 		var root yaml.Node
-		var doc any
 		err := dec.Decode(&root)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err == nil {
-			err = root.Decode(&doc)
-		}
-		if err == nil && doc == nil { // an empty document, such as Helm prints
-			continue
-		}
-		if err == nil {
-			d := document{fields: l.Fields}
-			if err = d.object(doc); err == nil {
-				d.linesOfYAML(&root, d.spots())
-				err = d.addTo(l)
-			}
+			err = l.Node(&root)
 		}
 		if err != nil {
 			return fmt.Errorf("document %d: %w", n, err)
 		}
 	}
+}
+
+// Node adds the images of one YAML document, a Kubernetes object or a compose file. An empty document
+// has none.
+func (l *List) Node(root *yaml.Node) error {
+	var doc any
+	if err := root.Decode(&doc); err != nil || doc == nil { // Helm prints empty documents
+		return err
+	}
+	d := document{fields: l.Fields, partial: l.Partial}
+	if err := d.object(doc); err != nil {
+		return err
+	}
+	d.linesOfYAML(root, d.spots())
+	return d.addTo(l)
 }
 
 // object adds the images of one Kubernetes object or compose file.

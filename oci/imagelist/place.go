@@ -50,9 +50,10 @@ func (p Place) String() string {
 
 // document collects the images of one document.
 type document struct {
-	fields Fields
-	images []Image // each with one place
-	paths  [][]any // of the images, from the document's root: names of members and indices
+	fields  Fields
+	partial bool    // see List
+	images  []Image // each with one place
+	paths   [][]any // of the images, from the document's root: names of members and indices
 }
 
 // addTo adds the images to l.

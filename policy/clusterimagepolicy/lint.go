@@ -152,10 +152,10 @@ func (l *linter) keyless(at string, k *Keyless) {
 			if expr == "" {
 				continue
 			}
-			re := regexp.MustCompile(expr) // Parse compiled it
+			stranger, anybody := policy.Stranger(regexp.MustCompile(expr).MatchString) // Parse compiled it
 			switch {
-			case re.MatchString("https://evil.invalid/x") || re.MatchString("nobody@evil.invalid"):
-				l.say(true, here+"/"+member, "the expression %s is met by strangers, such as https://evil.invalid/x", expr)
+			case anybody:
+				l.say(true, here+"/"+member, "the expression %s is met by strangers, such as %s", expr, stranger)
 			case !strings.HasPrefix(expr, "^") && !strings.HasPrefix(expr, `\A`), !strings.HasSuffix(expr, "$") && !strings.HasSuffix(expr, `\z`) && member == "issuerRegExp":
 				l.say(false, here+"/"+member, "the expression %s may match a part of the text only: others may have a name around it. Write ^ and $", expr)
 			}

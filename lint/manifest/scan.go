@@ -1,0 +1,134 @@
+package manifest
+
+import (
+	"bytes"
+	"path"
+	"regexp"
+	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/yamlfile"
+)
+
+// scan is what a tree as a whole says about the images that it names.
+type scan struct {
+	replaced map[string]bool    // names of images that a kustomization replaces by others, or that are built from the tree
+	optIn    bool               // a namespace has the label of the policy-controller
+	policy   bool               // something verifies images
+	managed  []finding.Position // objects of Flux and Argo CD that apply manifests to a cluster
+}
+
+// scans keeps the scan of the tree that is checked.
+type scans struct {
+	mu   sync.Mutex
+	tree *finding.Tree
+	scan *scan
+}
+
+func (s *scans) of(t *finding.Tree) *scan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.scan == nil || s.tree != t {
+		s.tree, s.scan = t, scanTree(t)
+	}
+	return s.scan
+}
+
+// verifiers are words of which each file has one that makes a cluster verify images, in whatever form:
+// an object, the values of a chart, a template.
+var verifiers = regexp.MustCompile(`policy\.sigstore\.dev|policy-controller|verifyImages|ImageValidatingPolicy|colophon\.build/|\bratify\b|connaisseur|portieris|binaryauthorization|signatureValidation`)
+
+// shown matches paths of manifests that are not applied from where they are.
+var shown = regexp.MustCompile(`(?i)(^|/)(\.?[a-z-]*(examples?|samples?|tests?|e2e|docs?|demos?|fixtures)|website|hack|tools|playwright|\\.[^/]+)/`)
+
+func scanTree(t *finding.Tree) *scan {
+	s := &scan{replaced: map[string]bool{}}
+	if t == nil {
+		return s
+	}
+	for _, name := range t.Files() {
+		if !Wants(name) {
+			continue
+		}
+		f, err := t.Read(name)
+		if err != nil {
+			continue // the run says so
+		}
+		s.policy = s.policy || verifiers.Match(f.Data)
+		applies := !shown.MatchString(name) && (bytes.Contains(f.Data, []byte("toolkit.fluxcd.io/")) || bytes.Contains(f.Data, []byte("argoproj.io/")))
+		builds := bytes.Contains(f.Data, []byte("skaffold/")) || isCompose(f) && bytes.Contains(f.Data, []byte("build:"))
+		if isKustomization(name) || applies || builds || !s.optIn && bytes.Contains(f.Data, []byte(includeLabel)) {
+			s.read(f, builds, applies)
+		}
+	}
+	return s
+}
+
+func (s *scan) read(f *finding.File, builds, applies bool) {
+	roots, err := yamlfile.Parse(f)
+	if err != nil {
+		return
+	}
+	for _, root := range roots {
+		if isKustomization(f.Path) {
+			for _, i := range yamlfile.List(yamlfile.Get(root, "images")) {
+				s.replaced[yamlfile.Value(yamlfile.Get(i, "name"))] = true
+			}
+		}
+		if builds {
+			s.builds(root)
+		}
+		kind := yamlfile.Get(root, "kind")
+		if kind == nil || kind.Kind != yaml.ScalarNode {
+			continue
+		}
+		if kind.Value == "Namespace" && yamlfile.Value(yamlfile.Get(root, "metadata", "labels", includeLabel)) == "true" {
+			s.optIn = true
+		}
+		if applies && managed(yamlfile.Value(yamlfile.Get(root, "apiVersion")), kind.Value) {
+			text := yamlfile.Of(f, kind)
+			s.managed = append(s.managed, text.Position(0, len(text.Value)))
+		}
+	}
+}
+
+// managed reports whether an object makes a controller apply manifests to a cluster.
+func managed(version, kind string) bool {
+	group := path.Dir(version)
+	switch {
+	case group == "argoproj.io":
+		return kind == "Application" || kind == "ApplicationSet"
+	case strings.HasSuffix(group, "toolkit.fluxcd.io"):
+		return kind == "Kustomization" || kind == "HelmRelease"
+	}
+	return false
+}
+
+// builds adds the names under which skaffold or compose builds images.
+func (s *scan) builds(root *yaml.Node) {
+	for _, a := range yamlfile.List(yamlfile.Get(root, "build", "artifacts")) {
+		s.replaced[bare(yamlfile.Value(yamlfile.Get(a, "image")))] = true
+	}
+	yamlfile.Pairs(yamlfile.Get(root, "services"), func(_, service *yaml.Node) bool {
+		if yamlfile.Get(service, "build") != nil {
+			s.replaced[bare(yamlfile.Value(yamlfile.Get(service, "image")))] = true
+		}
+		return true
+	})
+}
+
+// fewest is how many objects of Flux or Argo CD a repository has at least that a cluster is managed
+// from: others show what such an object looks like.
+const fewest = 2
+
+// missing finds that no policy verifies the images of a cluster that is managed from the tree.
+func (s *scan) missing() []finding.Finding {
+	if len(s.managed) < fewest || s.policy {
+		return nil
+	}
+	return []finding.Finding{{Rule: ruleMissing, Position: s.managed[0], Message: "no policy of Colophon, the policy-controller, Kyverno or another verifier is in the repository",
+		Mend: "write one, with colophon policy init for example; if it is in another repository, ignore this here and say which"}}
+}
