@@ -213,18 +213,36 @@ func pairs(n *yaml.Node, seen map[string]bool, f func(key, value *yaml.Node) boo
 // counts where its keys are not written themselves.
 func Get(n *yaml.Node, keys ...string) *yaml.Node {
 	for _, name := range keys {
-		var found *yaml.Node
+		if n = member(Resolve(n), name); n == nil {
+			return nil
+		}
+	}
+	return Resolve(n)
+}
+
+// member returns the value of a key, without what Pairs needs: it is what linters do most.
+func member(n *yaml.Node, name string) (found *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	merges := false
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		switch key := n.Content[i]; {
+		case key.Value == "<<" && key.Kind == yaml.ScalarNode:
+			merges = true
+		case key.Value == name:
+			return Resolve(n.Content[i+1])
+		}
+	}
+	if merges {
 		Pairs(n, func(key, value *yaml.Node) bool {
 			if key.Value == name {
 				found = value
 			}
 			return found == nil
 		})
-		if n = found; n == nil {
-			return nil
-		}
 	}
-	return Resolve(n)
+	return found
 }
 
 // List returns the items of a sequence, and any other value as a list of itself.
