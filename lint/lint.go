@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/lint/bitbucket"
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/git"
 	"github.com/colophon-build/colophon/lint/gitlab"
 	"github.com/colophon-build/colophon/lint/lock"
 	"github.com/colophon-build/colophon/lint/manifest"
@@ -55,6 +56,7 @@ func Checkers(r *pins.Resolver) []finding.Checker {
 	return []finding.Checker{
 		bitbucket.Checker(r),
 		dockerfile.Checker(),
+		git.Checker(),
 		gitlab.Checker(r),
 		lock.Checker(),
 		manifest.Checker(r),

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // Severity says how much a finding matters.
@@ -104,4 +105,21 @@ type Checker struct {
 	Check func(context.Context, *Tree, *File) []Finding
 	// Whole returns what is to be found in the tree as a whole. nil: nothing. It runs beside Check.
 	Whole func(context.Context, *Tree) []Finding
+}
+
+// Once keeps what a checker finds out about the tree as a whole: the first file asks, and the others wait.
+type Once[T any] struct {
+	mu    sync.Mutex
+	tree  *Tree
+	value T
+}
+
+// Of returns what find returns for a tree. It is called once for each tree, as long as trees are not mixed.
+func (o *Once[T]) Of(t *Tree, find func(*Tree) T) T {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.tree != t || t == nil {
+		o.tree, o.value = t, find(t)
+	}
+	return o.value
 }

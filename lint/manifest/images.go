@@ -28,8 +28,8 @@ func (c *checker) named(root *yaml.Node) {
 			if n == nil || n.Kind != yaml.ScalarNode || n.Value != i.Name || i.Problem != "" && !strings.Contains(i.Name, "$") {
 				continue // it may be no image
 			}
-			if !inContainer.MatchString(p.Pointer) && p.Object != nil && !strings.ContainsAny(n.Value, ":/") {
-				continue // in a custom kind, it may be a part of a name
+			if guessed(p) && !strings.ContainsAny(n.Value, ":/") {
+				continue // it may be a part of a name
 			}
 			if c.pulled(n.Value, parent) {
 				c.images = append(c.images, yamlfile.Of(c.f, n))
@@ -39,6 +39,15 @@ func (c *checker) named(root *yaml.Node) {
 }
 
 var inContainer = regexp.MustCompile(`/(?:containers|initContainers|ephemeralContainers)/[0-9]+/image$`)
+
+// guessed reports whether an image is one because a field of an unknown kind is called "image".
+func guessed(p imagelist.Place) bool {
+	if p.Object == nil || inContainer.MatchString(p.Pointer) {
+		return false
+	}
+	group, _, _ := strings.Cut(p.Object.APIVersion, "/")
+	return !imagelist.Fields{}.Has(p.Object.Kind, group)
+}
 
 // placeholder is a tag or name that a script replaces.
 var placeholder = regexp.MustCompile(`^[A-Z][A-Z0-9_]+$`)

@@ -23,19 +23,19 @@ import (
 // Checker checks Kubernetes objects, kustomizations and compose files. r says what tags of images
 // point to; nil: nobody is asked.
 func Checker(r *pins.Resolver) finding.Checker {
-	s := &scans{}
+	var tree finding.Once[*scan]
 	return finding.Checker{
 		Rules: rules(),
 		Wants: Wants,
 		Check: func(ctx context.Context, t *finding.Tree, f *finding.File) []finding.Finding {
-			c := &checker{f: f, in: s.of(t)}
+			c := &checker{f: f, in: tree.Of(t, scanTree)}
 			c.file()
 			for _, i := range c.images {
 				c.out = append(c.out, pins.CheckImage(ctx, r, ruleImage, i, i.Value)...)
 			}
 			return c.out
 		},
-		Whole: func(_ context.Context, t *finding.Tree) []finding.Finding { return s.of(t).missing() },
+		Whole: func(_ context.Context, t *finding.Tree) []finding.Finding { return tree.Of(t, scanTree).missing() },
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"path"
 	"regexp"
 	"strings"
-	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -19,22 +18,6 @@ type scan struct {
 	optIn    bool               // a namespace has the label of the policy-controller
 	policy   bool               // something verifies images
 	managed  []finding.Position // objects of Flux and Argo CD that apply manifests to a cluster
-}
-
-// scans keeps the scan of the tree that is checked.
-type scans struct {
-	mu   sync.Mutex
-	tree *finding.Tree
-	scan *scan
-}
-
-func (s *scans) of(t *finding.Tree) *scan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.scan == nil || s.tree != t {
-		s.tree, s.scan = t, scanTree(t)
-	}
-	return s.scan
 }
 
 // verifiers are words of which each file has one that makes a cluster verify images, in whatever form:
