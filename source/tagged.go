@@ -10,7 +10,7 @@ import (
 // Tagged says what a tag of a working directory's repository is made of. Whether a signature is one of
 // somebody, and of whom, nobody has asked.
 type Tagged struct {
-	Ref    string // full name; "HEAD" is what is checked out
+	Ref    string // full name
 	Commit string // full id
 	// Annotated means that the tag is an object of its own; otherwise it cannot have a signature.
 	Annotated    bool
@@ -18,8 +18,7 @@ type Tagged struct {
 	CommitSigned bool // the commit has a signature
 }
 
-// ReadTags reads the tags that pick chooses, in that order. Its argument is the full names of all tags, and "HEAD"
-// if there is a commit. dir must be in a git working directory. No program runs that the repository
+// ReadTags reads the tags that pick chooses of the full names of all tags, in that order. dir must be in a git working directory. No program runs that the repository
 // configures. Tags of other things than commits are left out.
 func ReadTags(ctx context.Context, dir string, pick func(names []string) []string) ([]Tagged, error) {
 	g, err := newGit("")
@@ -66,10 +65,6 @@ func ReadTags(ctx context.Context, dir string, pick func(names []string) []strin
 			continue
 		}
 		names = append(names, f[0])
-	}
-	if head, err := ask("rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^{commit}"); err == nil { // a new repository has none
-		all["HEAD"] = &target{ref: "HEAD", commit: head}
-		names = append(names, "HEAD")
 	}
 	g.dir = where
 	o, err := g.objects(ctx)

@@ -30,7 +30,7 @@ func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) []find
 		return nil
 	}
 	w := all[0] // one is enough
-	dir, ignore := contextDir(t, f.Path)
+	dir, ignore := ignoreOf(t, f.Path)
 	patterns := slices.Clone(w.Excluded)
 	broken := func(why string) []finding.Finding {
 		return []finding.Finding{{Rule: ruleBroken, Position: finding.Position{File: cmp.Or(ignore, f.Path)}, Message: "it cannot be read: " + why}}
@@ -54,7 +54,10 @@ func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) []find
 		return broken(err.Error())
 	}
 	var in []string
-	for _, name := range inContext(t, dir, secrets()) {
+	for _, name := range inContext(t, path.Dir(f.Path), secrets()) {
+		if dir == "." {
+			name = path.Join(path.Dir(f.Path), name)
+		}
 		if out, err := let.MatchesOrParentMatches(name); err == nil && !out {
 			in = append(in, strings.TrimSuffix(name, "/config"))
 		}
@@ -70,9 +73,9 @@ func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) []find
 		Mend: "exclude it in .dockerignore, or copy only what the image needs"}}
 }
 
-// contextDir returns the directory of a Dockerfile's build context, as far as the tree tells, and
-// the file that says what is not in it, or "".
-func contextDir(t *finding.Tree, name string) (dir, ignore string) {
+// ignoreOf returns the file that says what is not in the build context of a Dockerfile, or "", and the directory
+// whose paths are in it. The context is that directory, or the one of the Dockerfile: nobody says which.
+func ignoreOf(t *finding.Tree, name string) (dir, ignore string) {
 	dir = path.Dir(name)
 	for _, at := range []string{name + ".dockerignore", path.Join(dir, ".dockerignore"), ".dockerignore"} {
 		if t.Has(at) {

@@ -42,7 +42,7 @@ func Wants(name string) bool {
 // looked is how many versions before the newest one are looked at.
 const looked = 10
 
-// released checks the tag of the newest version, or what is checked out if there is no version.
+// released checks the tag of the newest version. Without a version, nothing says what is released.
 func released(ctx context.Context, t *finding.Tree) []finding.Finding {
 	if t.Git == nil {
 		return nil
@@ -63,7 +63,7 @@ func released(ctx context.Context, t *finding.Tree) []finding.Finding {
 	if !last.CommitSigned {
 		add(ruleCommit, "", fmt.Sprintf("the commit %.12s of %s has no signature", last.Commit, name), "sign commits: git config commit.gpgSign true")
 	}
-	if last.Ref == "HEAD" || last.TagSigned {
+	if last.TagSigned {
 		return found
 	}
 	const mend = "sign tags: git tag -s, or git config tag.gpgSign true"
@@ -79,7 +79,7 @@ func released(ctx context.Context, t *finding.Tree) []finding.Finding {
 	return found
 }
 
-// newest chooses the tags of the newest versions, or HEAD if there is none.
+// newest chooses the tags of the newest versions.
 func newest(names []string) []string {
 	tags := map[string]string{}
 	for _, name := range names {
@@ -92,9 +92,6 @@ func newest(names []string) []string {
 		if out = append(out, tags[tag]); len(out) > looked {
 			break
 		}
-	}
-	if len(out) == 0 && slices.Contains(names, "HEAD") {
-		return []string{"HEAD"}
 	}
 	return out
 }

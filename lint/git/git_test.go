@@ -39,7 +39,7 @@ func TestFound(t *testing.T) {
 	}{
 		"no git":                       {map[string]string{"a": "a"}, "", ""},
 		"a new repository":             {map[string]string{"a": "a"}, "git init -q", ""},
-		"no version":                   {map[string]string{"a": "a"}, "git init -q; git add .; git commit -q -m m; git tag nightly", "note commit-unsigned .:0"},
+		"no version":                   {map[string]string{"a": "a"}, "git init -q; git add .; git commit -q -m m; git tag nightly", ""},
 		"annotated":                    {map[string]string{"a": "a"}, "git init -q; git add .; git commit -q -m m; git tag -a -m t 1.2.0", "note commit-unsigned .:0,note tag-unsigned .:0"},
 		"a tag of a tag, a tree":       {map[string]string{"a": "a"}, "git init -q; git add .; git commit -q -m m; git tag -a -m t x; git tag -a -m t v1.0.0 x; git tag v2.0.0 HEAD^{tree}", "note commit-unsigned .:0,note tag-unsigned .:0"},
 		"a signed one before":          {map[string]string{"a": "a"}, `ssh-keygen -q -t ed25519 -N "" -f "$HOME/key"; git init -q; git config gpg.format ssh; git config user.signingKey "$HOME/key"; git add .; git commit -q -S -m m; git tag -s -m t v1.9.0; git tag v1.10.0`, "warning tag-unsigned .:0"},
@@ -57,7 +57,8 @@ func TestFound(t *testing.T) {
 		"settings that git ignores":    {map[string]string{"Dockerfile": from + "ADD * /a\n", ".dockerignore": ".git\n", ".gitignore": "/.env\n"}, "git init -q", "warning context-open Dockerfile:2"},
 		"a key":                        {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "a/b/id_rsa": "x", "id_rsa": "x"}, "", "warning context-open a/Dockerfile:2"},
 		"a key of elsewhere":           {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "id_rsa": "x"}, "", ""},
-		"the ignore file of the root":  {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "id_rsa": "x", ".dockerignore": "b"}, "", "warning context-open a/Dockerfile:2"},
+		"the ignore file of the root":  {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "a/id_rsa": "x", ".dockerignore": "id_rsa"}, "", "warning context-open a/Dockerfile:2"},
+		"a context that may be above":  {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "id_rsa": "x", "a/id_rsa": "x", ".dockerignore": "a/id_*"}, "", ""},
 		"its own ignore file":          {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "a/id_rsa": "x", "a/Dockerfile.dockerignore": "id_*"}, "", ""},
 		"an ignore file that is wrong": {map[string]string{"Dockerfile": from + "COPY . /a\n", ".dockerignore": "[\n", "id_rsa": "x"}, "", "error syntax .dockerignore:0"},
 		"too many patterns":            {map[string]string{"Dockerfile": from + "COPY . /a\n", ".dockerignore": strings.Repeat("a\n", 1001), "id_rsa": "x"}, "", "error syntax .dockerignore:0"},
@@ -135,7 +136,7 @@ func TestManySecrets(t *testing.T) {
 		files[fmt.Sprintf("a/%d.key", i)] = ""
 	}
 	for i := range 5 {
-		files[fmt.Sprintf("d%d/Dockerfile", i)] = "FROM debian\n" + strings.Repeat("COPY . /\n", 1000)
+		files[fmt.Sprintf("a/%d.Dockerfile", i)] = "FROM debian\n" + strings.Repeat("COPY . /\n", 1000)
 	}
 	start := time.Now()
 	got := strings.Split(found(t, linttest.Write(t, files, "")), ",")

@@ -26,7 +26,7 @@ func (c *checker) policies(n *yaml.Node) {
 		c.validating(spec)
 	case "colophon.build " + policy.KindPolicy, "colophon.build " + policy.KindNamespacePolicy:
 		for _, r := range yamlfile.List(yamlfile.Get(spec, "rules")) {
-			if mode := yamlfile.Get(r, "mode"); mode != nil && mode.Value != string(policy.Enforce) && yamlfile.Get(r, "enforceFrom") == nil {
+			if mode := yamlfile.Get(r, "mode"); mode != nil && (mode.Value == string(policy.Audit) || mode.Value == string(policy.Warn)) && yamlfile.Get(r, "enforceFrom") == nil {
 				c.add(ruleAudit, mode, "the rule "+yamlfile.Value(yamlfile.Get(r, "name"))+" refuses no image: its mode is "+mode.Value, "write mode: enforce, or enforceFrom with the day from which on it is")
 			}
 		}
