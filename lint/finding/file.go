@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"sort"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -13,6 +14,10 @@ type File struct {
 	Data []byte // may be anything: not UTF-8, without a last newline
 
 	lines []int // offset of each line
+
+	once   sync.Once
+	quoted map[string]int // offset of the first of each, without quotes
+	whole  map[string]int // first line of each text
 }
 
 // NewFile returns a file with some content, which the caller must not change.
@@ -61,6 +66,47 @@ func (f *File) Offset(line, column int) int {
 		at += n
 	}
 	return at
+}
+
+// Quoted returns the offset of the first text in double quotes, without them. LineOf returns the first line
+// that is a text, without the space around it, or 0. The first call of either reads the whole file,
+// and the others only look it up: a lock file may have a hundred thousand entries.
+func (f *File) Quoted(text string) (at int, ok bool) {
+	f.once.Do(f.index)
+	at, ok = f.quoted[text]
+	return at, ok
+}
+
+// LineOf is described with Quoted.
+func (f *File) LineOf(text string) int {
+	f.once.Do(f.index)
+	return f.whole[text]
+}
+
+func (f *File) index() {
+	f.quoted, f.whole = map[string]int{}, map[string]int{}
+	for n := 1; n <= f.Lines(); n++ {
+		line, start := f.Line(n), f.LineStart(n)
+		if text := strings.TrimSpace(line); f.whole[text] == 0 {
+			f.whole[text] = n
+		}
+		for at := strings.IndexByte(line, '"'); at >= 0 && at < len(line); {
+			end := strings.IndexByte(line[at+1:], '"')
+			if end < 0 {
+				break
+			}
+			text := line[at+1 : at+1+end]
+			if _, ok := f.quoted[text]; !ok {
+				f.quoted[text] = start + at + 1
+			}
+			at += end + 2
+			next := strings.IndexByte(line[min(at, len(line)):], '"')
+			if next < 0 {
+				break
+			}
+			at += next
+		}
+	}
 }
 
 // Position returns the position of the bytes from start to end.

@@ -87,7 +87,7 @@ func npmHashes(f *finding.File) (found []finding.Finding) {
 		if name == "" || e.Link || e.InBundle || e.Bundled {
 			continue
 		}
-		at := placeOf(f, `"`+name+`"`)
+		at := entryOf(f, name)
 		found = append(found, plain(at, e.Resolved)...)
 		if strings.HasPrefix(e.Resolved, "http") && e.Integrity == "" {
 			found = append(found, without(f, at, strings.TrimPrefix(name, "node_modules/"), "run npm install --package-lock-only, from a registry that tells hashes"))
@@ -165,4 +165,50 @@ func yarnHashes(f *finding.File) (found []finding.Finding) {
 	}
 	flush()
 	return found
+}
+
+// bunHashes checks bun.lock. A package of a registry is [NAME@VERSION, REGISTRY, {…}, HASH].
+func bunHashes(f *finding.File) (found []finding.Finding) {
+	var l struct{ Packages map[string][]any }
+	strict := finding.NewFile(f.Path, withoutCommas(f.Data))
+	if err := readJSON(strict, &l); err != nil {
+		return []finding.Finding{syntax(f, lineOf(err), err)}
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.Packages)) {
+		if p := l.Packages[name]; len(p) == 4 && p[3] == "" {
+			found = append(found, without(f, entryOf(f, name), name, "run bun install"))
+		}
+	}
+	return found
+}
+
+// withoutCommas replaces the commas before a closing bracket by spaces, and comments too, as JSON has neither.
+func withoutCommas(data []byte) []byte {
+	out := slices.Clone(data)
+	comma := -1
+	for i := 0; i < len(out); i++ {
+		switch c := out[i]; {
+		case c == '"':
+			for i++; i < len(out) && out[i] != '"'; i++ {
+				if out[i] == '\\' {
+					i++
+				}
+			}
+			comma = -1
+		case c == '/' && i+1 < len(out) && out[i+1] == '/':
+			for ; i < len(out) && out[i] != '\n'; i++ {
+				out[i] = ' '
+			}
+		case c == ',':
+			comma = i
+		case c == ']' || c == '}':
+			if comma >= 0 {
+				out[comma] = ' '
+			}
+			comma = -1
+		case c != ' ' && c != '\t' && c != '\n' && c != '\r':
+			comma = -1
+		}
+	}
+	return out
 }

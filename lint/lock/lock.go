@@ -37,14 +37,15 @@ func manifests() []manifest {
 		{"package.json", []string{"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock", "bun.lockb"}, true, ruleMissing, "npm install --package-lock-only", npmNames, npmLocked},
 		{"Cargo.toml", []string{"Cargo.lock"}, true, ruleMissing, "cargo generate-lockfile", cargoNames, tomlLocked},
 		{"pyproject.toml", []string{"poetry.lock", "uv.lock", "pdm.lock", "pylock.toml"}, true, ruleMissing, "poetry lock, or uv lock", pythonNames, tomlLocked},
-		{"Pipfile", []string{"Pipfile.lock"}, false, ruleMissing, "pipenv lock", nil, nil},
+		{"Pipfile", []string{"Pipfile.lock"}, false, ruleMissing, "pipenv lock", pipfileNames, pipfileLocked},
 		{"Gemfile", []string{"Gemfile.lock"}, false, ruleMissing, "bundle lock", gemNames, gemLocked},
 		{"composer.json", []string{"composer.lock"}, false, ruleMissing, "composer update --lock", composerNames, composerLocked},
 		{"build.gradle", []string{"gradle/verification-metadata.xml"}, true, ruleUnverified, "gradle --write-verification-metadata sha256", nil, nil},
 		{"build.gradle.kts", []string{"gradle/verification-metadata.xml"}, true, ruleUnverified, "gradle --write-verification-metadata sha256", nil, nil},
-		{"pom.xml", []string{".mvn/checksums", "lockfile.json"}, true, ruleUnverified, "mvn with -Daether.trustedChecksumsSource.summaryFile, which records .mvn/checksums/checksums.sha256", nil, nil},
-		{"*.csproj", []string{"packages.lock.json"}, false, ruleUnverified, "dotnet restore --use-lock-file", dotnetNames, nil},
-		{"*.fsproj", []string{"packages.lock.json"}, false, ruleUnverified, "dotnet restore --use-lock-file", dotnetNames, nil},
+		{"pom.xml", []string{".mvn/checksums/checksums.sha256", "lockfile.json"}, true, ruleUnverified, "mvn with -Daether.trustedChecksumsSource.summaryFile, which records .mvn/checksums/checksums.sha256", pomNames, mavenLocked},
+		{"*.csproj", []string{"packages.lock.json"}, false, ruleUnverified, "dotnet restore --use-lock-file", dotnetNames, nugetLocked},
+		{"*.fsproj", []string{"packages.lock.json"}, false, ruleUnverified, "dotnet restore --use-lock-file", dotnetNames, nugetLocked},
+		{"*.vbproj", []string{"packages.lock.json"}, false, ruleUnverified, "dotnet restore --use-lock-file", dotnetNames, nugetLocked},
 	}
 }
 
@@ -53,7 +54,8 @@ func locks() map[string]func(*finding.File) []finding.Finding {
 	return map[string]func(*finding.File) []finding.Finding{
 		"go.sum": goSumHashes, "package-lock.json": npmHashes, "npm-shrinkwrap.json": npmHashes, "pnpm-lock.yaml": pnpmHashes, "yarn.lock": yarnHashes,
 		"Cargo.lock": cargoHashes, "poetry.lock": poetryHashes, "uv.lock": uvHashes, "Pipfile.lock": pipfileHashes, "Gemfile.lock": gemHashes,
-		"composer.lock": composerHashes, "packages.lock.json": nugetHashes, "verification-metadata.xml": gradleHashes,
+		"bun.lock": bunHashes, "pdm.lock": pdmHashes, "pylock.toml": pylockHashes, "lockfile.json": mavenHashes,
+		"gradle-wrapper.properties": wrapperHash, "maven-wrapper.properties": wrapperHash, "composer.lock": composerHashes, "packages.lock.json": nugetHashes, "verification-metadata.xml": gradleHashes,
 	}
 }
 
@@ -69,12 +71,15 @@ func manifestOf(name string) *manifest {
 
 // Wants reports whether a path is that of a manifest or a lock file.
 func Wants(name string) bool {
-	return manifestOf(name) != nil || locks()[path.Base(name)] != nil || isRequirements(name)
+	return manifestOf(name) != nil || locks()[path.Base(name)] != nil || isRequirements(name) || isWished(name)
 }
 
 func check(_ context.Context, t *finding.Tree, f *finding.File) (found []finding.Finding) {
 	if m := manifestOf(f.Path); m != nil {
 		found = m.check(t, f)
+	}
+	if isWished(f.Path) {
+		found = append(found, wished(f.Path).check(t, f)...)
 	}
 	if isRequirements(f.Path) {
 		found = append(found, requirementsHashes(f)...)
@@ -129,6 +134,9 @@ func (m *manifest) check(t *finding.Tree, f *finding.File) []finding.Finding {
 	}
 	names = slices.DeleteFunc(names, has)
 	if len(names) == 0 {
+		if m.name == "package.json" {
+			return otherSpecifiers(f, file)
+		}
 		return nil
 	}
 	const most = 5
@@ -136,7 +144,7 @@ func (m *manifest) check(t *finding.Tree, f *finding.File) []finding.Finding {
 	if len(names) > most {
 		text += fmt.Sprintf(" and %d more", len(names)-most)
 	}
-	return []finding.Finding{{Rule: ruleOutOfDate, Position: placeOf(f, names[0]), Message: lock + " lacks " + text, Mend: "run " + m.run + ", and commit what it writes"}}
+	return []finding.Finding{{Rule: ruleOutOfDate, Position: placeOf(f, names[0][strings.LastIndexByte(names[0], ':')+1:]), Message: lock + " lacks " + text, Mend: "run " + m.run + ", and commit what it writes"}}
 }
 
 // find returns the lock file for a manifest, or "".
@@ -144,7 +152,7 @@ func (m *manifest) find(t *finding.Tree, name string) string {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {
 		for _, lock := range m.locks {
 			at := path.Join(dir, lock)
-			if t.Has(at) || t.Has(path.Join(at, "checksums.sha256")) {
+			if t.Has(at) {
 				return at
 			}
 		}
@@ -154,13 +162,39 @@ func (m *manifest) find(t *finding.Tree, name string) string {
 	}
 }
 
-// placeOf returns the first place of a text in a file that stands by itself there.
-func placeOf(f *finding.File, text string) finding.Position {
-	at := strings.Index(string(f.Data), text)
-	if at < 0 || text == "" {
+// placeOf returns the first place of a name in a file: in quotes, by itself in a line, or else as no part
+// of a longer name.
+func placeOf(f *finding.File, name string) finding.Position {
+	if name == "" {
 		return finding.Position{File: f.Path}
 	}
-	return f.Position(at, at+len(text))
+	if at, ok := f.Quoted(name); ok {
+		return f.Position(at, at+len(name))
+	}
+	data := string(f.Data)
+	for at := 0; ; at++ {
+		next := strings.Index(data[at:], name)
+		if next < 0 {
+			return finding.Position{File: f.Path}
+		}
+		at += next
+		if end := at + len(name); (at == 0 || !inName(data[at-1])) && (end == len(data) || !inName(data[end])) {
+			return f.Position(at, end)
+		}
+	}
+}
+
+// entryOf returns the place of an entry of a lock file. The name is in quotes there.
+func entryOf(f *finding.File, name string) finding.Position {
+	at, ok := f.Quoted(name)
+	if !ok {
+		return finding.Position{File: f.Path}
+	}
+	return f.Position(at, at+len(name))
+}
+
+func inName(c byte) bool {
+	return c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
 // without is the finding about an entry without hash.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/lint/lock"
 	"github.com/colophon-build/colophon/test/linttest"
@@ -12,6 +13,17 @@ import (
 func TestRules(t *testing.T) { linttest.Rules(t, lock.Checker()) }
 
 const sum = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+const pom = `<project>
+<groupId>mine</groupId>
+<dependencies>
+<dependency><groupId>g</groupId><artifactId>a</artifactId></dependency>
+<dependency><groupId>g</groupId><artifactId>missing</artifactId></dependency>
+<dependency><groupId>mine</groupId><artifactId>x</artifactId></dependency>
+<dependency><groupId>${x}</groupId><artifactId>y</artifactId></dependency>
+</dependencies><dependencyManagement><dependencies><dependency><groupId>z</groupId><artifactId>z</artifactId></dependency></dependencies></dependencyManagement>
+</project>
+`
 
 // TestFound: each package manager's lock file, with and without what makes it one.
 func TestFound(t *testing.T) {
@@ -48,6 +60,29 @@ func TestFound(t *testing.T) {
 		"composer":                  {map[string]string{"composer.json": `{"require":{"php":">=8","a/b":"1"}}`, "composer.lock": `{"packages":[{"name":"a/b","dist":{"url":"https://x","shasum":""}}]}`}, "without-hash composer.lock:1"},
 		"NuGet":                     {map[string]string{"packages.lock.json": `{"dependencies":{"net9.0":{"B":{"type":"Direct","resolved":"1.0.0"},"C":{"type":"Project"}}}}`}, "without-hash packages.lock.json:1"},
 		"Gradle":                    {map[string]string{"gradle/verification-metadata.xml": "<v>\n<component group=\"a\" name=\"b\" version=\"1\">\n<artifact name=\"b.jar\"></artifact></component></v>"}, "without-hash gradle/verification-metadata.xml:3"},
+		"Pipfile, not in the lock":  {map[string]string{"Pipfile": "[packages]\nb = \"*\"\nC_d = \"*\"\ne = {path = \".\"}\n[dev-packages]\nf = \"*\"\n", "Pipfile.lock": `{"_meta":{},"default":{"c-d":{"hashes":["sha256:x"]},"b":{"hashes":["sha256:x"]}}}`}, "out-of-date Pipfile:6"},
+		"NuGet, not in the lock":    {map[string]string{"a.csproj": "<Project><ItemGroup>\n<PackageReference Include=\"B\" />\n<PackageReference Include=\"c\"/></ItemGroup><ItemGroup Condition=\"x\"><PackageReference Include=\"D\"/></ItemGroup></Project>", "packages.lock.json": `{"dependencies":{"net9.0":{"b":{"type":"Direct","contentHash":"x"}}}}`}, "out-of-date a.csproj:3"},
+		"NuGet, broken":             {map[string]string{"a.fsproj": "<Project>\n<PackageReference Include=\"B\">"}, "syntax a.fsproj:2"},
+		"Maven, unverified":         {map[string]string{"pom.xml": "<project/>"}, "unverified pom.xml:0"},
+		"Maven, not in the lock":    {map[string]string{"pom.xml": pom, "lockfile.json": `{"checksumAlgorithm":"SHA-256","dependencies":[{"groupId":"g","artifactId":"a","checksum":"x","children":[{"groupId":"g","artifactId":"c","version":"1"}]}]}`}, "without-hash lockfile.json:1,out-of-date pom.xml:5"},
+		"Maven, trusted checksums":  {map[string]string{"pom.xml": pom, ".mvn/checksums/checksums.sha256": sum + "  g/a/1/a-1.jar\n"}, "out-of-date pom.xml:5"},
+		"Maven, broken":             {map[string]string{"pom.xml": "<project>\n<a></project>"}, "syntax pom.xml:2"},
+		"another lockfile.json":     {map[string]string{"lockfile.json": "[1]"}, ""},
+		"wrappers":                  {map[string]string{"gradle/wrapper/gradle-wrapper.properties": "a=b\ndistributionUrl=https\\://x\n", ".mvn/wrapper/maven-wrapper.properties": "distributionUrl=https://x\ndistributionSha256Sum=" + sum + "\n"}, "unverified gradle/wrapper/gradle-wrapper.properties:2"},
+		"pdm":                       {map[string]string{"pdm.lock": "[[package]]\nname = \"b\"\nversion = \"1\"\n[[package]]\nname = \"c\"\nversion = \"1\"\nfiles = [{file = \"c.whl\", hash = \"sha256:x\"}]\n[[package]]\nname = \"d\"\ngit = \"https://x\"\n"}, "without-hash pdm.lock:2"},
+		"pylock":                    {map[string]string{"pyproject.toml": "[project]\ndependencies = [\"B>1\"]\n[tool.pdm]\n", "pylock.toml": "[[packages]]\nname = \"b\"\nwheels = [{url = \"https://x\", hashes = {sha256 = \"x\"}}]\nsdist = {url = \"https://x\"}\n[[packages]]\nname = \"c\"\nvcs = {type = \"git\"}\n"}, "without-hash pylock.toml:2"},
+		"poetry, a group":           {map[string]string{"pyproject.toml": "[tool.poetry.dependencies]\na = \"1\"\n[tool.poetry.group.dev.dependencies]\nb = \"1\"\n", "poetry.lock": "[[package]]\nname = \"a\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"}, "out-of-date pyproject.toml:4"},
+		"bun":                       {map[string]string{"bun.lock": "{\n  // x\n  \"packages\": {\n    \"b\": [\"b@1.0.0\", \"\", {}, \"\"],\n    \"c\": [\"c@1,]\", \"\", {}, \"sha512-x\"],\n    \"d\": [\"d@workspace:d\"],\n  },\n}\n"}, "without-hash bun.lock:4"},
+		"bun, broken":               {map[string]string{"bun.lock": "{\n\"a\": [}\n"}, "syntax bun.lock:2"},
+		"requirements.in":           {map[string]string{"requirements.in": "# x\nB[x]>1\n-r a.in\nc\nd; python_version < '3'\n", "requirements.txt": "b==2 --hash=sha256:x\n"}, "out-of-date requirements.in:4"},
+		"requirements.in, alone":    {map[string]string{"requirements/dev.in": "b\n"}, "missing requirements/dev.in:0"},
+		"npm, another version":      {map[string]string{"package.json": `{"dependencies":{"b":"^2"}}`, "package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"node_modules/b":{}}}`}, "out-of-date package.json:1"},
+		"npm, of a workspace's":     {map[string]string{"w/a/package.json": `{"devDependencies":{"b":"^2"}}`, "package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"w/a":{"devDependencies":{"b":"^2"}},"node_modules/b":{}}}`}, ""},
+		"pnpm, another version":     {map[string]string{"a/package.json": `{"dependencies":{"b":"^2","c":"catalog:"}}`, "pnpm-lock.yaml": "importers:\n  .:\n    dependencies: {b: {specifier: ^2}}\n  a:\n    dependencies: {b: {specifier: ^1}, c: {specifier: ^1}}\n"}, "out-of-date a/package.json:1"},
+		"pnpm, old":                 {map[string]string{"package.json": `{"dependencies":{"b":"^2"}}`, "pnpm-lock.yaml": "specifiers: {b: ^1}\n"}, "out-of-date package.json:1"},
+		"pnpm, overrides":           {map[string]string{"package.json": `{"dependencies":{"b":"^2"}}`, "pnpm-lock.yaml": "overrides:\n  b: ^1\nspecifiers:\n  b: ^1\n"}, ""},
+		"composer, for tests":       {map[string]string{"composer.json": `{"require-dev":{"a/b":"1"}}`, "composer.lock": `{"packages-dev":[{"name":"a/b","dist":{"url":"http://x","shasum":""}}]}`}, "plain-http composer.lock:1,without-hash composer.lock:1"},
+		"Cargo, for tests":          {map[string]string{"Cargo.toml": "[[bin]]\n[dev-dependencies]\nb = \"1\"\nc.workspace = true\n", "Cargo.lock": "[[package]]\nname = \"bin\"\n"}, "out-of-date Cargo.toml:3"},
 		"Gradle, broken":            {map[string]string{"gradle/verification-metadata.xml": "<v>\n<a>"}, "syntax gradle/verification-metadata.xml:2"},
 		"brackets":                  {map[string]string{"Cargo.lock": "a = " + strings.Repeat("[", 1<<20)}, "syntax Cargo.lock:0"},
 		"braces":                    {map[string]string{"package-lock.json": strings.Repeat(`{"a":`, 1<<20)}, "syntax package-lock.json:1"},
@@ -58,6 +93,28 @@ func TestFound(t *testing.T) {
 		}
 		if got := strings.Join(got, ","); got != c.want {
 			t.Errorf("%s: got %s, want %s", what, got, c.want)
+		}
+	}
+}
+
+// TestHostile: a lock file of as many entries as fit, each with a fault, costs a bounded time.
+func TestHostile(t *testing.T) {
+	var npm, cargo, requirements, gems strings.Builder
+	npm.WriteString(`{"packages":{`)
+	gems.WriteString("GEM\n  remote: https://x\n\nCHECKSUMS\n")
+	const many = 100_000
+	for i := range many {
+		fmt.Fprintf(&npm, "\"node_modules/%d\":{\"resolved\":\"https://r.example.com/b.tgz\"},\n", i)
+		fmt.Fprintf(&cargo, "[[package]]\nname = \"p%d\"\nversion = \"1\"\nsource = \"registry+http://x\"\n", i)
+		fmt.Fprintf(&requirements, "p%d\n", i)
+		fmt.Fprintf(&gems, "  p%d (1)\n", i)
+	}
+	npm.WriteString(`"":{}}}`)
+	for name, src := range map[string]string{"package-lock.json": npm.String(), "Cargo.lock": cargo.String(), "requirements.in": requirements.String(), "Gemfile.lock": gems.String()} {
+		start := time.Now()
+		r := linttest.Run(t, linttest.Write(t, map[string]string{name: src, "requirements.txt": "b --hash=x"}, ""), lock.Checker())
+		if took := time.Since(start); len(r.Findings) == 0 || took > 20*time.Second {
+			t.Errorf("%s: got %d findings in %s", name, len(r.Findings), took)
 		}
 	}
 }

@@ -1,9 +1,6 @@
 package lock
 
 import (
-	"encoding/xml"
-	"errors"
-	"io"
 	"maps"
 	"regexp"
 	"slices"
@@ -17,21 +14,25 @@ import (
 // library, whoever uses it has the lock file.
 func cargoNames(f *finding.File) (names []string, ok bool, err error) {
 	var c struct {
-		Dependencies map[string]any
-		Bin          []any
-		Workspace    map[string]any
-		Package      map[string]any
+		Dependencies      map[string]any
+		DevDependencies   map[string]any `toml:"dev-dependencies"`
+		BuildDependencies map[string]any `toml:"build-dependencies"`
+		Bin               []any
+		Workspace         map[string]any
+		Package           map[string]any
 	}
 	if err := readTOML(f, &c); err != nil {
 		return nil, false, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Dependencies)) {
-		d, _ := c.Dependencies[name].(map[string]any)
-		if other, _ := d["package"].(string); other != "" {
-			name = other
-		}
-		if d["optional"] != true {
-			names = append(names, name)
+	for _, group := range []map[string]any{c.Dependencies, c.DevDependencies, c.BuildDependencies} {
+		for _, name := range slices.Sorted(maps.Keys(group)) {
+			d, _ := group[name].(map[string]any)
+			if other, _ := d["package"].(string); other != "" {
+				name = other
+			}
+			if d["optional"] != true && d["workspace"] != true { // the workspace may give it another name
+				names = append(names, name)
+			}
 		}
 	}
 	return names, len(c.Bin) > 0 || c.Workspace != nil, nil
@@ -72,39 +73,50 @@ func gemLocked(lock *finding.File) (func(string) bool, error) {
 }
 
 func gemHashes(f *finding.File) (found []finding.Finding) {
-	text := string(f.Data)
+	at := func(n int) finding.Position { return f.Position(f.LineStart(n), f.LineStart(n)+len(f.Line(n))) }
+	local := map[string]bool{} // of the repository itself: "name!" among the dependencies
+	sums := 0
 	for n := 1; n <= f.Lines(); n++ {
-		if address, ok := strings.CutPrefix(strings.TrimSpace(f.Line(n)), "remote: "); ok {
-			found = append(found, plain(f.Position(f.LineStart(n), f.LineStart(n)+len(f.Line(n))), address)...)
+		line := f.Line(n)
+		text := strings.TrimSpace(line)
+		if address, ok := strings.CutPrefix(text, "remote: "); ok {
+			found = append(found, plain(at(n), address)...)
+		}
+		if name, ok := strings.CutSuffix(text, "!"); ok {
+			local[name] = true
+		}
+		if line == "CHECKSUMS" {
+			sums = n
 		}
 	}
-	_, sums, has := strings.Cut(text, "\nCHECKSUMS\n")
-	if !has {
-		if strings.Contains(text, "GEM\n") {
+	if sums == 0 {
+		if f.LineOf("GEM") > 0 {
 			found = append(found, finding.Finding{Rule: ruleUnverified, Position: finding.Position{File: f.Path}, Message: "it has no CHECKSUMS", Mend: "run bundle lock --add-checksums (Bundler 2.6)"})
 		}
 		return found
 	}
-	for line := range strings.SplitSeq(sums, "\n") {
-		if !strings.HasPrefix(line, "  ") {
-			break
-		}
-		if name, _, _ := strings.Cut(strings.TrimSpace(line), " "); !strings.Contains(line, "sha256=") && strings.Contains(line, "(") && !strings.Contains(text, "\n    "+name+"!") {
-			at := len(text) - len(sums) + strings.Index(sums, line)
-			found = append(found, without(f, f.Position(at, at+len(line)), strings.TrimSpace(line), "run bundle lock --add-checksums"))
+	for n := sums + 1; strings.HasPrefix(f.Line(n), "  "); n++ {
+		text := strings.TrimSpace(f.Line(n))
+		if name, _, _ := strings.Cut(text, " "); !strings.Contains(text, "sha256=") && strings.Contains(text, "(") && !local[name] {
+			found = append(found, without(f, at(n), text, "run bundle lock --add-checksums"))
 		}
 	}
 	return found
 }
 
 func composerNames(f *finding.File) (names []string, ok bool, err error) {
-	var c struct{ Require map[string]any }
+	var c struct {
+		Require    map[string]any
+		RequireDev map[string]any `json:"require-dev"`
+	}
 	if err := readJSON(f, &c); err != nil {
 		return nil, false, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Require)) {
-		if strings.Contains(name, "/") { // others are PHP and its extensions
-			names = append(names, name)
+	for _, group := range []map[string]any{c.Require, c.RequireDev} {
+		for _, name := range slices.Sorted(maps.Keys(group)) {
+			if strings.Contains(name, "/") { // others are PHP and its extensions
+				names = append(names, name)
+			}
 		}
 	}
 	return names, len(names) > 0, nil
@@ -117,86 +129,23 @@ func composerLocked(lock *finding.File) (func(string) bool, error) {
 
 // composerHashes checks composer.lock. Packages of GitHub have a commit, and no hash of the archive.
 func composerHashes(f *finding.File) (found []finding.Finding) {
+	type entry struct {
+		Name string
+		Dist struct{ URL, Reference, Shasum string }
+	}
 	var l struct {
-		Packages []struct {
-			Name string
-			Dist struct{ URL, Reference, Shasum string }
-		}
+		Packages    []entry
+		PackagesDev []entry `json:"packages-dev"`
 	}
 	if err := readJSON(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
 	}
-	for _, p := range l.Packages {
-		at := placeOf(f, `"`+p.Name+`"`)
+	for _, p := range slices.Concat(l.Packages, l.PackagesDev) {
+		at := entryOf(f, p.Name)
 		found = append(found, plain(at, p.Dist.URL)...)
 		if p.Dist.URL != "" && p.Dist.Shasum == "" && len(p.Dist.Reference) < 40 {
 			found = append(found, without(f, at, p.Name, "run composer update "+p.Name+", from a repository that tells hashes or commits"))
 		}
 	}
 	return found
-}
-
-// dotnetNames reports whether a project has packages.
-func dotnetNames(f *finding.File) (names []string, ok bool, err error) {
-	return nil, strings.Contains(string(f.Data), "<PackageReference"), nil
-}
-
-func nugetHashes(f *finding.File) (found []finding.Finding) {
-	var l struct {
-		Dependencies map[string]map[string]struct{ Type, Resolved, ContentHash string }
-	}
-	if err := readJSON(f, &l); err != nil {
-		return []finding.Finding{syntax(f, lineOf(err), err)}
-	}
-	for _, target := range slices.Sorted(maps.Keys(l.Dependencies)) {
-		for _, name := range slices.Sorted(maps.Keys(l.Dependencies[target])) {
-			if p := l.Dependencies[target][name]; !strings.EqualFold(p.Type, "project") && p.ContentHash == "" {
-				found = append(found, without(f, placeOf(f, `"`+name+`"`), name+" "+p.Resolved, "run dotnet restore --force-evaluate"))
-			}
-		}
-	}
-	return found
-}
-
-// gradleHashes checks gradle/verification-metadata.xml.
-func gradleHashes(f *finding.File) (found []finding.Finding) {
-	dec := xml.NewDecoder(strings.NewReader(string(f.Data)))
-	var artifact, component string
-	var start int64
-	has := false
-	for {
-		at := dec.InputOffset()
-		token, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return found
-		} else if err != nil {
-			line, _ := dec.InputPos()
-			return append(found, syntax(f, line, err))
-		}
-		switch e := token.(type) {
-		case xml.StartElement:
-			switch e.Name.Local {
-			case "component":
-				component = attribute(e, "group") + ":" + attribute(e, "name") + ":" + attribute(e, "version")
-			case "artifact":
-				artifact, start, has = component+" "+attribute(e, "name"), at, false
-			case "sha256", "sha512", "pgp":
-				has = true
-			}
-		case xml.EndElement:
-			if e.Name.Local == "artifact" && !has {
-				found = append(found, without(f, f.Position(int(start), int(start)+len("<artifact")), artifact, "run gradle --write-verification-metadata sha256"))
-			}
-		case xml.CharData:
-		}
-	}
-}
-
-func attribute(e xml.StartElement, name string) string {
-	for _, a := range e.Attr {
-		if a.Name.Local == name {
-			return a.Value
-		}
-	}
-	return ""
 }

@@ -29,7 +29,14 @@ func pythonNames(f *finding.File) (names []string, ok bool, err error) {
 			names = append(names, m[1])
 		}
 	}
-	if poetry, _ := p.Tool["poetry"]["dependencies"].(map[string]any); poetry != nil {
+	groups, _ := p.Tool["poetry"]["group"].(map[string]any)
+	tables := []any{p.Tool["poetry"]["dependencies"], p.Tool["poetry"]["dev-dependencies"]}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		group, _ := groups[name].(map[string]any)
+		tables = append(tables, group["dependencies"])
+	}
+	for _, table := range tables {
+		poetry, _ := table.(map[string]any)
 		for _, name := range slices.Sorted(maps.Keys(poetry)) {
 			if d, _ := poetry[name].(map[string]any); name != "python" && d["path"] == nil {
 				names = append(names, name)
@@ -47,10 +54,12 @@ type tomlLock struct {
 	Package []struct {
 		Name, Version, Checksum string
 		Source                  any // string of Cargo, table of poetry and uv
-		Files                   []struct{ File, Hash string }
+		Files                   []struct{ File, URL, Hash string }
 		Wheels                  []struct{ URL, Hash string }
 		Sdist                   *struct{ URL, Hash string }
+		Git, Path, URL          string // of pdm
 	}
+	Packages []struct{ Name string } // of pylock.toml
 	Metadata map[string]any
 }
 
@@ -63,12 +72,139 @@ func tomlLocked(lock *finding.File) (func(string) bool, error) {
 	for _, p := range l.Package {
 		have[folded(p.Name)] = true
 	}
+	for _, p := range l.Packages {
+		have[folded(p.Name)] = true
+	}
+	return func(name string) bool { return have[folded(name)] }, nil
+}
+
+func pdmHashes(f *finding.File) []finding.Finding {
+	return tomlHashes(f, func(l *tomlLock) (found []finding.Finding) {
+		old, _ := l.Metadata["files"].(map[string]any) // before pdm 2.8
+		for _, p := range l.Package {
+			found = append(found, plain(packagePlace(f, p.Name), p.URL)...)
+			missing := len(p.Files) == 0 && old[p.Name+" "+p.Version] == nil
+			for _, file := range p.Files {
+				missing = missing || file.Hash == ""
+			}
+			if missing && p.Git == "" && p.Path == "" {
+				found = append(found, without(f, packagePlace(f, p.Name), p.Name+" "+p.Version, "run pdm lock"))
+			}
+		}
+		return found
+	})
+}
+
+// pylockFile is an archive that pylock.toml names.
+type pylockFile struct {
+	URL    string
+	Path   string
+	Hashes map[string]any
+}
+
+// pylockHashes checks pylock.toml, the lock file of all of Python's package managers.
+func pylockHashes(f *finding.File) (found []finding.Finding) {
+	var l struct {
+		Packages []struct {
+			Name, Version  string
+			Wheels         []pylockFile
+			Sdist, Archive *pylockFile
+		}
+	}
+	if err := readTOML(f, &l); err != nil {
+		return []finding.Finding{syntax(f, lineOf(err), err)}
+	}
+	for _, p := range l.Packages {
+		files := p.Wheels
+		for _, one := range []*pylockFile{p.Sdist, p.Archive} {
+			if one != nil {
+				files = append(files, *one)
+			}
+		}
+		for _, file := range files {
+			found = append(found, plain(packagePlace(f, p.Name), file.URL)...)
+		}
+		if slices.ContainsFunc(files, func(file pylockFile) bool { return file.Path == "" && len(file.Hashes) == 0 }) {
+			found = append(found, without(f, packagePlace(f, p.Name), p.Name+" "+p.Version, "make pylock.toml anew, from an index that tells hashes"))
+		}
+	}
+	return found
+}
+
+// pipfileNames returns the dependencies in a Pipfile.
+func pipfileNames(f *finding.File) (names []string, ok bool, err error) {
+	var p struct {
+		Packages map[string]any
+		Dev      map[string]any `toml:"dev-packages"`
+	}
+	if err := readTOML(f, &p); err != nil {
+		return nil, false, err
+	}
+	for _, group := range []map[string]any{p.Packages, p.Dev} {
+		for _, name := range slices.Sorted(maps.Keys(group)) {
+			if d, _ := group[name].(map[string]any); d["path"] == nil && d["file"] == nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, len(names) > 0, nil
+}
+
+func pipfileLocked(lock *finding.File) (func(string) bool, error) {
+	var l map[string]map[string]any
+	if err := readJSON(lock, &l); err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, group := range l {
+		for name := range group {
+			have[folded(name)] = true
+		}
+	}
+	return func(name string) bool { return have[folded(name)] }, nil
+}
+
+// isWished reports whether a path is that of what pip-compile makes a list of requirements of.
+func isWished(name string) bool {
+	return strings.HasSuffix(name, ".in") && isRequirements(strings.TrimSuffix(name, ".in")+".txt")
+}
+
+func wished(name string) *manifest {
+	lock := strings.TrimSuffix(path.Base(name), ".in") + ".txt"
+	return &manifest{path.Base(name), []string{lock}, false, ruleMissing, "pip-compile --generate-hashes " + path.Base(name), requirementNames, requirementLocked}
+}
+
+// requirementNames returns the projects that a list of requirements names, one a line.
+func requirementNames(f *finding.File) (names []string, ok bool, err error) {
+	for n := 1; n <= f.Lines(); n++ {
+		line := strings.TrimSpace(f.Line(n))
+		if line == "" || strings.ContainsAny(line[:1], "#.-") || strings.Contains(line, "://") || strings.Contains(line, ";") || strings.HasPrefix(line, "file:") {
+			continue // with a marker, it may be for another Python
+		}
+		if m := projectName().FindStringSubmatch(line); m != nil {
+			names = append(names, m[1])
+		}
+	}
+	return names, len(names) > 0, nil
+}
+
+func requirementLocked(lock *finding.File) (func(string) bool, error) {
+	have := map[string]bool{}
+	for n := 1; n <= lock.Lines(); n++ {
+		if m := projectName().FindStringSubmatch(lock.Line(n)); m != nil {
+			have[folded(m[1])] = true
+		}
+	}
 	return func(name string) bool { return have[folded(name)] }, nil
 }
 
 // packagePlace returns where a TOML lock file has a package.
 func packagePlace(f *finding.File, name string) finding.Position {
-	return placeOf(f, `name = "`+name+`"`)
+	n := f.LineOf(`name = "` + name + `"`)
+	if n == 0 {
+		return finding.Position{File: f.Path}
+	}
+	return f.Position(f.LineStart(n), f.LineStart(n)+len(f.Line(n)))
 }
 
 func tomlHashes(f *finding.File, check func(l *tomlLock) []finding.Finding) []finding.Finding {
@@ -134,7 +270,7 @@ func pipfileHashes(f *finding.File) (found []finding.Finding) {
 	for _, group := range []string{"default", "develop"} {
 		for _, name := range slices.Sorted(maps.Keys(l[group])) {
 			if p := l[group][name]; len(p.Hashes) == 0 && p.Path == "" && p.Git == "" {
-				found = append(found, without(f, placeOf(f, `"`+name+`"`), name, "run pipenv lock"))
+				found = append(found, without(f, entryOf(f, name), name, "run pipenv lock"))
 			}
 		}
 	}

@@ -95,8 +95,11 @@ func isTemplate(f *finding.File) bool {
 			return true
 		}
 	}
-	return false
+	return replaced.Match(f.Data)
 }
+
+// replaced matches a name that a script replaces: {CLUSTER_IP}, <CLUSTER_IP>, __CLUSTER_IP__, $CLUSTER_IP.
+var replaced = regexp.MustCompile(`[{<$][A-Z][A-Z0-9_]+|__[A-Z][A-Z0-9_]*__`)
 
 // file checks all documents of the file.
 func (c *checker) file() error {

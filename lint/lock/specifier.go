@@ -1,0 +1,109 @@
+package lock
+
+import (
+	"path"
+	"strings"
+
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/yamlfile"
+)
+
+// npmSpecifiers returns the versions that package.json asks for, by name.
+func npmSpecifiers(f *finding.File) map[string]string {
+	var p struct {
+		Dependencies, DevDependencies, OptionalDependencies map[string]string
+		Resolutions                                         map[string]any // of yarn: they replace what is asked for
+	}
+	if readJSON(f, &p) != nil || len(p.Resolutions) > 0 {
+		return nil
+	}
+	out := map[string]string{}
+	for _, group := range []map[string]string{p.DevDependencies, p.Dependencies, p.OptionalDependencies} { // the last counts
+		for name, version := range group {
+			out[name] = version
+		}
+	}
+	return out
+}
+
+// npmAsked returns the version that was asked for when a lock file was written, for the package.json in a
+// directory; "" if the lock file does not say.
+func npmAsked(lock *finding.File, dir string) func(name string) string {
+	in := "."
+	if base := path.Dir(lock.Path); base == "." {
+		in = dir
+	} else if rest, ok := strings.CutPrefix(dir, base+"/"); ok {
+		in = rest
+	}
+	switch path.Base(lock.Path) {
+	case "package-lock.json", "npm-shrinkwrap.json":
+		return npmLockAsked(lock, in)
+	case "pnpm-lock.yaml":
+		return pnpmAsked(lock, in)
+	}
+	return nil
+}
+
+func npmLockAsked(lock *finding.File, in string) func(string) string {
+	var l struct {
+		Packages map[string]struct {
+			Dependencies, DevDependencies, OptionalDependencies map[string]string
+		}
+	}
+	if readJSON(lock, &l) != nil {
+		return nil // its own check says so
+	}
+	if in == "." {
+		in = ""
+	}
+	p := l.Packages[in]
+	return func(name string) string {
+		for _, group := range []map[string]string{p.OptionalDependencies, p.Dependencies, p.DevDependencies} {
+			if asked := group[name]; asked != "" {
+				return asked
+			}
+		}
+		return ""
+	}
+}
+
+func pnpmAsked(lock *finding.File, in string) func(string) string {
+	roots, err := yamlfile.Parse(lock)
+	if err != nil || len(roots) == 0 {
+		return nil
+	}
+	root := roots[len(roots)-1]
+	if yamlfile.Get(root, "overrides") != nil {
+		return nil // they replace what is asked for
+	}
+	at := yamlfile.Get(root, "importers", in)
+	if at == nil {
+		at = root
+	}
+	return func(name string) string {
+		for _, group := range []string{"optionalDependencies", "dependencies", "devDependencies"} {
+			if s := yamlfile.Value(yamlfile.Get(at, group, name, "specifier")); s != "" {
+				return s
+			}
+		}
+		return yamlfile.Value(yamlfile.Get(at, "specifiers", name)) // before version 6
+	}
+}
+
+// otherSpecifiers finds the first dependency of package.json that asks for another version than when the lock
+// file was written.
+func otherSpecifiers(f, lock *finding.File) []finding.Finding {
+	asked := npmAsked(lock, path.Dir(f.Path))
+	if asked == nil {
+		return nil
+	}
+	names, _, _ := npmNames(f)
+	want := npmSpecifiers(f)
+	for _, name := range names {
+		if old := asked(name); old != "" && want[name] != "" && old != want[name] && !strings.HasPrefix(want[name], "catalog:") {
+			return []finding.Finding{{Rule: ruleOutOfDate, Position: placeOf(f, name), Message: lock.Path + " was made for " + name + " " + old + ", and not for " + want[name],
+				Mend: "make the lock file anew, and commit it"}}
+		}
+	}
+	return nil
+}
