@@ -117,11 +117,13 @@ func mavenLocked(lock *finding.File) (func(string) bool, error) {
 	return func(name string) bool { return have[name] }, nil
 }
 
-// mavenHashes checks lockfile.json beside a pom.xml. Other tools have files of this name too.
+// isMavenLock reports whether a lockfile.json is one of Maven: other tools have files of this name too.
+func isMavenLock(f *finding.File) bool {
+	return strings.Contains(string(f.Data), `"checksumAlgorithm"`)
+}
+
+// mavenHashes checks lockfile.json.
 func mavenHashes(f *finding.File) (found []finding.Finding) {
-	if !strings.Contains(string(f.Data), `"checksumAlgorithm"`) {
-		return nil
-	}
 	var l mavenLock
 	if err := readJSON(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}

@@ -81,11 +81,11 @@ func check(_ context.Context, t *finding.Tree, f *finding.File) (found []finding
 	if isWished(f.Path) {
 		found = append(found, wished(f.Path).check(t, f)...)
 	}
-	if isRequirements(f.Path) {
-		found = append(found, requirementsHashes(f)...)
-	}
 	read := locks()[path.Base(f.Path)]
-	if read == nil {
+	if read == nil && isRequirements(f.Path) {
+		read = requirementsHashes
+	}
+	if read == nil || path.Base(f.Path) == "lockfile.json" && !isMavenLock(f) {
 		return found
 	}
 	if t.Git != nil && !t.Tracked(f.Path) {

@@ -97,6 +97,43 @@ func TestFound(t *testing.T) {
 	}
 }
 
+// TestKinds: docs/lint.md says that of each package manager a missing lock file is found, and one that git does
+// not track.
+func TestKinds(t *testing.T) {
+	for lockName, m := range map[string]struct{ manifest, text, lock string }{
+		"go.sum":                           {"go.mod", "module a\nrequire b.example.com/b v1.0.0\n", "b.example.com/b v1.0.0 h1:" + strings.Repeat("A", 43) + "=\n"},
+		"package-lock.json":                {"package.json", `{"dependencies":{"b":"1"}}`, `{"packages":{"node_modules/b":{}}}`},
+		"pnpm-lock.yaml":                   {"package.json", `{"dependencies":{"b":"1"}}`, "importers:\n  .:\n    dependencies:\n      b:\n        specifier: '1'\npackages:\n  b@1.0.0:\n    resolution: {integrity: x}\n"},
+		"yarn.lock":                        {"package.json", `{"dependencies":{"b":"1"}}`, "# yarn lockfile v1\n\nb@1:\n  version \"1.0.0\"\n"},
+		"bun.lock":                         {"package.json", `{"dependencies":{"b":"1"}}`, `{"packages":{"b":["b@1"]}}`},
+		"requirements.txt":                 {"requirements.in", "b\n", "b==1 --hash=sha256:x\n"},
+		"poetry.lock":                      {"pyproject.toml", "[tool.poetry.dependencies]\nb = \"1\"\n", "[[package]]\nname = \"b\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"},
+		"uv.lock":                          {"pyproject.toml", "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "[[package]]\nname = \"b\"\nsource = {registry = \"x\"}\nwheels = [{url = \"https://x\", hash = \"x\"}]\n"},
+		"pdm.lock":                         {"pyproject.toml", "[project]\ndependencies = [\"b\"]\n[tool.pdm]\n", "[[package]]\nname = \"b\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"},
+		"pylock.toml":                      {"pyproject.toml", "[project]\ndependencies = [\"b\"]\n[tool.pdm]\n", "[[packages]]\nname = \"b\"\n"},
+		"Pipfile.lock":                     {"Pipfile", "[packages]\nb = \"*\"\n", `{"default":{"b":{"hashes":["x"]}}}`},
+		"Cargo.lock":                       {"Cargo.toml", "[[bin]]\n[dependencies]\nb = \"1\"\n", "[[package]]\nname = \"b\"\n"},
+		"Gemfile.lock":                     {"Gemfile", "gem \"b\"\n", "GEM\n  specs:\n    b (1.0)\n\nCHECKSUMS\n  b (1.0) sha256=x\n"},
+		"composer.lock":                    {"composer.json", `{"require":{"a/b":"1"}}`, `{"packages":[{"name":"a/b"}]}`},
+		"gradle/verification-metadata.xml": {"build.gradle.kts", "", "<a/>"},
+		"lockfile.json":                    {"pom.xml", "<project/>", `{"checksumAlgorithm":"SHA-256"}`},
+		"packages.lock.json":               {"a.csproj", "<Project><PackageReference Include=\"B\"/></Project>", `{"dependencies":{"net9.0":{"B":{"contentHash":"x"}}}}`},
+	} {
+		files := map[string]string{m.manifest: m.text}
+		for step, want := range []string{"missing", "not-committed", ""} {
+			sh := []string{"git init -q; git add .", "git init -q; git add " + m.manifest, "git init -q; git add ."}[step]
+			var got []string
+			for _, f := range linttest.Run(t, linttest.Write(t, files, sh), lock.Checker()).Findings {
+				got = append(got, strings.TrimPrefix(f.Rule, "lock/"))
+			}
+			if text := strings.Replace(strings.Join(got, ","), "unverified", "missing", 1); text != want {
+				t.Errorf("%s, step %d: got %s, want %s", lockName, step, text, want)
+			}
+			files[lockName] = m.lock
+		}
+	}
+}
+
 // TestHostile: a lock file of as many entries as fit, each with a fault, costs a bounded time.
 func TestHostile(t *testing.T) {
 	var npm, cargo, requirements, gems strings.Builder
