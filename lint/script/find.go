@@ -39,6 +39,8 @@ func find(src string) (out []problem) {
 			}
 		case "docker":
 			out = append(out, docker(c)...)
+		case "git":
+			out = append(out, submodule(c)...)
 		}
 		out = append(out, identities(c)...)
 	}
@@ -209,6 +211,17 @@ func signed(c *Command, switches []string) (out []problem) {
 			mend: "sign NAME@sha256:DIGEST with the digest that the push returned"})
 	}
 	return out
+}
+
+// submodule finds submodules that are not those of the commit.
+func submodule(c *Command) []problem {
+	for i, a := range c.Args {
+		if i > 0 && (a.Text == "--remote" && c.Has("submodule") && c.Has("update") || a.Text == "--remote-submodules" && c.Has("clone")) {
+			return []problem{{rule: ruleSubmodule, start: a.Start, end: a.End, message: "git " + c.First() + " " + a.Text + " gets what a branch has", mend: "delete " + a.Text,
+				edits: []edit{{c.Args[i-1].End, a.End, ""}}}}
+		}
+	}
+	return nil
 }
 
 func cosign(c *Command) (out []problem) {

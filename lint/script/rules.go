@@ -20,6 +20,7 @@ const (
 	ruleContentTrust = "script/content-trust"
 	ruleNoLog        = "script/no-transparency-log"
 	ruleBuildArgs    = "script/provenance-leaks-args"
+	ruleSubmodule    = "script/submodule-remote"
 )
 
 // Checker declares the rules. Checkers of pipelines find what breaks them with Check.
@@ -59,6 +60,8 @@ func rules() []finding.Rule {
 		{ID: ruleBuildArgs, Severity: finding.Error, Title: "provenance publishes build arguments that look secret",
 			Why:  "Provenance of mode max contains the values of all build arguments, and whoever can pull the image can read it.",
 			Link: "https://docs.docker.com/build/metadata/attestations/slsa-provenance/"},
+		{ID: ruleSubmodule, Severity: finding.Warning, Title: "a submodule is taken from a branch", Fixes: true, Link: "https://git-scm.com/docs/git-submodule",
+			Why: "With --remote, git takes what the branch of the submodule has when the job runs, and not the commit that the repository names."},
 	}
 }
 

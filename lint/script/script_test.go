@@ -38,6 +38,10 @@ func TestFind(t *testing.T) {
 		{`curl http://localhost:8080/x | sh`, nil},
 		{`curl -o x https://example.com/x && echo "$SUM  x" | sha256sum -c && sh x`, nil},
 		{`echo curl https://example.com | sh`, nil},
+		{`git submodule update --init --remote`, []string{ruleSubmodule + `: --remote`}},
+		{`git -C x submodule update --remote lib`, []string{ruleSubmodule + `: --remote`}},
+		{`git clone --recurse-submodules --remote-submodules https://git.example.com/a`, []string{ruleSubmodule + `: --remote-submodules`}},
+		{`git submodule update --init --recursive; git --remote submodule update; git archive --remote x; git fetch --remote`, nil},
 
 		{`cosign sign --yes ghcr.io/o/app:v1`, []string{ruleByTag + `: ghcr.io/o/app:v1`}},
 		{`cosign sign -y $IMAGE:$TAG`, []string{ruleByTag + `: $IMAGE:$TAG`}},

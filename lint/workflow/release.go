@@ -60,9 +60,12 @@ func (w *file) releasing() bool {
 	return w.event("release") != "" || yamlfile.Get(w.events["push"], "tags") != nil
 }
 
+// byHand reports whether a workflow runs only when somebody starts it.
+func (w *file) byHand() bool { return len(w.events) == 1 && w.event("workflow_dispatch") != "" }
+
 // releases finds release jobs that nobody has to approve.
 func releases(w *file) (out []finding.Finding) {
-	if w.action || !w.releasing() {
+	if w.action || !w.releasing() && !w.byHand() {
 		return nil
 	}
 	for _, j := range w.jobs {

@@ -2,6 +2,7 @@ package workflow_test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,16 @@ func TestNotFound(t *testing.T) {
 		r := linttest.Run(t, linttest.Write(t, files, ""), workflow.Checker(offline(t)))
 		if found := len(r.Findings) > 0; found != want {
 			t.Errorf("%s: got %+v", src, r.Findings)
+		}
+	}
+}
+
+// TestByHand: a workflow that publishes when somebody starts it, and only then, needs an approval too.
+func TestByHand(t *testing.T) {
+	for on, want := range map[string]bool{"workflow_dispatch": true, "{workflow_dispatch: {inputs: {}}}": true, "[workflow_dispatch, push]": false, "workflow_call": false, "push": false} {
+		src := "on: " + on + "\npermissions: {}\njobs: {a: {runs-on: ubuntu-24.04, steps: [{run: npm publish}]}}\n"
+		if got := slices.ContainsFunc(check(t, src), func(f finding.Finding) bool { return f.Rule == "workflow/release-environment" }); got != want {
+			t.Errorf("on %s: got %t, want %t", on, got, want)
 		}
 	}
 }
