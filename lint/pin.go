@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/gitlab"
+	"github.com/colophon-build/colophon/lint/manifest"
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/tekton"
 	"github.com/colophon-build/colophon/lint/workflow"
@@ -103,11 +104,11 @@ func (p *Pinner) Pins(ctx context.Context, t *finding.Tree) ([]Pin, error) {
 	return all, ctx.Err()
 }
 
-// pipelines are the readers of pipelines that name images, but no actions.
+// pipelines are the readers of pipelines and manifests that name images, but no actions.
 var pipelines = []struct {
 	wants  func(path string) bool
 	images func(*finding.File) ([]yamlfile.Text, error)
-}{{bitbucket.Wants, bitbucket.Images}, {gitlab.Wants, gitlab.Images}, {tekton.Wants, tekton.Images}}
+}{{bitbucket.Wants, bitbucket.Images}, {gitlab.Wants, gitlab.Images}, {manifest.Wants, manifest.Images}, {tekton.Wants, tekton.Images}}
 
 // errNoPins means that no reader wants a file.
 var errNoPins = errors.New("no names of images or actions")
@@ -159,7 +160,7 @@ func (p *Pinner) jobs(ctx context.Context, f *finding.File) (jobs []func() Pin) 
 	return jobs
 }
 
-// named looks at the image that a text of a pipeline names.
+// named looks at the image that a text of a pipeline or manifest names.
 func (p *Pinner) named(ctx context.Context, t yamlfile.Text) Pin {
 	pin := Pin{Position: t.Position(0, len(t.Value)), Name: t.Value}
 	if strings.Contains(t.Value, "$") {

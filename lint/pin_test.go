@@ -283,9 +283,10 @@ func TestPinImages(t *testing.T) {
 		return all[0], dockerfile
 	}
 	from := "from  " + image + "@" + old + " as x\n"
-	// Pipelines name images too.
+	// Pipelines and manifests name images too.
 	for file, src := range map[string]string{
 		".gitlab-ci.yml": "a: {image: '%s', script: make}\n", "bitbucket-pipelines.yml": "image: '%s'\n", "task.yaml": "apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: '%s'}]}\n",
+		"pod.yaml": "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: '%s'}]}\n", "compose.yaml": "services: {a: {image: '%s'}}\n",
 	} {
 		tree := newTree(t, map[string]string{file: fmt.Sprintf(src, image)})
 		all, err := (&Pinner{Update: true, Resolver: &pins.Resolver{Private: true}}).Pins(t.Context(), tree)

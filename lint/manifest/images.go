@@ -52,15 +52,17 @@ func guessed(p imagelist.Place) bool {
 // placeholder is a tag or name that a script replaces.
 var placeholder = regexp.MustCompile(`^[A-Z][A-Z0-9_]+$`)
 
-// pulled reports whether a container or service gets an image from a registry that others can push to,
-// under the name that the file has.
+// onThisMachine reports whether an image is in a registry on the machine that runs it: others cannot push to it.
+func onThisMachine(name string) bool {
+	return strings.HasPrefix(name, "localhost:") || strings.HasPrefix(name, "localhost/") || strings.HasPrefix(name, "127.0.0.1:")
+}
+
+// pulled reports whether a container or service gets an image from a registry, under the name that the file has.
 func (c *checker) pulled(name string, container *yaml.Node) bool {
 	policy := yamlfile.Value(yamlfile.Get(container, "imagePullPolicy")) + yamlfile.Value(yamlfile.Get(container, "pull_policy"))
 	switch {
 	case strings.EqualFold(policy, "never") || policy == "build", yamlfile.Get(container, "build") != nil:
 		return false // it is built where it runs
-	case strings.HasPrefix(name, "localhost:"), strings.HasPrefix(name, "localhost/"), strings.HasPrefix(name, "127.0.0.1:"):
-		return false
 	case strings.ContainsAny(name, "{<[%") && !strings.Contains(name, "${"), placeholder.MatchString(strings.TrimPrefix(name, bare(name)+":")):
 		return false
 	case name == "controller:latest": // kubebuilder's placeholder
@@ -115,7 +117,7 @@ func (c *checker) kustomization(root *yaml.Node) {
 		if name == "" {
 			name = yamlfile.Value(yamlfile.Get(i, "name"))
 		}
-		if strings.HasPrefix(name, "localhost:") {
+		if onThisMachine(name) {
 			continue
 		}
 		c.add(ruleImage, tag, "the image "+name+":"+tag.Value+" is whatever its tag points to when it runs", "write digest: sha256:DIGEST in place of newTag")

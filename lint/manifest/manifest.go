@@ -31,6 +31,9 @@ func Checker(r *pins.Resolver) finding.Checker {
 			c := &checker{f: f, in: tree.Of(t, scanTree)}
 			c.file()
 			for _, i := range c.images {
+				if onThisMachine(i.Value) {
+					continue
+				}
 				c.out = append(c.out, pins.CheckImage(ctx, r, ruleImage, i, i.Value)...)
 			}
 			return c.out

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -22,7 +23,15 @@ type scan struct {
 
 // verifiers are words of which each file has one that makes a cluster verify images, in whatever form:
 // an object, the values of a chart, a template.
-var verifiers = regexp.MustCompile(`policy\.sigstore\.dev|policy-controller|verifyImages|ImageValidatingPolicy|colophon\.build/|\bratify\b|connaisseur|portieris|binaryauthorization|signatureValidation`)
+var verifiers = []string{"policy.sigstore.dev", "policy-controller", "verifyImages", "ImageValidatingPolicy", "colophon.build/", "connaisseur", "portieris", "binaryauthorization", "signatureValidation", "ratify"}
+
+var ratify = regexp.MustCompile(`\bratify\b`) // the others are parts of no word
+
+func verifies(data []byte) bool {
+	return slices.ContainsFunc(verifiers, func(word string) bool {
+		return bytes.Contains(data, []byte(word)) && (word != "ratify" || ratify.Match(data))
+	})
+}
 
 // shown matches paths of manifests that are not applied from where they are.
 var shown = regexp.MustCompile(`(?i)(^|/)(\.?[a-z-]*(examples?|samples?|tests?|e2e|docs?|demos?|fixtures)|website|hack|tools|playwright|\\.[^/]+)/`)
@@ -40,14 +49,18 @@ func scanTree(t *finding.Tree) *scan {
 		if err != nil {
 			continue // the run says so
 		}
-		s.policy = s.policy || verifiers.Match(f.Data)
-		applies := !shown.MatchString(name) && (bytes.Contains(f.Data, []byte("toolkit.fluxcd.io/")) || bytes.Contains(f.Data, []byte("argoproj.io/")))
+		s.policy = s.policy || verifies(f.Data)
+		applies := hasAny(f.Data, "toolkit.fluxcd.io/", "argoproj.io/") && hasAny(f.Data, "Application", "Kustomization", "HelmRelease") && !shown.MatchString(name)
 		builds := bytes.Contains(f.Data, []byte("skaffold/")) || isCompose(f) && bytes.Contains(f.Data, []byte("build:"))
 		if isKustomization(name) || applies || builds || !s.optIn && bytes.Contains(f.Data, []byte(includeLabel)) {
 			s.read(f, builds, applies)
 		}
 	}
 	return s
+}
+
+func hasAny(data []byte, words ...string) bool {
+	return slices.ContainsFunc(words, func(word string) bool { return bytes.Contains(data, []byte(word)) })
 }
 
 func (s *scan) read(f *finding.File, builds, applies bool) {

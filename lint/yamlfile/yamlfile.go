@@ -3,6 +3,7 @@
 package yamlfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -86,6 +87,9 @@ const byteOrderMark = "\ufeff"
 // lineStarts returns the offset of each line as the parser counts them, or nil if these are the lines of
 // the file. The parser does not count a byte order mark.
 func lineStarts(f *finding.File) []int {
+	if !bytes.ContainsAny(f.Data, "\r\u0085\u2028\u2029\ufeff") {
+		return nil
+	}
 	text := string(f.Data)
 	mark := strings.HasPrefix(text, byteOrderMark)
 	breaks := lineBreaks.FindAllStringIndex(text, -1)
