@@ -33,7 +33,7 @@ var kinds = map[string]struct{ text, rule string }{
 	"pom.xml":                  {"<project/>", "lock/unverified"},
 	".gitmodules":              {"[submodule \"a\"]\n\turl = ../a\n\tbranch = main\n", "git/submodule-branch"},
 	".gitattributes":           {"*.bin filter=lfs\n", "git/lfs-without-lock"},
-	"web/package.json":         {`{"dependencies":{"missing":"1"}}`, "lock/out-of-date"},
+	"package.json":             {`{"dependencies":{"missing":"1"}}`, "lock/out-of-date"},
 }
 
 func inTree(t *testing.T, files map[string]string) (string, func() *lint.Report) {

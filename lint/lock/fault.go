@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,11 @@ func lineOf(err error) int {
 
 // readJSON decodes a JSON file.
 func readJSON(f *finding.File, v any) error {
-	err := json.Unmarshal(f.Data, v)
+	data := f.Data
+	if bytes.HasPrefix(data, []byte("\ufeff")) { // package managers skip a byte order mark
+		data = append([]byte("   "), data[3:]...)
+	}
+	err := json.Unmarshal(data, v)
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return &fault{f.Position(int(e.Offset), int(e.Offset)).Line, err}
 	}

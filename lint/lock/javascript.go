@@ -128,6 +128,9 @@ func placeOfNode(f *finding.File, n *yaml.Node) finding.Position {
 func yarnHashes(f *finding.File) (found []finding.Finding) {
 	modern := strings.Contains(string(f.Data), "\n__metadata:")
 	entry, first, resolved, hash := "", 0, "", false
+	conditional := false
+	var others []string // for other platforms: Yarn writes no hash of what it did not get
+	var otherAt finding.Position
 	flush := func() {
 		if entry == "" {
 			return
@@ -138,7 +141,13 @@ func yarnHashes(f *finding.File) (found []finding.Finding) {
 		if modern {
 			remote = strings.Contains(resolved, "@npm:") && !strings.Contains(entry, "__metadata")
 		}
-		if remote && !hash {
+		switch {
+		case !remote || hash:
+		case conditional:
+			if others = append(others, strings.Trim(entry, `":`)); len(others) == 1 {
+				otherAt = at
+			}
+		default:
 			found = append(found, without(f, at, strings.Trim(entry, `":`), "run yarn install, and commit yarn.lock"))
 		}
 	}
@@ -149,7 +158,9 @@ func yarnHashes(f *finding.File) (found []finding.Finding) {
 		case trimmed == "" || strings.HasPrefix(trimmed, "#"):
 		case !strings.HasPrefix(line, " ") && strings.HasSuffix(line, ":"):
 			flush()
-			entry, first, resolved, hash = line, n, "", false
+			entry, first, resolved, hash, conditional = line, n, "", false, false
+		case strings.HasPrefix(trimmed, "conditions: "):
+			conditional = true
 		case strings.HasPrefix(trimmed, "resolved "), strings.HasPrefix(trimmed, "resolution: "):
 			_, resolved, _ = strings.Cut(trimmed, " ")
 			resolved = strings.Trim(resolved, `"`)
@@ -164,6 +175,10 @@ func yarnHashes(f *finding.File) (found []finding.Finding) {
 		}
 	}
 	flush()
+	if n := len(others); n > 0 {
+		found = append(found, finding.Finding{Rule: ruleHash, Position: otherAt, Message: fmt.Sprintf("%d packages for other platforms have no hash, the first is %s", n, others[0]),
+			Mend: "name the platforms in supportedArchitectures of .yarnrc.yml, and run yarn install"})
+	}
 	return found
 }
 

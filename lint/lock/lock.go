@@ -116,9 +116,13 @@ func (m *manifest) check(t *finding.Tree, f *finding.File) []finding.Finding {
 			return nil
 		}
 	}
-	lock := m.find(t, f.Path)
+	lock, other := m.find(t, f)
 	if lock == "" {
-		return []finding.Finding{{Rule: m.rule, Position: finding.Position{File: f.Path}, Message: "there is no " + strings.Join(m.locks, ", "),
+		severity, of := finding.Severity(""), ""
+		if other != "" { // most are examples or templates
+			severity, of = finding.Note, "; it is not of the workspace of "+other
+		}
+		return []finding.Finding{{Rule: m.rule, Severity: severity, Position: finding.Position{File: f.Path}, Message: "there is no " + strings.Join(m.locks, ", ") + of,
 			Mend: "run " + m.run + ", and commit what it writes (see .gitignore too)"}}
 	}
 	if m.locked == nil {
@@ -147,17 +151,21 @@ func (m *manifest) check(t *finding.Tree, f *finding.File) []finding.Finding {
 	return []finding.Finding{{Rule: ruleOutOfDate, Position: placeOf(f, names[0][strings.LastIndexByte(names[0], ':')+1:]), Message: lock + " lacks " + text, Mend: "run " + m.run + ", and commit what it writes"}}
 }
 
-// find returns the lock file for a manifest, or "".
-func (m *manifest) find(t *finding.Tree, name string) string {
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
-		for _, lock := range m.locks {
-			at := path.Join(dir, lock)
-			if t.Has(at) {
-				return at
+// find returns the lock file for a manifest, or "" and another one above it, which is not for it.
+func (m *manifest) find(t *finding.Tree, f *finding.File) (lock, other string) {
+	for dir := path.Dir(f.Path); ; dir = path.Dir(dir) {
+		for _, name := range m.locks {
+			at := path.Join(dir, name)
+			switch {
+			case !t.Has(at):
+			case dir == path.Dir(f.Path) || covers(t, at, f):
+				return at, ""
+			default:
+				other = at
 			}
 		}
 		if !m.above || dir == "." {
-			return ""
+			return "", other
 		}
 	}
 }

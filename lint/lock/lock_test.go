@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/lock"
 	"github.com/colophon-build/colophon/test/linttest"
 )
@@ -60,6 +61,18 @@ func TestFound(t *testing.T) {
 		"composer":                  {map[string]string{"composer.json": `{"require":{"php":">=8","a/b":"1"}}`, "composer.lock": `{"packages":[{"name":"a/b","dist":{"url":"https://x","shasum":""}}]}`}, "without-hash composer.lock:1"},
 		"NuGet":                     {map[string]string{"packages.lock.json": `{"dependencies":{"net9.0":{"B":{"type":"Direct","resolved":"1.0.0"},"C":{"type":"Project"}}}}`}, "without-hash packages.lock.json:1"},
 		"Gradle":                    {map[string]string{"gradle/verification-metadata.xml": "<v>\n<component group=\"a\" name=\"b\" version=\"1\">\n<artifact name=\"b.jar\"></artifact></component></v>"}, "without-hash gradle/verification-metadata.xml:3"},
+		"yarn 4, other platforms":   {map[string]string{"yarn.lock": "# x\n\n__metadata:\n  version: 8\n\n\"b@npm:^1\":\n  resolution: \"b@npm:1.0.0\"\n  conditions: os=a\n\n\"c@npm:^1\":\n  resolution: \"c@npm:1.0.0\"\n  conditions: os=b\n"}, "without-hash yarn.lock:6"},
+		"a byte order mark":         {map[string]string{"package.json": "\ufeff{}"}, ""},
+		"npm, not in the workspace": {map[string]string{"t/package.json": `{"dependencies":{"b":"1"}}`, "package-lock.json": `{"packages":{"":{},"a":{}}}`}, "note missing t/package.json:0"},
+		"pnpm, not in it":           {map[string]string{"t/a/package.json": `{"dependencies":{"b":"1"}}`, "t/pnpm-lock.yaml": "importers:\n  b:\n    dependencies: {b: {specifier: 1}}\n"}, "note missing t/a/package.json:0"},
+		"pnpm, in it":               {map[string]string{"t/a/package.json": `{"dependencies":{"c":"1"}}`, "t/pnpm-lock.yaml": "importers:\n  a:\n    dependencies: {b: {specifier: 1}}\n"}, "out-of-date t/a/package.json:1"},
+		"yarn 4, not in it":         {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "yarn.lock": "#\n__metadata:\n\"c@workspace:c\":\n"}, "note missing a/package.json:0"},
+		"yarn 1, no workspace":      {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "yarn.lock": "#\n", "package.json": "{}"}, "note missing a/package.json:0"},
+		"bun, not in it":            {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "bun.lock": `{"workspaces":{"b":{}}}`}, "note missing a/package.json:0"},
+		"uv, not in it":             {map[string]string{"a/pyproject.toml": "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "uv.lock": "[[package]]\nname = \"c\"\nsource = { editable = \"c\" }\n"}, "note missing a/pyproject.toml:0"},
+		"uv, in it":                 {map[string]string{"a/pyproject.toml": "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "uv.lock": "[[package]]\nname = \"a\"\nsource = { editable = \"a\" }\n"}, "out-of-date a/pyproject.toml:2"},
+		"poetry, below another":     {map[string]string{"a/pyproject.toml": "[tool.poetry.dependencies]\nb = \"1\"\n", "poetry.lock": ""}, "note missing a/pyproject.toml:0"},
+		"Cargo, not in it":          {map[string]string{"a/Cargo.toml": "[package]\nname = \"a\"\n[[bin]]\n[dependencies]\nb = \"1\"\n", "Cargo.lock": "[[package]]\nname = \"c\"\n"}, "note missing a/Cargo.toml:0"},
 		"Pipfile, not in the lock":  {map[string]string{"Pipfile": "[packages]\nb = \"*\"\nC_d = \"*\"\ne = {path = \".\"}\n[dev-packages]\nf = \"*\"\n", "Pipfile.lock": `{"_meta":{},"default":{"c-d":{"hashes":["sha256:x"]},"b":{"hashes":["sha256:x"]}}}`}, "out-of-date Pipfile:6"},
 		"NuGet, not in the lock":    {map[string]string{"a.csproj": "<Project><ItemGroup>\n<PackageReference Include=\"B\" />\n<PackageReference Include=\"c\"/></ItemGroup><ItemGroup Condition=\"x\"><PackageReference Include=\"D\"/></ItemGroup></Project>", "packages.lock.json": `{"dependencies":{"net9.0":{"b":{"type":"Direct","contentHash":"x"}}}}`}, "out-of-date a.csproj:3"},
 		"NuGet, broken":             {map[string]string{"a.fsproj": "<Project>\n<PackageReference Include=\"B\">"}, "syntax a.fsproj:2"},
@@ -89,7 +102,11 @@ func TestFound(t *testing.T) {
 	} {
 		var got []string
 		for _, f := range linttest.Run(t, linttest.Write(t, c.files, ""), lock.Checker()).Findings {
-			got = append(got, fmt.Sprintf("%s %s:%d", strings.TrimPrefix(f.Rule, "lock/"), f.File, f.Line))
+			text := fmt.Sprintf("%s %s:%d", strings.TrimPrefix(f.Rule, "lock/"), f.File, f.Line)
+			if f.Rule == "lock/missing" && f.Severity == finding.Note {
+				text = "note " + text
+			}
+			got = append(got, text)
 		}
 		if got := strings.Join(got, ","); got != c.want {
 			t.Errorf("%s: got %s, want %s", what, got, c.want)
