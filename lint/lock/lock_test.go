@@ -26,12 +26,14 @@ const pom = `<project>
 </project>
 `
 
+type repository struct {
+	files map[string]string
+	want  string
+}
+
 // TestFound: each package manager's lock file, with and without what makes it one.
 func TestFound(t *testing.T) {
-	for what, c := range map[string]struct {
-		files map[string]string
-		want  string
-	}{
+	try(t, map[string]repository{
 		"go without dependencies":   {map[string]string{"go.mod": "module a\n\ngo 1.26\n"}, ""},
 		"go, replaced":              {map[string]string{"go.mod": "module a\nrequire b.example.com/b v1.0.0\nreplace b.example.com/b => ./b\n", "go.sum": ""}, ""},
 		"go.mod, broken":            {map[string]string{"go.mod": "module a\nrequire (\nx\n)\n"}, "syntax go.mod:3"},
@@ -49,7 +51,6 @@ func TestFound(t *testing.T) {
 		"Cargo":                     {map[string]string{"Cargo.lock": "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n\n[[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n"}, "without-hash Cargo.lock:2"},
 		"Cargo, no lock":            {map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[[bin]]\nname = \"a\"\n[dependencies]\nb = \"1\"\n"}, "missing Cargo.toml:0"},
 		"Cargo, a library":          {map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[dependencies]\nb = \"1\"\n"}, ""},
-		"Cargo, of a workspace":     {map[string]string{"a/Cargo.toml": "[[bin]]\n[dependencies]\nb = \"1\"\n", "Cargo.lock": "[[package]]\nname = \"b\"\n"}, ""},
 		"Cargo, broken":             {map[string]string{"Cargo.lock": "[[package]]\nname = \n"}, "syntax Cargo.lock:2"},
 		"poetry":                    {map[string]string{"poetry.lock": "[[package]]\nname = \"b\"\nversion = \"1\"\nfiles = []\n[[package]]\nname = \"c\"\nversion = \"1\"\nfiles = [{file = \"c.whl\", hash = \"sha256:x\"}]\n"}, "without-hash poetry.lock:2"},
 		"poetry, not in the lock":   {map[string]string{"pyproject.toml": "[tool.poetry.dependencies]\npython = \"^3\"\nMy_Lib = \"1\"\nother = \"2\"\n", "poetry.lock": "[[package]]\nname = \"my-lib\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"}, "out-of-date pyproject.toml:4"},
@@ -63,16 +64,6 @@ func TestFound(t *testing.T) {
 		"Gradle":                    {map[string]string{"gradle/verification-metadata.xml": "<v>\n<component group=\"a\" name=\"b\" version=\"1\">\n<artifact name=\"b.jar\"></artifact></component></v>"}, "without-hash gradle/verification-metadata.xml:3"},
 		"yarn 4, other platforms":   {map[string]string{"yarn.lock": "# x\n\n__metadata:\n  version: 8\n\n\"b@npm:^1\":\n  resolution: \"b@npm:1.0.0\"\n  conditions: os=a\n\n\"c@npm:^1\":\n  resolution: \"c@npm:1.0.0\"\n  conditions: os=b\n"}, "without-hash yarn.lock:6"},
 		"a byte order mark":         {map[string]string{"package.json": "\ufeff{}"}, ""},
-		"npm, not in the workspace": {map[string]string{"t/package.json": `{"dependencies":{"b":"1"}}`, "package-lock.json": `{"packages":{"":{},"a":{}}}`}, "note missing t/package.json:0"},
-		"pnpm, not in it":           {map[string]string{"t/a/package.json": `{"dependencies":{"b":"1"}}`, "t/pnpm-lock.yaml": "importers:\n  b:\n    dependencies: {b: {specifier: 1}}\n"}, "note missing t/a/package.json:0"},
-		"pnpm, in it":               {map[string]string{"t/a/package.json": `{"dependencies":{"c":"1"}}`, "t/pnpm-lock.yaml": "importers:\n  a:\n    dependencies: {b: {specifier: 1}}\n"}, "out-of-date t/a/package.json:1"},
-		"yarn 4, not in it":         {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "yarn.lock": "#\n__metadata:\n\"c@workspace:c\":\n"}, "note missing a/package.json:0"},
-		"yarn 1, no workspace":      {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "yarn.lock": "#\n", "package.json": "{}"}, "note missing a/package.json:0"},
-		"bun, not in it":            {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "bun.lock": `{"workspaces":{"b":{}}}`}, "note missing a/package.json:0"},
-		"uv, not in it":             {map[string]string{"a/pyproject.toml": "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "uv.lock": "[[package]]\nname = \"c\"\nsource = { editable = \"c\" }\n"}, "note missing a/pyproject.toml:0"},
-		"uv, in it":                 {map[string]string{"a/pyproject.toml": "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "uv.lock": "[[package]]\nname = \"a\"\nsource = { editable = \"a\" }\n"}, "out-of-date a/pyproject.toml:2"},
-		"poetry, below another":     {map[string]string{"a/pyproject.toml": "[tool.poetry.dependencies]\nb = \"1\"\n", "poetry.lock": ""}, "note missing a/pyproject.toml:0"},
-		"Cargo, not in it":          {map[string]string{"a/Cargo.toml": "[package]\nname = \"a\"\n[[bin]]\n[dependencies]\nb = \"1\"\n", "Cargo.lock": "[[package]]\nname = \"c\"\n"}, "note missing a/Cargo.toml:0"},
 		"Pipfile, not in the lock":  {map[string]string{"Pipfile": "[packages]\nb = \"*\"\nC_d = \"*\"\ne = {path = \".\"}\n[dev-packages]\nf = \"*\"\n", "Pipfile.lock": `{"_meta":{},"default":{"c-d":{"hashes":["sha256:x"]},"b":{"hashes":["sha256:x"]}}}`}, "out-of-date Pipfile:6"},
 		"NuGet, not in the lock":    {map[string]string{"a.csproj": "<Project><ItemGroup>\n<PackageReference Include=\"B\" />\n<PackageReference Include=\"c\"/></ItemGroup><ItemGroup Condition=\"x\"><PackageReference Include=\"D\"/></ItemGroup></Project>", "packages.lock.json": `{"dependencies":{"net9.0":{"b":{"type":"Direct","contentHash":"x"}}}}`}, "out-of-date a.csproj:3"},
 		"NuGet, broken":             {map[string]string{"a.fsproj": "<Project>\n<PackageReference Include=\"B\">"}, "syntax a.fsproj:2"},
@@ -90,7 +81,6 @@ func TestFound(t *testing.T) {
 		"requirements.in":           {map[string]string{"requirements.in": "# x\nB[x]>1\n-r a.in\nc\nd; python_version < '3'\n", "requirements.txt": "b==2 --hash=sha256:x\n"}, "out-of-date requirements.in:4"},
 		"requirements.in, alone":    {map[string]string{"requirements/dev.in": "b\n"}, "missing requirements/dev.in:0"},
 		"npm, another version":      {map[string]string{"package.json": `{"dependencies":{"b":"^2"}}`, "package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"node_modules/b":{}}}`}, "out-of-date package.json:1"},
-		"npm, of a workspace's":     {map[string]string{"w/a/package.json": `{"devDependencies":{"b":"^2"}}`, "package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"w/a":{"devDependencies":{"b":"^2"}},"node_modules/b":{}}}`}, ""},
 		"pnpm, another version":     {map[string]string{"a/package.json": `{"dependencies":{"b":"^2","c":"catalog:"}}`, "pnpm-lock.yaml": "importers:\n  .:\n    dependencies: {b: {specifier: ^2}}\n  a:\n    dependencies: {b: {specifier: ^1}, c: {specifier: ^1}}\n"}, "out-of-date a/package.json:1"},
 		"pnpm, old":                 {map[string]string{"package.json": `{"dependencies":{"b":"^2"}}`, "pnpm-lock.yaml": "specifiers: {b: ^1}\n"}, "out-of-date package.json:1"},
 		"pnpm, overrides":           {map[string]string{"package.json": `{"dependencies":{"b":"^2"}}`, "pnpm-lock.yaml": "overrides:\n  b: ^1\nspecifiers:\n  b: ^1\n"}, ""},
@@ -99,7 +89,30 @@ func TestFound(t *testing.T) {
 		"Gradle, broken":            {map[string]string{"gradle/verification-metadata.xml": "<v>\n<a>"}, "syntax gradle/verification-metadata.xml:2"},
 		"brackets":                  {map[string]string{"Cargo.lock": "a = " + strings.Repeat("[", 1<<20)}, "syntax Cargo.lock:0"},
 		"braces":                    {map[string]string{"package-lock.json": strings.Repeat(`{"a":`, 1<<20)}, "syntax package-lock.json:1"},
-	} {
+	})
+}
+
+// TestWorkspaces: a lock file is for the manifests of its workspace, and for no other below it.
+func TestWorkspaces(t *testing.T) {
+	try(t, map[string]repository{
+		"npm, of a workspace's":     {map[string]string{"w/a/package.json": `{"devDependencies":{"b":"^2"}}`, "package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"w/a":{"devDependencies":{"b":"^2"}},"node_modules/b":{}}}`}, ""},
+		"npm, not in the workspace": {map[string]string{"t/package.json": `{"dependencies":{"b":"1"}}`, "package-lock.json": `{"packages":{"":{},"a":{}}}`}, "note missing t/package.json:0"},
+		"pnpm, not in it":           {map[string]string{"t/a/package.json": `{"dependencies":{"b":"1"}}`, "t/pnpm-lock.yaml": "importers:\n  b:\n    dependencies: {b: {specifier: 1}}\n"}, "note missing t/a/package.json:0"},
+		"pnpm, in it":               {map[string]string{"t/a/package.json": `{"dependencies":{"c":"1"}}`, "t/pnpm-lock.yaml": "importers:\n  a:\n    dependencies: {b: {specifier: 1}}\n"}, "out-of-date t/a/package.json:1"},
+		"yarn 4, not in it":         {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "yarn.lock": "#\n__metadata:\n\"c@workspace:c\":\n"}, "note missing a/package.json:0"},
+		"yarn 1, no workspace":      {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "yarn.lock": "#\n", "package.json": "{}"}, "note missing a/package.json:0"},
+		"bun, not in it":            {map[string]string{"a/package.json": `{"dependencies":{"b":"1"}}`, "bun.lock": `{"workspaces":{"b":{}}}`}, "note missing a/package.json:0"},
+		"uv, not in it":             {map[string]string{"a/pyproject.toml": "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "uv.lock": "[[package]]\nname = \"c\"\nsource = { editable = \"c\" }\n"}, "note missing a/pyproject.toml:0"},
+		"uv, in it":                 {map[string]string{"a/pyproject.toml": "[project]\ndependencies = [\"b\"]\n[tool.uv]\n", "uv.lock": "[[package]]\nname = \"a\"\nsource = { editable = \"a\" }\n"}, "out-of-date a/pyproject.toml:2"},
+		"poetry, below another":     {map[string]string{"a/pyproject.toml": "[tool.poetry.dependencies]\nb = \"1\"\n", "poetry.lock": ""}, "note missing a/pyproject.toml:0"},
+		"Cargo, not in it":          {map[string]string{"a/Cargo.toml": "[package]\nname = \"a\"\n[[bin]]\n[dependencies]\nb = \"1\"\n", "Cargo.lock": "[[package]]\nname = \"c\"\n"}, "note missing a/Cargo.toml:0"},
+		"Cargo, of a workspace":     {map[string]string{"a/Cargo.toml": "[[bin]]\n[dependencies]\nb = \"1\"\n", "Cargo.lock": "[[package]]\nname = \"b\"\n"}, ""},
+	})
+}
+
+func try(t *testing.T, all map[string]repository) {
+	t.Helper()
+	for what, c := range all {
 		var got []string
 		for _, f := range linttest.Run(t, linttest.Write(t, c.files, ""), lock.Checker()).Findings {
 			text := fmt.Sprintf("%s %s:%d", strings.TrimPrefix(f.Rule, "lock/"), f.File, f.Line)

@@ -80,6 +80,7 @@ func TestFound(t *testing.T) {
 		"by its service":               {map[string]string{"a.yaml": webhook("name: a.example.com, clientConfig: {service: {name: connaisseur-svc}}")}, "webhook-ignored a.yaml:3"},
 		"a webhook of policies":        {map[string]string{"a.yaml": webhook("name: policy.sigstore.dev, rules: [{resources: [clusterimagepolicies]}]")}, ""},
 		"a webhook of something":       {map[string]string{"a.yaml": webhook("name: cert-manager.io, rules: [{resources: [pods]}]")}, ""},
+		"ImagePolicyWebhook":           {map[string]string{"a.yaml": "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n- name: ImagePolicyWebhook\n  configuration: {imagePolicy: {kubeConfigFile: x, defaultAllow: true}}\n"}, "webhook-ignored a.yaml:5"},
 		"no namespace of cosign":       {map[string]string{"a.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n"}, ""},
 		"Argo CD":                      {map[string]string{"a.yaml": "apiVersion: argoproj.io/v1alpha1\nkind: Application\n---\napiVersion: argoproj.io/v1alpha1\nkind: ApplicationSet\n"}, "verification-missing a.yaml:2"},
 		"Argo CD, one":                 {map[string]string{"a.yaml": "apiVersion: argoproj.io/v1alpha1\nkind: Application\n", "docs/b.yaml": "apiVersion: argoproj.io/v1alpha1\nkind: Application\n"}, ""},

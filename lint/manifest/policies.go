@@ -35,6 +35,12 @@ func (c *checker) policies(n *yaml.Node) {
 		for _, w := range yamlfile.List(yamlfile.Get(n, "webhooks")) {
 			c.webhook(w)
 		}
+	case "apiserver.config.k8s.io AdmissionConfiguration":
+		for _, p := range yamlfile.List(yamlfile.Get(n, "plugins")) {
+			if allow := yamlfile.Get(p, "configuration", "imagePolicy", "defaultAllow"); allow != nil && allow.Value == "true" {
+				c.add(ruleIgnore, allow, "the plugin "+yamlfile.Value(yamlfile.Get(p, "name"))+" admits every image if its webhook does not answer", "write defaultAllow: false")
+			}
+		}
 	case "v1 Namespace":
 		c.namespace(yamlfile.Get(n, "metadata"))
 	}
