@@ -62,7 +62,7 @@ func TestFound(t *testing.T) {
 		"its own ignore file":          {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "a/id_rsa": "x", "a/Dockerfile.dockerignore": "id_*"}, "", ""},
 		"an ignore file that is wrong": {map[string]string{"Dockerfile": from + "COPY . /a\n", ".dockerignore": "[\n", "id_rsa": "x"}, "", "error syntax .dockerignore:0"},
 		"too many patterns":            {map[string]string{"Dockerfile": from + "COPY . /a\n", ".dockerignore": strings.Repeat("a\n", 1001), "id_rsa": "x"}, "", "error syntax .dockerignore:0"},
-		"tags of tags without end":     {map[string]string{"a": "a"}, "git init -q; git add .; git commit -q -m m; git tag -a -m t t0; for i in 1 2 3 4 5 6 7 8 9 10; do git tag -a -m t t$i t$((i-1)); done; git tag -a -m t v1.0.0 t10; git tag -a -m t v0.9.0 t7", "note commit-unsigned .:0,note tag-unsigned .:0"},
+		"tags of tags without end":     {map[string]string{"a": "a"}, "git init -q; git add .; git commit -q -m m; git tag -a -m t t0; for i in 1 2 3 4 5 6 7 8 9 10; do git tag -a -m t t$i t$((i-1)); done; git tag -a -m t v1.0.0 t10", ""},
 		"a Dockerfile that is wrong":   {map[string]string{"Dockerfile": "COPY . /\nFROM\nCOPY\n"}, "git init -q", ""},
 	} {
 		if got := found(t, linttest.Write(t, c.files, c.sh)); got != c.want {
