@@ -12,7 +12,7 @@ import (
 type disk struct {
 	prefix  string
 	root    *node
-	syncing map[string]moment // when the syncs began that other threads interrupted
+	syncing map[string]moment // when the syncs began that other threads interrupted, by thread
 }
 
 func newDisk(prefix string) *disk {
@@ -125,11 +125,11 @@ func (d *disk) apply(t testing.TB, c call) {
 		}
 	case "begin_fsync", "begin_fdatasync":
 		if n := d.find(fdPath(c.args[0])); n != nil {
-			d.syncing[c.args[0]] = n.now()
+			d.syncing[c.thread] = n.now()
 		}
 	case "end_fsync", "end_fdatasync":
 		if n := d.find(fdPath(c.args[0])); n != nil {
-			n.syncTo(d.syncing[c.args[0]])
+			n.syncTo(d.syncing[c.thread])
 		}
 	default:
 		t.Fatalf("the power cut does not know the call %s%q", c.name, c.args)

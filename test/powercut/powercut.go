@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,9 +33,9 @@ type Trace struct {
 
 // call is a system call that succeeded.
 type call struct {
-	name string
-	args []string // as strace prints them; strings are decoded
-	ret  string
+	thread, name string
+	args         []string // as strace prints them; strings are decoded
+	ret          string
 }
 
 // Record runs a command, which may change files in dir, until it ends. dir must be empty. Each line
@@ -47,7 +48,7 @@ func Record(t testing.TB, dir string, cmd *exec.Cmd) *Trace {
 	}
 	out := filepath.Join(t.TempDir(), "strace")
 	args := []string{"-f", "-y", "-xx", "-s", "16777216", "-o", out, "-e",
-		"trace=openat,write,pwrite64,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,fchmod,chmod,fchmodat"}
+		"trace=openat,write,pwrite64,ftruncate,fallocate,rename,renameat,renameat2,link,linkat,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,fdatasync,fchmod,chmod,fchmodat,newfstatat,getdents64"}
 	cmd.Args = append(append([]string{strace}, args...), append([]string{cmd.Path}, cmd.Args[1:]...)...)
 	cmd.Path = strace
 	var complaints bytes.Buffer
@@ -66,12 +67,17 @@ func Record(t testing.TB, dir string, cmd *exec.Cmd) *Trace {
 	return tr
 }
 
-// parse reads the output of strace. A call that another thread interrupted stands on two lines; it
-// counts where it ends, but a sync where it begins: what other threads write meanwhile is not synced
-// by it.
+// parse reads the output of strace. A call that another thread interrupted stands on two lines, and
+// took effect somewhere between them:
+//
+//   - a sync counts where it begins: what other threads write meanwhile is not synced by it;
+//   - an acknowledgement too: somebody can have read it since then;
+//   - a change of names counts where a call of another thread shows it, so that its program may rely on
+//     it and sync it, and without such a call where it ends;
+//   - all else counts where it ends.
 func parse(text, dir string) *Trace {
 	tr := &Trace{}
-	begun := map[string]string{} // by thread
+	begun := map[string]start{} // by thread
 	for line := range strings.Lines(text) {
 		thread, rest, ok := strings.Cut(strings.TrimSpace(line), " ")
 		rest = strings.TrimSpace(rest)
@@ -79,44 +85,124 @@ func parse(text, dir string) *Trace {
 			continue
 		}
 		if head, cut := strings.CutSuffix(rest, "<unfinished ...>"); cut {
-			begun[thread] = head
-			if strings.HasPrefix(head, "fsync(") || strings.HasPrefix(head, "fdatasync(") {
-				tr.add("begin_"+head+") = 0", dir)
+			begun[thread] = start{head, len(tr.calls)}
+			if isSync(head) {
+				tr.add(len(tr.calls), thread, "begin_"+head+") = 0", dir)
 			}
 			continue
 		}
+		place := len(tr.calls)
 		if strings.HasPrefix(rest, "<... ") {
 			_, tail, _ := strings.Cut(rest, " resumed>")
-			rest = begun[thread] + tail
-			if strings.HasPrefix(rest, "fsync(") || strings.HasPrefix(rest, "fdatasync(") {
+			from := begun[thread]
+			if rest = from.head + tail; isSync(rest) {
 				rest = "end_" + rest
+			} else {
+				place = tr.effect(from.place, rest)
+				for other, s := range begun { // they began after what is put before them
+					if s.place > place {
+						begun[other] = start{s.head, s.place + 1}
+					}
+				}
 			}
 		}
-		tr.add(rest, dir)
+		tr.add(place, thread, rest, dir)
 	}
+	tr.calls = slices.DeleteFunc(tr.calls, call.looks)
 	return tr
 }
 
-// add adds a call if it succeeded, and is about dir or acknowledges something.
-func (tr *Trace) add(text, dir string) {
+// start is the first line of a call that another thread interrupted, and how many calls are before it.
+type start struct {
+	head  string
+	place int
+}
+
+func isSync(text string) bool {
+	return strings.HasPrefix(text, "fsync(") || strings.HasPrefix(text, "fdatasync(")
+}
+
+// effect returns where a call counts that began at a place, and ends now.
+func (tr *Trace) effect(began int, text string) int {
+	c, ok := read(text)
+	switch {
+	case ok && c.acknowledges():
+		return began
+	case ok:
+		for _, name := range c.names() {
+			for i, other := range tr.calls[began:] {
+				if other.shows(name) {
+					return began + i
+				}
+			}
+		}
+	}
+	return len(tr.calls)
+}
+
+// acknowledges reports whether the call writes to the standard output.
+func (c call) acknowledges() bool { return c.name == "write" && strings.HasPrefix(c.args[0], "1<") }
+
+// names returns the names that the call makes.
+func (c call) names() []string {
+	switch {
+	case c.name == "openat" && strings.Contains(c.args[2], "O_CREAT"), c.name == "mkdirat":
+		return []string{at(c.args[0], c.args[1])}
+	case c.name == "mkdir":
+		return []string{path.Clean(c.args[0])}
+	case c.name == "rename", c.name == "link":
+		return []string{path.Clean(c.args[1])}
+	case c.name == "renameat", c.name == "renameat2", c.name == "linkat":
+		return []string{at(c.args[2], c.args[3])}
+	}
+	return nil
+}
+
+// looks reports whether the call changes nothing, but can show what others changed.
+func (c call) looks() bool { return c.name == "newfstatat" || c.name == "getdents64" }
+
+// shows reports whether the call, which succeeded, shows that there is a file of this name: it looked at
+// it, opened it, or listed its directory.
+func (c call) shows(name string) bool {
+	switch c.name {
+	case "openat", "newfstatat":
+		return at(c.args[0], c.args[1]) == name
+	case "getdents64":
+		return fdPath(c.args[0]) == path.Dir(name)
+	}
+	return false
+}
+
+// read reads a call, and reports whether it succeeded.
+func read(text string) (c call, ok bool) {
 	open, end := strings.IndexByte(text, '('), strings.LastIndex(text, ") ")
 	if open < 0 || end < open {
-		return
+		return c, false
 	}
-	c := call{name: text[:open]}
+	c = call{name: text[:open]}
 	_, c.ret, _ = strings.Cut(text[end:], "= ")
 	if c.ret == "" || strings.HasPrefix(c.ret, "-") || strings.HasPrefix(c.ret, "?") {
-		return
+		return c, false
 	}
 	for _, arg := range strings.Split(text[open+1:end], ", ") {
 		c.args = append(c.args, decode(strings.TrimSpace(arg)))
 	}
-	about := c.name == "write" && strings.HasPrefix(c.args[0], "1<")
+	return c, true
+}
+
+// add inserts a call if it succeeded, and is about dir or acknowledges something.
+func (tr *Trace) add(place int, thread, text, dir string) {
+	c, ok := read(text)
+	if !ok {
+		return
+	}
+	c.thread = thread
+	about := c.acknowledges()
 	for _, arg := range c.args {
 		about = about || strings.Contains(arg, dir)
 	}
 	if about {
-		tr.calls = append(tr.calls, c)
+		tr.calls = slices.Insert(tr.calls, place, c)
 	}
 }
 
@@ -151,7 +237,7 @@ func (tr *Trace) Len() int { return len(tr.calls) }
 func (tr *Trace) Acknowledged(moment int) (lines []string) {
 	var all strings.Builder
 	for _, c := range tr.calls[:moment] {
-		if c.name == "write" && strings.HasPrefix(c.args[0], "1<") {
+		if c.acknowledges() {
 			all.WriteString(c.args[1])
 		}
 	}
@@ -286,7 +372,7 @@ func (n *node) syncTo(then moment) {
 }
 
 // write writes what is on disk.
-func (n *node) write(path string, lost Loss) error {
+func (n *node) write(to string, lost Loss) error {
 	if !n.dir {
 		data := n.synced
 		for _, w := range n.writes {
@@ -304,12 +390,12 @@ func (n *node) write(path string, lost Loss) error {
 				data = w.on(data)
 			}
 		}
-		if err := os.WriteFile(path, data, 0o600); err != nil {
+		if err := os.WriteFile(to, data, 0o600); err != nil {
 			return err
 		}
-		return os.Chmod(path, n.mode)
+		return os.Chmod(to, n.mode)
 	}
-	if err := os.Mkdir(path, 0o755); err != nil {
+	if err := os.Mkdir(to, 0o755); err != nil {
 		return err
 	}
 	entries := maps.Clone(n.kept)
@@ -336,11 +422,11 @@ func (n *node) write(path string, lost Loss) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
-		if err := entries[name].write(filepath.Join(path, name), lost); err != nil {
+		if err := entries[name].write(filepath.Join(to, name), lost); err != nil {
 			return err
 		}
 	}
-	return os.Chmod(path, n.mode)
+	return os.Chmod(to, n.mode)
 }
 
 const sector = 512 // bytes
