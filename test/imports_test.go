@@ -19,6 +19,7 @@ const module = "github.com/colophon-build/colophon"
 var rows = [][]string{
 	// Mechanisms, named for the property they give; any package may import them.
 	{
+		"internal/cachedb",
 		"internal/confine",
 		"internal/credential",
 		"internal/dirlock",

@@ -6,15 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
+	"github.com/colophon-build/colophon/internal/cachedb"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -26,98 +20,30 @@ type index struct {
 	offset int64 // in the journal, after the last record
 }
 
-// indexSchema: kept has one row for each piece of evidence, found has a row for each leaf
+// indexCache: kept has a row for each piece of evidence, found has a row for each leaf
 // ("leaf:HEX") and digest ("sha256:HEX") that it is found by, covered has one row.
-const indexSchema = `
+var indexCache = cachedb.Cache{
+	Name: "the index of the archive",
+	Schema: `
 CREATE TABLE kept (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, kept TEXT NOT NULL) STRICT;
 CREATE TABLE found (by TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (by, number)) STRICT, WITHOUT ROWID;
 CREATE TABLE covered (number INTEGER NOT NULL, offset INTEGER NOT NULL) STRICT;
 INSERT INTO covered (number, offset) VALUES (0, 0);
-PRAGMA user_version = 1;
-`
-
-var errIndex = errors.New("the index is damaged")
+`,
+	Version: 1,
+}
 
 // openIndex opens the index at path. If it is missing or damaged, it is created again.
 func openIndex(path string, log *slog.Logger) (*index, error) {
-	if _, err := os.Stat(path); err == nil {
-		x, err := readIndex(path)
-		if !isDamage(err) {
-			return x, err
-		}
-		log.Warn("the index of the archive is damaged; creating it again", "path", path, "error", err)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	db, err := openDatabase(path, "rwc")
+	x := &index{}
+	db, err := indexCache.Open(path, log, func(db *sql.DB) error {
+		return db.QueryRow("SELECT number, offset FROM covered").Scan(&x.number, &x.offset)
+	})
 	if err != nil {
 		return nil, err
 	}
-	tx, err := db.Begin()
-	if err == nil {
-		_, err = tx.Exec(indexSchema)
-	}
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err := errors.Join(err, db.Close()); err != nil {
-		return nil, err
-	}
-	return readIndex(path)
-}
-
-func readIndex(path string) (*index, error) {
-	db, err := openDatabase(path, "rw")
-	if err != nil {
-		return nil, err
-	}
-	x := &index{db: db}
-	var version int
-	err = db.QueryRow("PRAGMA user_version").Scan(&version)
-	if err == nil && version != 1 {
-		err = fmt.Errorf("%w: version: got %d, want 1", errIndex, version)
-	}
-	if err == nil {
-		if err = db.QueryRow("SELECT number, offset FROM covered").Scan(&x.number, &x.offset); errors.Is(err, sql.ErrNoRows) {
-			err = fmt.Errorf("%w: it does not say what it covers", errIndex)
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
+	x.db = db
 	return x, nil
-}
-
-// openDatabase opens a database that may lose its last commits in a power cut, but never
-// reorders them: the journal has them.
-func openDatabase(path, mode string) (*sql.DB, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	dsn := url.URL{Scheme: "file", Path: abs, RawQuery: url.Values{
-		"mode":    {mode},
-		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)"},
-	}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	return db, nil
-}
-
-func isDamage(err error) bool {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code := e.Code() & 0xff // without the extended part
-		return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
-	}
-	return errors.Is(err, errIndex)
 }
 
 // id identifies evidence: the same content with the same annotations is kept once.

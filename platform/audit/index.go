@@ -6,16 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
+	"github.com/colophon-build/colophon/internal/cachedb"
 	"github.com/colophon-build/colophon/tlog"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -32,7 +26,9 @@ type index struct {
 	root tlog.Hash
 }
 
-const indexSchema = `
+var indexCache = cachedb.Cache{
+	Name: "the index of the audit ledger",
+	Schema: `
 CREATE TABLE record (
 	entry INTEGER PRIMARY KEY, id BLOB NOT NULL, time INTEGER NOT NULL, kind TEXT NOT NULL, role TEXT NOT NULL, outcome TEXT NOT NULL, effect TEXT NOT NULL,
 	cluster TEXT NOT NULL, namespace TEXT NOT NULL, image TEXT NOT NULL, repository TEXT NOT NULL, digest TEXT NOT NULL, commit_id TEXT NOT NULL, source TEXT NOT NULL, builder TEXT NOT NULL,
@@ -49,85 +45,35 @@ CREATE TABLE rule (policy TEXT NOT NULL, outcome TEXT NOT NULL, entry INTEGER NO
 CREATE INDEX by_entry ON rule (entry);
 CREATE TABLE run (run TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-PRAGMA user_version = 2;
-`
-
-var errIndex = errors.New("the index is damaged")
+` + fmt.Sprintf("INSERT INTO covered (size, root) VALUES (0, x'%x');", [32]byte(tlog.EmptyRoot())),
+	Version: 2,
+	// secure_delete: what is erased is overwritten.
+	Pragmas: []string{"secure_delete(ON)", "busy_timeout(5000)", "cache_size(-65536)"},
+}
 
 // openIndex opens the index at path. If it is missing or damaged, it is made again.
-func openIndex(path string, log *slog.Logger) (*index, error) {
-	_, err := os.Stat(path)
-	if err == nil {
-		x, err := readIndex(path)
-		if e, ok := errors.AsType[*sqlite.Error](err); !errors.Is(err, errIndex) && (!ok || e.Code()&0xff != sqlite3.SQLITE_CORRUPT && e.Code()&0xff != sqlite3.SQLITE_NOTADB) {
-			return x, err
-		}
-		log.Warn("the index of the audit ledger is damaged; creating it again", "path", path, "error", err)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	db, err := openDatabase(path, "rwc", 1)
-	if err != nil {
-		return nil, err
-	}
-	root := tlog.EmptyRoot()
-	_, err = db.Exec(indexSchema)
-	if err == nil {
-		_, err = db.Exec("INSERT INTO covered (size, root) VALUES (0, ?)", root[:])
-	}
-	if err := errors.Join(err, db.Close()); err != nil {
-		return nil, err
-	}
-	return readIndex(path)
-}
-
-func openDatabase(path, mode string, connections int) (*sql.DB, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	// secure_delete: what is erased is overwritten.
-	dsn := url.URL{Scheme: "file", Path: abs, RawQuery: url.Values{
-		"mode": {mode}, "_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "secure_delete(ON)", "busy_timeout(5000)", "cache_size(-65536)"},
-	}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(connections)
-	return db, nil
-}
-
-func readIndex(path string) (_ *index, err error) {
+func openIndex(path string, log *slog.Logger) (_ *index, err error) {
 	x := &index{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, x.close())
 		}
 	}()
-	if x.db, err = openDatabase(path, "rw", 1); err != nil {
+	x.db, err = indexCache.Open(path, log, func(db *sql.DB) error {
+		var root []byte
+		if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); err != nil {
+			return err
+		}
+		if len(root) != len(x.root) {
+			return fmt.Errorf("%w: root: expected %d bytes, found %d", cachedb.ErrDamaged, len(x.root), len(root))
+		}
+		x.root = tlog.Hash(root)
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	var version int
-	if err := x.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-		return nil, err
-	}
-	if version != 2 {
-		return nil, fmt.Errorf("%w: version: expected 2, found %d", errIndex, version)
-	}
-	var root []byte
-	if err := x.db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); errors.Is(err, sql.ErrNoRows) || err == nil && len(root) != len(x.root) {
-		return nil, fmt.Errorf("%w: it does not say what it covers", errIndex)
-	} else if err != nil {
-		return nil, err
-	}
-	x.root = tlog.Hash(root)
-	if x.read, err = openDatabase(path, "rw", 4); err != nil {
+	if x.read, err = indexCache.Connect(path, 4); err != nil {
 		return nil, err
 	}
 	x.find, err = x.read.Prepare("SELECT entry FROM record WHERE id = ?")

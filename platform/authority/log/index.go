@@ -5,15 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
-	"os"
-	"path/filepath"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
+	"github.com/colophon-build/colophon/internal/cachedb"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -26,118 +20,38 @@ type index struct {
 	root tlog.Hash
 }
 
-// indexSchema: leaf has one row per leaf hash, with the first such entry; covered has one
-// row.
-const indexSchema = `
+// indexCache: leaf has one row per leaf hash, with the first such entry; covered has one row.
+var indexCache = cachedb.Cache{
+	Name: "the index of the log",
+	Schema: `
 CREATE TABLE leaf (hash BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-PRAGMA user_version = 1;
-`
-
-// errIndex means that the index is not one that makeIndex and add wrote.
-var errIndex = errors.New("the index is damaged")
+` + fmt.Sprintf("INSERT INTO covered (size, root) VALUES (0, x'%x');", [32]byte(tlog.EmptyRoot())),
+	Version: 1,
+}
 
 // openIndex opens the index at path. If it is missing or damaged, openIndex creates it again:
 // the log has all its contents. Any other error, such as that of a full disk, is returned:
 // the index is what shows that acknowledged entries are missing from the log.
 func openIndex(path string, log *slog.Logger) (*index, error) {
-	_, err := os.Stat(path)
-	if err == nil {
-		x, err := readIndex(path)
-		if !isDamage(err) {
-			return x, err
+	x := &index{}
+	db, err := indexCache.Open(path, log, func(db *sql.DB) (err error) {
+		var root []byte
+		if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); err != nil {
+			return err
 		}
-		log.Warn("the index of the log is damaged; creating it again", "path", path, "error", err)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+		if len(root) != len(x.root) {
+			return fmt.Errorf("%w: root: expected %d bytes, found %d", cachedb.ErrDamaged, len(x.root), len(root))
 		}
-	}
-	return makeIndex(path)
-}
-
-func isDamage(err error) bool {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code := e.Code() & 0xff // without the extended part
-		return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
-	}
-	return errors.Is(err, errIndex)
-}
-
-func openDatabase(path, mode string) (*sql.DB, error) {
-	abs, err := filepath.Abs(path)
+		x.root = tlog.Hash(root)
+		x.find, err = db.Prepare("SELECT entry FROM leaf WHERE hash = ?")
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	// synchronous(NORMAL) does not fsync each commit: a power cut may lose the last
-	// commits but never reorders them. The index is then extended from the log again.
-	dsn := url.URL{Scheme: "file", Path: abs, RawQuery: url.Values{
-		"mode":    {mode},
-		"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)"},
-	}.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(1)
-	return db, nil
-}
-
-func readIndex(path string) (_ *index, err error) {
-	db, err := openDatabase(path, "rw")
-	if err != nil {
-		return nil, err
-	}
-	x := &index{db: db}
-	defer func() {
-		if err != nil {
-			db.Close()
-		}
-	}()
-	var version int
-	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-		return nil, err
-	}
-	if version != 1 {
-		return nil, fmt.Errorf("%w: version: got %d, want 1", errIndex, version)
-	}
-	var root []byte
-	if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("%w: it does not say what it covers", errIndex)
-	} else if err != nil {
-		return nil, err
-	}
-	if len(root) != len(x.root) {
-		return nil, fmt.Errorf("%w: root: got %d bytes, want %d", errIndex, len(root), len(x.root))
-	}
-	x.root = tlog.Hash(root)
-	x.find, err = db.Prepare("SELECT entry FROM leaf WHERE hash = ?")
-	return x, err
-}
-
-func makeIndex(path string) (*index, error) {
-	db, err := openDatabase(path, "rwc")
-	if err != nil {
-		return nil, err
-	}
-	tx, err := db.Begin()
-	if err == nil {
-		_, err = tx.Exec(indexSchema)
-	}
-	if err == nil {
-		root := tlog.EmptyRoot()
-		_, err = tx.Exec("INSERT INTO covered (size, root) VALUES (0, ?)", root[:])
-	}
-	if err == nil {
-		err = tx.Commit()
-	}
-	if err := errors.Join(err, db.Close()); err != nil {
-		return nil, err
-	}
-	return readIndex(path)
+	x.db = db
+	return x, nil
 }
 
 // lookup returns the index of the entry with this leaf hash; found is false if none of the

@@ -2,6 +2,7 @@ package log
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -78,7 +79,7 @@ func TestWrongIndexIsFoundOut(t *testing.T) {
 	hr := request(t, "two")
 	r.add(t, hr)
 	r.close()
-	x, err := readIndex(filepath.Join(cfg.Dir, "index.db"))
+	x, err := openIndex(filepath.Join(cfg.Dir, "index.db"), slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
