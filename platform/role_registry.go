@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -59,6 +60,12 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, reg.Close()) }()
+	filled := make(chan struct{})
+	go func() {
+		defer close(filled)
+		fillArchive(ctx, kept, reg, c.Log)
+	}()
+	defer func() { <-filled }()
 	ready := watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready
 	if s.Gate != nil {
 		l := verdicts.NewLoader(reg.Verdicts(), c.Log, nil)
@@ -85,6 +92,23 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	inside.Handle("/", peer.Allow(mux, roleAPI))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, ready))
+}
+
+// fillArchive archives what the registry has from before it had an archive.
+func fillArchive(ctx context.Context, kept *archive.Archive, reg *registry.Registry, log *slog.Logger) {
+	const again = time.Hour
+	for {
+		err := kept.Fill(ctx, reg.ArchiveAll)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		log.Error("some evidence is not archived yet; trying again", "in", again, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(again):
+		}
+	}
 }
 
 // tellGate makes what serve read the policies and trust roots of the gate, as often as it changes.

@@ -95,11 +95,11 @@ func runLogGet(cmd *cobra.Command, what string, o logGetOptions) error {
 		return err
 	}
 	show := &gottenPrinter{w: cmd.OutOrStdout(), o: o, one: isIndex}
-	hidden := 0
+	hidden, filling := 0, false
 	if isIndex {
-		err = log.getEntry(ctx, archive, index, show.add)
+		filling, err = log.getEntry(ctx, archive, index, show.add)
 	} else {
-		hidden, err = log.getAbout(ctx, archive, what, show.add)
+		hidden, filling, err = log.getAbout(ctx, archive, what, show.add)
 	}
 	if err == nil {
 		err = show.end()
@@ -110,11 +110,27 @@ func runLogGet(cmd *cobra.Command, what string, o logGetOptions) error {
 	if hidden > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "the archive keeps %d more about it, without an entry of this log: see colophon inspect\n", hidden)
 	}
-	if show.shown == 0 {
-		return &exitError{code: exitFailure, msg: fmt.Sprintf("the archive of %s has nothing for %s that is in the log", archive.URL, what),
-			hint: "the log keeps hashes: what was signed may be with whoever signed it"}
+	switch {
+	case show.shown == 0:
+		return nothing(archive, what, isIndex, filling)
+	case filling && !isIndex:
+		fmt.Fprintln(cmd.ErrOrStderr(), "the archive does not have everything yet that its registry had before it: more may come")
 	}
 	return nil
+}
+
+// nothing is the error of an archive that has nothing for an entry or a digest.
+func nothing(archive *api.ClientConfig, what string, isIndex, filling bool) error {
+	switch {
+	case filling:
+		return &exitError{code: exitUndecided, msg: fmt.Sprintf("the archive of %s has nothing for %s yet: it is still reading what its registry had before it", archive.URL, what),
+			hint: "try again later; the platform's log says when it has ended"}
+	case isIndex:
+		return &exitError{code: exitFailure, msg: fmt.Sprintf("entry %s is in the log, and the archive of %s has nothing for it: what was signed never reached that platform", what, archive.URL),
+			hint: "the log keeps hashes: what was signed may be with whoever signed it. colophon log prove " + what + " shows the entry"}
+	}
+	return &exitError{code: exitFailure, msg: fmt.Sprintf("the archive of %s has nothing for %s that is in the log", archive.URL, what),
+		hint: "the log keeps hashes: what was signed may be with whoever signed it"}
 }
 
 var digestArgument = regexp.MustCompile(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,128}$`)
@@ -132,48 +148,49 @@ func (l *trustedLog) archive() (*api.ClientConfig, error) {
 	return c, nil
 }
 
-// getEntry yields the content of an entry, if the archive has it.
-func (l *trustedLog) getEntry(ctx context.Context, archive *api.ClientConfig, index int64, yield func(gotten) error) error {
+// getEntry yields the content of an entry, if the archive has it, and returns whether more may come.
+func (l *trustedLog) getEntry(ctx context.Context, archive *api.ClientConfig, index int64, yield func(gotten) error) (filling bool, err error) {
 	p, err := l.prove(ctx, index, nil)
 	if err != nil {
-		return l.logExit(err)
+		return false, l.logExit(err)
 	}
 	leaf := tlog.LeafHash(p.body)
 	list, err := archive.KeptWith(ctx, hex.EncodeToString(leaf[:]), 0)
 	if err != nil {
-		return unanswered(archive, err)
+		return false, unanswered(archive, err)
 	}
 	for _, k := range list.Kept {
 		b, raw, err := content(ctx, archive, k)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if b != nil && isRecord(b, p.body) {
-			return yield(l.gotten(k, b, raw, p))
+			return list.Filling, yield(l.gotten(k, b, raw, p))
 		}
 	}
 	if len(list.Kept) > 0 {
-		return &exitError{code: exitRejected, msg: fmt.Sprintf("the archive of %s answers with content whose entry is not %d: %s", archive.URL, index, list.Kept[0].Digest)}
+		return false, &exitError{code: exitRejected, msg: fmt.Sprintf("the archive of %s answers with content whose entry is not %d: %s", archive.URL, index, list.Kept[0].Digest)}
 	}
-	return nil
+	return list.Filling, nil
 }
 
-// getAbout yields the content about a digest that is in the log, and returns how much is not. It
-// holds one piece in memory.
-func (l *trustedLog) getAbout(ctx context.Context, archive *api.ClientConfig, digest string, yield func(gotten) error) (hidden int, err error) {
+// getAbout yields the content about a digest that is in the log, and returns how much is not, and whether
+// more may come. It holds one piece in memory.
+func (l *trustedLog) getAbout(ctx context.Context, archive *api.ClientConfig, digest string, yield func(gotten) error) (hidden int, filling bool, err error) {
 	signed, cp, err := l.open(ctx)
 	if err != nil {
-		return 0, l.logExit(err)
+		return 0, false, l.logExit(err)
 	}
 	for after := int64(0); ; {
 		list, err := archive.KeptAbout(ctx, digest, after)
 		if err != nil {
-			return 0, unanswered(archive, err)
+			return 0, false, unanswered(archive, err)
 		}
+		filling = filling || list.Filling
 		for _, k := range list.Kept {
 			b, raw, err := content(ctx, archive, k)
 			if err != nil {
-				return 0, err
+				return 0, false, err
 			}
 			e := l.entryOf(b)
 			if e == nil || !slices.Contains(b.Digests(), digest) {
@@ -187,18 +204,18 @@ func (l *trustedLog) getAbout(ctx context.Context, archive *api.ClientConfig, di
 			}
 			p, err := l.proveIn(ctx, signed, cp, e.GetLogIndex())
 			if err != nil {
-				return 0, l.logExit(err)
+				return 0, false, l.logExit(err)
 			}
 			if !bytes.Equal(p.body, e.GetCanonicalizedBody()) {
 				hidden++
 				continue
 			}
 			if err := yield(l.gotten(k, b, raw, p)); err != nil {
-				return 0, err
+				return 0, false, err
 			}
 		}
 		if after = list.Next; after == 0 {
-			return hidden, nil
+			return hidden, filling, nil
 		}
 	}
 }

@@ -299,7 +299,16 @@ func TestLogGet(t *testing.T) {
 	if out := s.run(exitOK, []string{"log", "get", digest("first"), "--json"}); json.Unmarshal([]byte(out), &all) != nil || len(all) != 1 || all[0].Index != 0 || all[0].Digest != digest(string(bundles[0])) {
 		t.Errorf("--json: got %s", out)
 	}
-	s.run(exitFailure, []string{"log", "get", "2"}, "has nothing for 2 that is in the log")
+	s.run(exitUndecided, []string{"log", "get", "2"}, "has nothing for 2 yet")
+	s.run(exitUndecided, []string{"log", "get", digest("lost")}, "has nothing for "+digest("lost")+" yet")
+	s.run(exitOK, []string{"log", "get", digest("first")}, "more may come", "entry      0 of 3")
+	if err := s.archive.Fill(t.Context(), func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run(exitOK, []string{"log", "get", digest("first")}); strings.Contains(out, "more may come") {
+		t.Errorf("the archive is filled: got %s", out)
+	}
+	s.run(exitFailure, []string{"log", "get", "2"}, "entry 2 is in the log", "what was signed never reached that platform")
 	s.run(exitFailure, []string{"log", "get", digest("lost")}, "has nothing")
 	s.run(exitRejected, []string{"log", "get", "3"}, "has no entry 3")
 	s.run(exitUsage, []string{"log", "get", "latest"}, "index of an entry or ALGORITHM:HEX")

@@ -60,6 +60,10 @@ type Kept struct {
 type KeptList struct {
 	Kept []Kept `json:"kept"`
 	Next int64  `json:"next,omitempty"` // there may be more, after this number
+
+	// Filling says that the archive does not have all evidence yet that its registry had before the
+	// archive existed.
+	Filling bool `json:"filling,omitempty"`
 }
 
 // MaxKept is the limit of one KeptList: of its elements, and of its bytes.

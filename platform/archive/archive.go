@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +45,7 @@ const maxHeld = 8
 // Config of an Archive.
 type Config struct {
 	// Dir is the directory of the archive: objects/ (content, by SHA-256), journal (what
-	// arrived, in order) and index.db (a cache). Created at first start. One process at a
+	// arrived, in order), filled (see Fill) and index.db (a cache). Created at first start. One process at a
 	// time uses it.
 	Dir string
 
@@ -62,6 +63,7 @@ type Archive struct {
 	metrics *metrics
 	lock    *dirlock.Lock
 	holding chan struct{} // one element for each piece of content that is in memory
+	filled  atomic.Bool   // see Fill
 
 	mu      sync.Mutex // for what follows
 	journal *journal
@@ -85,6 +87,9 @@ func Open(cfg Config) (_ *Archive, err error) {
 		return nil, err
 	}
 	if a.lock, err = dirlock.Take(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := a.readFilled(); err != nil {
 		return nil, err
 	}
 	if err := a.makeObjects(); err != nil {
@@ -143,8 +148,9 @@ type layer struct {
 
 // Manifest keeps the evidence that a manifest attaches to its subject, or to the image that
 // the evidence names; a manifest without evidence is ignored. open opens a blob by the
-// digest in the manifest. The caller acknowledges the manifest only after Manifest has
-// returned nil.
+// digest in the manifest; if its error matches fs.ErrNotExist, this blob is left out. If one
+// fails, Manifest keeps the others. The caller acknowledges the manifest only after Manifest
+// has returned nil.
 func (a *Archive) Manifest(ctx context.Context, manifest []byte, open func(digest string) (io.ReadCloser, error)) error {
 	var m struct {
 		Layers  []layer `json:"layers"`
@@ -157,6 +163,7 @@ func (a *Archive) Manifest(ctx context.Context, manifest []byte, open func(diges
 	if m.Subject != nil {
 		about = m.Subject.Digest
 	}
+	var errs []error
 	for _, l := range m.Layers {
 		form := formOf(l.MediaType, l.Annotations)
 		if form == "" {
@@ -173,10 +180,13 @@ func (a *Archive) Manifest(ctx context.Context, manifest []byte, open func(diges
 			continue
 		}
 		if err := a.keepLayer(ctx, form, l, open, about); err != nil {
-			return err
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // keepLayer reads and keeps a layer, when fewer than maxHeld pieces are in memory.
@@ -188,7 +198,9 @@ func (a *Archive) keepLayer(ctx context.Context, form api.Form, l layer, open fu
 		return ctx.Err()
 	}
 	raw, err := readBlob(l, open)
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	_, err = a.keep(ctx, form, raw, l.Annotations, about)

@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if dir := os.Getenv(fillDir); dir != "" {
+		fmt.Fprintln(os.Stderr, killedFill(dir))
+		os.Exit(1)
+	}
 	if dir := os.Getenv(crashDir); dir != "" {
 		a, err := Open(Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {

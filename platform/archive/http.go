@@ -113,7 +113,9 @@ func (s *server) list(w http.ResponseWriter, r *http.Request) error {
 			return &refused{http.StatusBadRequest, fmt.Sprintf("after: expected a number, found %q", text)}
 		}
 	}
+	filling := !s.filled.Load() // before the list is read: what it lacks may have come since
 	list, err := s.index.list(key, after)
+	list.Filling = filling
 	if err != nil {
 		return err
 	}

@@ -271,11 +271,7 @@ func (r *Registry) archive(ctx context.Context, name string, raw []byte, m *mani
 		return err
 	}
 	return r.cfg.Archive(ctx, raw, func(listed string) (io.ReadCloser, error) {
-		d, err := parseDigest(listed)
-		if err != nil {
-			return nil, err
-		}
-		f, err := r.store.openBlob(ctx, name, d)
+		f, d, err := r.openListed(ctx, name, listed)
 		if missing(err) {
 			return nil, distribution.Failed(http.StatusNotFound, distribution.CodeManifestBlobUnknown, "repository %q has no blob %s, which the manifest lists; push it first", name, d)
 		} else if err != nil {
@@ -283,6 +279,16 @@ func (r *Registry) archive(ctx context.Context, name string, raw []byte, m *mani
 		}
 		return f, nil
 	})
+}
+
+// openListed opens a blob that a manifest lists.
+func (r *Registry) openListed(ctx context.Context, name, listed string) (*os.File, digest, error) {
+	d, err := parseDigest(listed)
+	if err != nil {
+		return nil, d, err
+	}
+	f, err := r.store.openBlob(ctx, name, d)
+	return f, d, err
 }
 
 // storeManifest writes a manifest and its tags durably. It makes all checks before it writes

@@ -197,8 +197,10 @@ func (s *scrubber) tagFile(name, tag string) error {
 	return nil
 }
 
+func (s *scrubber) each(dir string, do func(name string) error) error { return each(s.ctx, dir, do) }
+
 // each calls do for every name in a directory, which may be missing.
-func (s *scrubber) each(dir string, do func(name string) error) error {
+func each(ctx context.Context, dir string, do func(name string) error) error {
 	d, err := os.Open(dir)
 	if missing(err) {
 		return nil
@@ -209,7 +211,7 @@ func (s *scrubber) each(dir string, do func(name string) error) error {
 	for {
 		names, err := d.Readdirnames(1024)
 		for _, name := range names {
-			if err := errors.Join(s.ctx.Err(), do(name)); err != nil {
+			if err := errors.Join(ctx.Err(), do(name)); err != nil {
 				return err
 			}
 		}
