@@ -1,7 +1,7 @@
 // Package mirror keeps verified copies of transparency logs, and serves them as a mirror does
 // (c2sp.org/tlog-mirror, the monitoring prefix): the tiles of each log, and a checkpoint that the
-// mirror has cosigned, which says that it has everything under it. It fetches the logs itself; the
-// calls by which a log pushes entries to a mirror do not exist here.
+// mirror has cosigned, which says that it has everything under it. It fetches the logs itself, or
+// takes what they push: everything is verified, and then copied as if it had been fetched.
 package mirror
 
 import (
@@ -28,14 +28,15 @@ import (
 )
 
 const (
-	logsDir      = "logs" // HEX: state and copy of the log with this hash of its origin
+	logsDir      = "logs"   // HEX: state and copy of the log with this hash of its origin
+	inboxDir     = "pushed" // HEX: what the log pushed, and the copy does not have yet
 	defaultEvery = 10 * time.Second
 )
 
 // Log is a log to mirror.
 type Log struct {
 	Key    note.Verifier // its name is the log's origin
-	Source tlog.Source
+	Source tlog.Source   // nil: the log pushes its entries
 }
 
 // Config of a Mirror.
@@ -54,6 +55,7 @@ type Mirror struct {
 	signers []*tlog.Cosigner
 	copies  map[string]*mirrored // by hash of the origin
 	log     *slog.Logger
+	uploads chan struct{} // one element for each upload that is being received
 
 	size, failed *prometheus.GaugeVec
 }
@@ -63,15 +65,18 @@ type mirrored struct {
 	tlog.Dir
 	origin string
 	follow *follow.Follower
+	inbox  *inbox // nil: the log is fetched
 
-	mu     sync.Mutex
-	signed []byte // the checkpoint of the copy, cosigned; nil: there is none yet
-	why    string // the log could not be followed the last time; empty: it could
+	following sync.Mutex // while the log is followed
+	mu        sync.Mutex
+	signed    []byte // the checkpoint of the copy, cosigned; nil: there is none yet
+	lines     []byte // the cosignatures of the mirror
+	why       string // the log could not be followed the last time; empty: it could
 }
 
 // New opens the copies in cfg.Dir.
 func New(cfg Config) (_ *Mirror, err error) {
-	m := &Mirror{every: cfg.Every, copies: map[string]*mirrored{}, log: cfg.Log}
+	m := &Mirror{every: cfg.Every, copies: map[string]*mirrored{}, log: cfg.Log, uploads: make(chan struct{}, maxUploads)}
 	if m.every == 0 {
 		m.every = defaultEvery
 	}
@@ -106,17 +111,35 @@ func New(cfg Config) (_ *Mirror, err error) {
 		if m.copies[hash] != nil {
 			return nil, fmt.Errorf("got the log %s twice", l.Key.Name())
 		}
-		f, err := follow.Open(follow.Config{Key: l.Key, Source: l.Source, Dir: filepath.Join(dir, logsDir, hash), Copy: true})
-		if err != nil {
-			return nil, fmt.Errorf("copy of %s: %w", l.Key.Name(), err)
-		}
-		c := &mirrored{Dir: f.Copy(), origin: l.Key.Name(), follow: f}
-		m.copies[hash] = c
-		if err := m.cosign(c); err != nil {
+		if err := m.open(l, dir, hash); err != nil {
 			return nil, fmt.Errorf("copy of %s: %w", l.Key.Name(), err)
 		}
 	}
 	return m, nil
+}
+
+// open opens the copy of a log.
+func (m *Mirror) open(l Log, dir, hash string) (err error) {
+	c := &mirrored{origin: l.Key.Name()}
+	cfg := follow.Config{Key: l.Key, Source: l.Source, Dir: filepath.Join(dir, logsDir, hash), Copy: true}
+	if l.Source == nil {
+		if c.inbox, err = openInbox(filepath.Join(dir, inboxDir, hash), l.Key, tlog.Dir(filepath.Join(cfg.Dir, "copy"))); err != nil {
+			return err
+		}
+		cfg.Source = c.inbox
+	}
+	if c.follow, err = follow.Open(cfg); err != nil {
+		return err
+	}
+	c.Dir = c.follow.Copy()
+	m.copies[hash] = c
+	if c.inbox != nil {
+		p := c.follow.Progress()
+		if err := c.inbox.resume(p.Next, p.Checkpoint); err != nil {
+			return err
+		}
+	}
+	return m.cosign(c)
 }
 
 // Close releases the copies.
@@ -140,6 +163,9 @@ func (m *Mirror) Keys() (all []tlog.WitnessKey) {
 func (m *Mirror) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, c := range m.copies {
+		if c.inbox != nil {
+			continue
+		}
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				m.update(ctx, c)
@@ -156,17 +182,26 @@ func (m *Mirror) Run(ctx context.Context) {
 // Update follows each log once.
 func (m *Mirror) Update(ctx context.Context) {
 	for _, c := range m.copies {
-		m.update(ctx, c)
+		if c.inbox == nil {
+			m.update(ctx, c)
+		}
 	}
 }
 
 func (m *Mirror) update(ctx context.Context, c *mirrored) {
+	c.following.Lock()
+	defer c.following.Unlock()
+	_ = m.follow(ctx, c)
+}
+
+// follow makes the copy of a log, and cosigns it. The caller holds c.following.
+func (m *Mirror) follow(ctx context.Context, c *mirrored) error {
 	err := c.follow.Follow(ctx)
 	if err == nil {
 		err = m.cosign(c)
 	}
 	if ctx.Err() != nil {
-		return
+		return ctx.Err()
 	}
 	kind, why := "", ""
 	if err != nil {
@@ -192,6 +227,7 @@ func (m *Mirror) update(ctx context.Context, c *mirrored) {
 		m.log.Info("a log is followed again", "origin", c.origin)
 	}
 	c.why = why
+	return err
 }
 
 // cosign cosigns the checkpoint of the copy, if it is a new one. All that it covers is on disk.
@@ -222,14 +258,15 @@ func (m *Mirror) cosign(c *mirrored) error {
 	for _, sig := range n.Sigs {
 		out = fmt.Appendf(out, "— %s %s\n", sig.Name, sig.Base64)
 	}
+	var lines []byte
 	for _, s := range m.signers {
 		line, err := s.Cosign(cp, time.Now())
 		if err != nil {
 			return err
 		}
-		out = append(out, line...)
+		lines = append(lines, line...)
 	}
-	c.signed = out
+	c.signed, c.lines = append(out, lines...), lines
 	m.size.WithLabelValues(c.origin).Set(float64(cp.Size))
 	return nil
 }
@@ -256,12 +293,15 @@ func (m *Mirror) Problem() (text string) {
 	return text
 }
 
-// Handler serves /HEX/checkpoint and /HEX/tile/…, where HEX is the hash of the origin, and /keys.
+// Handler serves /HEX/checkpoint and /HEX/tile/…, where HEX is the hash of the origin, and /keys; for logs
+// that push their entries, POST /add-checkpoint and /add-entries.
 func (m *Mirror) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for hash, c := range m.copies {
 		mux.Handle("GET /"+hash+"/", http.StripPrefix("/"+hash+"/", tlog.Handler{Source: c}))
 	}
+	mux.HandleFunc("POST "+witness.PathAdd, m.serveAddCheckpoint)
+	mux.HandleFunc("POST "+pathAddEntries, m.serveAddEntries)
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte(cosigner.Text(m.signers)))

@@ -34,7 +34,7 @@ type Settings struct {
 // LogSettings are a log to copy.
 type LogSettings struct {
 	Key string `json:"key"` // verifier key: ORIGIN+HEX+BASE64
-	URL string `json:"url"` // prefix of its tiles; for a Rekor v2 log it ends in /api/v2
+	URL string `json:"url"` // prefix of its tiles; for a Rekor v2 log it ends in /api/v2. Empty: the log pushes its entries
 }
 
 // ReadSettings reads a configuration file, YAML or JSON. An empty path gives no settings.
@@ -64,6 +64,10 @@ func (s *Settings) Check() (logs []Log, every time.Duration, err error) {
 		if err != nil {
 			return nil, 0, fmt.Errorf("logs: %w", err)
 		}
+		if l.URL == "" {
+			logs = append(logs, Log{Key: key})
+			continue
+		}
 		if err := witness.CheckURL(l.URL); err != nil {
 			return nil, 0, fmt.Errorf("logs: %s: url: %w", key.Name(), err)
 		}
@@ -84,6 +88,11 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	log.Info("this mirror cosigns; its public keys are in the file", "name", s.Name, "file", filepath.Join(s.Dir, cosigner.PublicFile))
+	for _, l := range logs {
+		if l.Source == nil {
+			log.Info("this log has no URL: it has to push its entries", "origin", l.Key.Name())
+		}
+	}
 	work, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { m.Run(work) })

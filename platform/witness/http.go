@@ -42,16 +42,16 @@ func (w *Witness) serveAdd(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lines, err := w.Add(body)
-	refused, isRefusal := errors.AsType[*refusal](err)
+	refused, isRefusal := errors.AsType[*protocol.Refusal](err)
 	switch {
 	case err == nil:
 		answer(rw, http.StatusOK, "", string(lines))
-	case isRefusal && refused.status == http.StatusConflict:
+	case isRefusal && refused.Status == http.StatusConflict:
 		result = "conflict"
-		answer(rw, refused.status, refused.kind, refused.text)
+		answer(rw, refused.Status, refused.Kind, refused.Text)
 	case isRefusal:
-		result = results[refused.status]
-		answer(rw, refused.status, "", refused.text+"\n")
+		result = results[refused.Status]
+		answer(rw, refused.Status, "", refused.Text+"\n")
 	default:
 		result = "failed"
 		w.log.Error("a checkpoint was not cosigned", "error", err)

@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -204,82 +203,32 @@ func (w *Witness) load(o *observed) error {
 	return nil
 }
 
-// refusal is an answer that is no cosignature.
-type refusal struct {
-	status int
-	kind   string // media type; empty: text for people
-	text   string
-}
-
-func (r *refusal) Error() string { return r.text }
-
-func refuse(status int, format string, args ...any) error {
-	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
-}
-
-// Add answers the body of a call add-checkpoint: with signature lines, or a *refusal. Any other
+// Add answers the body of a call add-checkpoint: with signature lines, or a *protocol.Refusal. Any other
 // error means that the state could not be kept.
 func (w *Witness) Add(body []byte) ([]byte, error) {
 	r, err := protocol.ParseRequest(body)
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "%v", err)
+		return nil, protocol.Refuse(http.StatusBadRequest, "%v", err)
 	}
 	origin, _, _ := bytes.Cut(r.Checkpoint, []byte("\n"))
 	o := w.logs[string(origin)]
 	if o == nil {
-		return nil, refuse(http.StatusNotFound, "this witness does not know the log %q", origin)
+		return nil, protocol.Refuse(http.StatusNotFound, "this witness does not know the log %q", origin)
 	}
-	cp, logged, err := o.open(r.Checkpoint)
+	cp, logged, err := r.Open(o.origin, o.keys...)
 	if err != nil {
 		return nil, err
 	}
-	if r.Old > cp.Size {
-		return nil, refuse(http.StatusBadRequest, "old size: got %d, want at most %d, the size of the checkpoint", r.Old, cp.Size)
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if r.Old != o.last.Size {
-		return nil, &refusal{http.StatusConflict, protocol.SizeType, strconv.FormatInt(o.last.Size, 10) + "\n"}
-	}
-	older := o.last
-	if older.Origin == "" {
-		older = tlog.Checkpoint{Origin: o.origin, Root: tlog.EmptyRoot()}
-	}
-	if older.Size == cp.Size && older.Root != cp.Root {
+	forked, err := r.Extends(o.last, cp)
+	if forked {
 		w.keepFork(o, r.Checkpoint)
-		return nil, refuse(http.StatusUnprocessableEntity, "this witness has seen another tree of %d entries: the log has shown two histories", cp.Size)
 	}
-	if err := tlog.VerifyConsistency(older, cp, r.Proof); err != nil {
-		return nil, refuse(http.StatusUnprocessableEntity, "%v", err)
+	if err != nil {
+		return nil, err
 	}
 	return w.cosign(o, cp, logged)
-}
-
-// open returns the checkpoint, and the signature lines by keys of the log.
-func (o *observed) open(signed []byte) (cp tlog.Checkpoint, lines []byte, err error) {
-	if len(signed) > tlog.MaxCheckpoint/2 { // the cosignatures must fit, too
-		return cp, nil, refuse(http.StatusBadRequest, "checkpoint: got %d bytes, want at most %d", len(signed), tlog.MaxCheckpoint/2)
-	}
-	n, err := note.Open(signed, note.VerifierList(o.keys...))
-	if err != nil {
-		status := http.StatusBadRequest
-		_, isWrong := errors.AsType[*note.InvalidSignatureError](err)
-		_, unsigned := errors.AsType[*note.UnverifiedNoteError](err)
-		if isWrong || unsigned {
-			status = http.StatusForbidden
-		}
-		return cp, nil, refuse(status, "checkpoint of %s: %v", o.origin, tlog.NoteError(err))
-	}
-	cp, err = tlog.ParseCheckpoint(n.Text)
-	if errors.Is(err, tlog.ErrEmptyRoot) {
-		return cp, nil, refuse(http.StatusUnprocessableEntity, "%v", err)
-	} else if err != nil {
-		return cp, nil, refuse(http.StatusBadRequest, "%v", err)
-	}
-	for _, sig := range n.Sigs {
-		lines = fmt.Appendf(lines, "— %s %s\n", sig.Name, sig.Base64)
-	}
-	return cp, lines, nil
 }
 
 // cosign cosigns cp, keeps it, and then returns the cosignatures.
