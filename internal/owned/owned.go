@@ -18,13 +18,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/userns"
 )
 
 const maxLinks = 40 // as the kernel: path_resolution(7)
 
 // Dir creates the directory path, and directories above it, with mode 0700 where they
-// are missing. It returns the path without symbolic links, which is safe to use from now
+// are missing, so that a power cut does not take them. It returns the path without symbolic
+// links, which is safe to use from now
 // on. It returns an error if the path is not safe. The directory itself may also belong
 // to one of users.
 func Dir(path string, users ...int) (string, error) {
@@ -81,7 +83,11 @@ func resolve(path string, create bool, users []int) (string, fs.FileInfo, error)
 		next := filepath.Join(at, rest[0])
 		rest = rest[1:]
 		if create {
-			if err = os.Mkdir(next, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			err = os.Mkdir(next, 0o700)
+			if err == nil {
+				err = durable.SyncDir(at) // a power cut must not take what is put there
+			}
+			if err != nil && !errors.Is(err, fs.ErrExist) {
 				break
 			}
 		}

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/tlog"
@@ -90,7 +90,7 @@ func New(cfg Config) (_ *Mirror, err error) {
 	if m.signers, err = cosigner.Open(dir, cfg.Name, logsDir); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(dir, logsDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := durable.MkdirAll(filepath.Join(dir, logsDir), 0o700); err != nil {
 		return nil, err
 	}
 	if err := cosigner.Publish(dir, m.signers); err != nil {

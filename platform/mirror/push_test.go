@@ -35,6 +35,7 @@ func newPusher(t *testing.T, size int) *pusher {
 	return p
 }
 
+// restart starts the mirror, again if it ran.
 func (p *pusher) restart() {
 	p.t.Helper()
 	if p.m != nil {

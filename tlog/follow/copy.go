@@ -114,7 +114,7 @@ func (f *Follower) publish(ctx context.Context) error {
 	if err := f.write(files); err != nil {
 		return err
 	}
-	if err := mkdir(filepath.Dir(path)); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	return durable.WriteFile(path, []byte(f.state.Checkpoint), 0o600)
@@ -161,7 +161,7 @@ func (f *Follower) write(files []file) error {
 	for _, w := range files {
 		group.Go(func() error {
 			path := filepath.Join(string(f.Copy()), filepath.FromSlash(w.tile.Path()))
-			if err := mkdir(filepath.Dir(path)); err != nil {
+			if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 				return err
 			}
 			if err := durable.WriteFile(path, w.data, 0o600); err != nil {
@@ -174,21 +174,6 @@ func (f *Follower) write(files []file) error {
 		})
 	}
 	return group.Wait()
-}
-
-// mkdir makes a directory that survives a power cut, and the missing ones above it.
-func mkdir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if err := mkdir(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return durable.SyncDir(parent)
 }
 
 func concat(hashes []tlog.Hash) []byte {

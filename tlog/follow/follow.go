@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -89,7 +89,7 @@ func Open(cfg Config) (*Follower, error) {
 	if cfg.Parallel == 0 {
 		cfg.Parallel = 8
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
 	lock, err := dirlock.Take(cfg.Dir)

@@ -1,0 +1,101 @@
+package mirror
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/colophon-build/colophon/test/logtest"
+	"github.com/colophon-build/colophon/test/powercut"
+	"github.com/colophon-build/colophon/tlog"
+	"github.com/colophon-build/colophon/tlog/witness"
+)
+
+// powercutDir is the environment variable with the directory of a mirror. If it is set, TestPushPowerCut
+// pushes to it, and prints what the mirror acknowledges.
+const powercutDir = "MIRROR_POWERCUT_DIR"
+
+var powercutSizes = []int64{200, 300, 600}
+
+// pushSome pushes the entries of a log package by package.
+func pushSome(t *testing.T, dir string) {
+	p := &pusher{t: t, log: logtest.New(origin, 600), dir: filepath.Join(dir, "m")}
+	p.restart()
+	old := int64(0)
+	for _, size := range powercutSizes {
+		if w := p.checkpoint(p.log, old, size); w.Code != 200 {
+			t.Fatalf("got %d %s", w.Code, w.Body)
+		}
+		fmt.Println("pending", size)
+		for next := old; ; {
+			w := p.upload(next, size, 1)
+			if w.Code == 200 {
+				break
+			}
+			_, next = p.info(w, 202)
+			fmt.Println("next", next)
+		}
+		fmt.Println("copied", size)
+		old = size
+	}
+}
+
+// TestPushPowerCut: if the power is cut at any moment, and any of what was not synced is lost, the mirror
+// starts, has what it acknowledged, and the log can go on.
+func TestPushPowerCut(t *testing.T) {
+	if dir := os.Getenv(powercutDir); dir != "" {
+		pushSome(t, dir)
+		return
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestPushPowerCut$")
+	cmd.Env = append(os.Environ(), powercutDir+"="+dir)
+	tr := powercut.Record(t, dir, cmd)
+	r := rand.New(rand.NewPCG(16, 6))
+	cuts := 45
+	if os.Getenv("COLOPHON_LONG") == "1" {
+		cuts = 1500
+	}
+	for i := range cuts {
+		moment := r.IntN(tr.Len() + 1)
+		into := filepath.Join(t.TempDir(), "disk")
+		tr.Cut(t, dir, moment, []powercut.Loss{powercut.All, powercut.None, powercut.Some(r)}[i%3], into)
+		var pending, next, copied int64
+		for _, line := range tr.Acknowledged(moment) {
+			for what, n := range map[string]*int64{"pending": &pending, "next": &next, "copied": &copied} {
+				_, _ = fmt.Sscanf(line, what+" %d", n)
+			}
+		}
+		p := &pusher{t: t, log: logtest.New(origin, 600), dir: filepath.Join(into, "m")}
+		p.restart()
+		c := p.m.copies[witness.OriginHash(origin)]
+		last, has := c.inbox.newest()
+		if last.Size < pending || has < max(next, copied) {
+			t.Fatalf("cut %d at %d of %d: got the checkpoint of %d and %d entries, want at least %d and %d", i, moment, tr.Len(), last.Size, has, pending, max(next, copied))
+		}
+		if copied > 0 {
+			signed, err := c.Checkpoint(t.Context())
+			if err != nil {
+				t.Fatalf("cut %d at %d of %d: %v", i, moment, tr.Len(), err)
+			}
+			cp, err := tlog.OpenCheckpoint(signed, p.log.Verifier())
+			if err != nil || cp.Size < copied {
+				t.Fatalf("cut %d at %d of %d: got %v, %v, want at least %d", i, moment, tr.Len(), cp, err, copied)
+			}
+			p.whole(cp.Size)
+		}
+		if last.Size < 600 {
+			if w := p.checkpoint(p.log, last.Size, 600); w.Code != 200 {
+				t.Fatalf("cut %d at %d of %d: got %d %s", i, moment, tr.Len(), w.Code, w.Body)
+			}
+		}
+		if w := p.upload(has, 600, 9); w.Code != 200 {
+			t.Fatalf("cut %d at %d of %d: going on from %d: got %d %s", i, moment, tr.Len(), has, w.Code, w.Body)
+		}
+		p.whole(600)
+		_ = p.m.Close()
+	}
+}
