@@ -140,6 +140,9 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: want an error", name)
 		}
 	}
+	if logs, _, err := (&Settings{Name: "m", Dir: "d", Logs: []LogSettings{good, {Key: key}}}).Check(); err != nil || logs[0].Source == nil || logs[1].Source != nil {
+		t.Errorf("got %v, %v, want a log that is fetched, and one that pushes", logs, err)
+	}
 	if _, err := New(Config{Dir: filepath.Join(t.TempDir(), "m"), Name: "m", Logs: []Log{{logtest.New(origin, 0).Verifier(), nil}, {logtest.New(origin, 0).Verifier(), nil}}}); err == nil {
 		t.Error("a log is mirrored twice")
 	}
