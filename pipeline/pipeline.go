@@ -226,7 +226,7 @@ var templates embed.FS
 
 // execute fills in a template, and refuses what is not YAML (JSON is) unless it is a script.
 func (n *names) execute(name string) ([]byte, error) {
-	t, err := template.New(name + ".tmpl").Delims("<%", "%>").Funcs(template.FuncMap{
+	t, err := template.New(name+".tmpl").Delims("<%", "%>").Funcs(template.FuncMap{
 		"indent": func(width int, text string) string {
 			by := "\n" + strings.Repeat(" ", width)
 			return strings.ReplaceAll(strings.ReplaceAll(text, "\n", by), by+"\n", "\n\n")
