@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,12 +61,10 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, reg.Close()) }()
-	filled := make(chan struct{})
-	go func() {
-		defer close(filled)
-		fillArchive(ctx, kept, reg, c.Log)
-	}()
-	defer func() { <-filled }()
+	filling, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { fillArchive(filling, kept, reg, c.Log) })
+	defer func() { stop(); group.Wait() }()
 	ready := watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready
 	if s.Gate != nil {
 		l := verdicts.NewLoader(reg.Verdicts(), c.Log, nil)
