@@ -148,9 +148,9 @@ type layer struct {
 
 // Manifest keeps the evidence that a manifest attaches to its subject, or to the image that
 // the evidence names; a manifest without evidence is ignored. open opens a blob by the
-// digest in the manifest; if its error matches fs.ErrNotExist, this blob is left out. If one
-// fails, Manifest keeps the others. The caller acknowledges the manifest only after Manifest
-// has returned nil.
+// digest in the manifest; if it returns nil, the blob is left out. If one fails, Manifest
+// keeps the others. The caller acknowledges the manifest only after Manifest has returned
+// nil.
 func (a *Archive) Manifest(ctx context.Context, manifest []byte, open func(digest string) (io.ReadCloser, error)) error {
 	var m struct {
 		Layers  []layer `json:"layers"`
@@ -198,7 +198,7 @@ func (a *Archive) keepLayer(ctx context.Context, form api.Form, l layer, open fu
 		return ctx.Err()
 	}
 	raw, err := readBlob(l, open)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, errLeftOut) {
 		return nil
 	} else if err != nil {
 		return err
@@ -212,9 +212,14 @@ func readBlob(l layer, open func(string) (io.ReadCloser, error)) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+	if f == nil {
+		return nil, errLeftOut
+	}
 	defer f.Close()
 	return strict.Read(f, api.MaxContent)
 }
+
+var errLeftOut = errors.New("the blob is left out")
 
 // leftOut says that a layer was not kept.
 func (a *Archive) leftOut(digest, why string) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -138,7 +137,7 @@ func TestManifestKeepsTheRest(t *testing.T) {
 	err := a.Manifest(t.Context(), fmt.Appendf(nil, `{"layers": [%s]}`, strings.Join(layers, ",")), func(d string) (io.ReadCloser, error) {
 		switch d {
 		case "sha256:" + sumOf([]byte("gone")):
-			return nil, fs.ErrNotExist
+			return nil, nil
 		case "sha256:" + sumOf([]byte("damaged")):
 			return nil, damaged
 		}

@@ -50,7 +50,9 @@ func (r *Registry) archiveStored(ctx context.Context, name string, d digest) err
 	} else if err == nil {
 		err = r.cfg.Archive(ctx, raw, func(listed string) (io.ReadCloser, error) {
 			f, _, err := r.openListed(ctx, name, listed)
-			if err != nil {
+			if missing(err) {
+				return nil, nil // it was deleted
+			} else if err != nil {
 				return nil, err
 			}
 			return f, nil

@@ -103,8 +103,8 @@ type Config struct {
 	UploadIdle time.Duration
 
 	// Archive keeps the evidence that a manifest attaches, durably; open opens a blob by
-	// the digest in the manifest. A manifest for which it fails is not stored. nil: there
-	// is no archive.
+	// the digest in the manifest, and returns nil if ArchiveAll finds that it was deleted. A
+	// manifest for which Archive fails is not stored. nil: there is no archive.
 	Archive func(ctx context.Context, manifest []byte, open func(digest string) (io.ReadCloser, error)) error
 
 	// Log gets a line for each change and each internal failure; nil: no log.

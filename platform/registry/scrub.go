@@ -211,7 +211,10 @@ func each(ctx context.Context, dir string, do func(name string) error) error {
 	for {
 		names, err := d.Readdirnames(1024)
 		for _, name := range names {
-			if err := errors.Join(ctx.Err(), do(name)); err != nil {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := do(name); err != nil {
 				return err
 			}
 		}
