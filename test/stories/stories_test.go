@@ -58,6 +58,7 @@ func setup(t *testing.T, p *harness.Platform, env *testscript.Env) {
 		"ADDR="+p.Addr,
 		"URL="+p.URL,
 		"COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"),
+		"ADMIN="+filepath.Join(p.Data, "admin.json"), // value of COLOPHON_PLATFORM for an administrator
 		"COLOPHON_TRUST="+filepath.Join(env.WorkDir, "trust"),
 		"NO_COLOR=1",
 	)
