@@ -206,6 +206,7 @@ func TestAdmission(t *testing.T) {
 		{"audit and warn admit", s.modes},
 		{"metadata of pods that would be refused", s.metadata},
 		{"findings about running pods", s.findings},
+		{"no longer trusted", s.distrusts},
 		{"eviction", s.eviction},
 		{"known before a pod asks", s.ahead},
 		{"a rolling restart under load", s.rolling},

@@ -80,6 +80,7 @@ clientConfig:
 {{- if .Values.ahead.list }}
 {{- $_ := set $config "list" (dict "from" .Values.ahead.list "authors" "/etc/colophon-authors/policy-authors.json") }}
 {{- end }}
+{{- if .Values.distrust.issuers }}{{ $_ := set $config "distrust" (dict "issuers" "/etc/colophon/issuers.json" "dir" "/tmp/lists") }}{{ end }}
 {{- $images := dict }}
 {{- range .Values.webhook.customResources }}
 {{- /* Without fields, nothing is said of the kind: an object of it without containers is refused. */ -}}
