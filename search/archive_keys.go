@@ -314,7 +314,7 @@ func (c *archiveCollector) repository(uri string, digests map[string]string) {
 	}
 	if address != "" {
 		c.add(Source, address)
-		if name := sourceName(address); name != "" {
+		if name := SourceName(address); name != "" {
 			c.add(Source, name)
 		}
 	}
@@ -328,9 +328,9 @@ func (c *archiveCollector) repository(uri string, digests map[string]string) {
 	}
 }
 
-// sourceName returns the name under which the kind Source has the address of a repository also, or
+// SourceName returns the name under which the kind Source has the address of a repository also, or
 // "": servers and verifiers read these addresses alike.
-func sourceName(address string) string {
+func SourceName(address string) string {
 	scheme, rest, _ := strings.Cut(address, "://")
 	scheme = strings.ToLower(scheme)
 	port, ok := map[string]string{"https": ":443", "http": ":80"}[scheme]

@@ -104,15 +104,24 @@ func archiveValue(kind search.Kind, value string) (string, bool) {
 		}
 		return search.ImageName(name) + "@" + version, version == ""
 	case kind == search.Source:
-		if name, err := source.Canonical(value); err == nil {
-			return name, false
-		}
+		return archiveSource(value), false
 	case kind == search.Name && (strings.HasPrefix(value, "docker.io/") || strings.HasPrefix(value, "index.docker.io/")):
 		return search.ImageName(value), false
 	case kind == search.Fetched && !isDigest && strings.HasSuffix(value, "*"):
 		return strings.TrimSuffix(value, "*"), true
 	}
 	return value, false
+}
+
+// archiveSource returns the address of a repository as the map of the archive has it: in one form if it is
+// of http or https, otherwise only as the provenance spells it.
+func archiveSource(value string) string {
+	if !strings.Contains(value, "://") {
+		if full, err := source.Canonical(value); err == nil && strings.HasPrefix(full, "https://") {
+			return full
+		}
+	}
+	return cmp.Or(search.SourceName(value), value)
 }
 
 // foundArchived is the answer of log search about the archive.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -260,5 +261,25 @@ func TestArchiveWitnessed(t *testing.T) {
 			s.push(app, withLog4j)
 			s.run(c.code, []string{"log", "search", "--package", "log4j-core", "--witnesses", "1", "--witness-key", key.String()}, c.says)
 		})
+	}
+}
+
+// TestArchiveSourceSpellings: whoever asks for a repository as its provenance spells it finds that provenance.
+func TestArchiveSourceSpellings(t *testing.T) {
+	for _, address := range []string{
+		"https://git.example/team/app", "https://GIT.example:443/team/app.git/", "http://git.example:80/app.git",
+		"https://user@git.example/app", "https://git.example/a%2Fb", "https://git.example/a//b",
+		"ssh://git@git.example/team/app/", "git@git.example:team/app", "SSH://git@git.example:22/app", "git://git.example/app",
+		"file:///srv/app/", "file:///srv/./app",
+	} {
+		statement := fmt.Sprintf(`{"predicateType": "https://slsa.dev/provenance/v0.2", "predicate": {"builder": {"id": "b"}, "invocation": {"configSource": {"uri": "git+%s"}}}}`, address)
+		keys := search.ArchiveKeys(search.Record{Number: 1, Form: "statement", Digest: "sha256:ab"}, []byte(statement))
+		value, prefix := archiveValue(search.Source, address)
+		if want := search.ArchiveKey(search.Source, value); prefix || !slices.Contains(keys, want) {
+			t.Errorf("%s: asks for %q, and the map has %v", address, value, keys)
+		}
+	}
+	if value, _ := archiveValue(search.Source, "git.example/team/app.git"); value != "https://git.example/team/app" {
+		t.Errorf("without a scheme: got %q", value)
 	}
 }
