@@ -56,6 +56,7 @@ type Mirror struct {
 	copies  map[string]*mirrored // by hash of the origin
 	log     *slog.Logger
 	uploads chan struct{} // one element for each upload that is being received
+	stall   time.Duration // packageStall; less in tests
 
 	size, failed *prometheus.GaugeVec
 }
@@ -76,7 +77,7 @@ type mirrored struct {
 
 // New opens the copies in cfg.Dir.
 func New(cfg Config) (_ *Mirror, err error) {
-	m := &Mirror{every: cfg.Every, copies: map[string]*mirrored{}, log: cfg.Log, uploads: make(chan struct{}, maxUploads)}
+	m := &Mirror{every: cfg.Every, copies: map[string]*mirrored{}, log: cfg.Log, uploads: make(chan struct{}, maxUploads), stall: packageStall}
 	if m.every == 0 {
 		m.every = defaultEvery
 	}

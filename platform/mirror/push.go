@@ -26,6 +26,7 @@ const (
 	maxUploads   = 4                // requests at once; each may need 80 MiB of memory
 	maxProof     = 63               // hashes
 	packageStall = 15 * time.Second // for which a client may take to send a package
+	commitLimit  = 10 * time.Minute // for which a client waits until the copy is made
 )
 
 // upload is the head of a body of add-entries.
@@ -182,12 +183,8 @@ func (m *Mirror) serveAddEntries(w http.ResponseWriter, r *http.Request) {
 		m.answer(w, witness.Refuse(http.StatusUnsupportedMediaType, "expected application/octet-stream, found %q", t))
 		return
 	}
-	control := http.NewResponseController(w)
-	patient := func() {
-		_ = control.SetReadDeadline(time.Now().Add(packageStall))
-		_ = control.SetWriteDeadline(time.Now().Add(4 * packageStall))
-	}
-	patient()
+	wait := patience{http.NewResponseController(w), m.stall}
+	wait.forPackage()
 	body := io.Reader(r.Body)
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "":
@@ -211,7 +208,7 @@ func (m *Mirror) serveAddEntries(w http.ResponseWriter, r *http.Request) {
 	c, err := m.pushed(u.origin)
 	if err == nil {
 		var lines []byte
-		if lines, err = m.receive(r.Context(), c, u, in, patient); err == nil {
+		if lines, err = m.receive(r.Context(), c, u, in, wait); err == nil {
 			err = &witness.Refusal{Status: http.StatusOK, Text: string(lines)} // as that of a witness
 		}
 	}
@@ -225,7 +222,7 @@ func (c *mirrored) info(status int, size int64) *witness.Refusal {
 }
 
 // receive keeps the packages of an upload, and returns the cosignatures when it has all of them.
-func (m *Mirror) receive(ctx context.Context, c *mirrored, u upload, in io.Reader, patient func()) ([]byte, error) {
+func (m *Mirror) receive(ctx context.Context, c *mirrored, u upload, in io.Reader, wait patience) ([]byte, error) {
 	newest, next := c.inbox.newest()
 	cp, known := c.inbox.at(u.end)
 	if !known || u.end < c.follow.Progress().Next {
@@ -238,7 +235,7 @@ func (m *Mirror) receive(ctx context.Context, c *mirrored, u upload, in io.Reade
 	for kept := 0; at < u.end; kept++ {
 		tile := at / tlog.TileWidth
 		end := min(u.end, (tile+1)*tlog.TileWidth)
-		patient()
+		wait.forPackage()
 		err := errEnough
 		var p entryPackage
 		if kept < maxPackages {
@@ -264,7 +261,26 @@ func (m *Mirror) receive(ctx context.Context, c *mirrored, u upload, in io.Reade
 		}
 		at = end
 	}
+	wait.forCommit()
 	return m.commit(ctx, c, cp)
+}
+
+// patience sets the deadlines of a connection.
+type patience struct {
+	*http.ResponseController
+	stall time.Duration // packageStall; less in tests
+}
+
+func (p patience) forPackage() {
+	_ = p.SetReadDeadline(time.Now().Add(p.stall))
+	_ = p.SetWriteDeadline(time.Now().Add(4 * p.stall))
+}
+
+// forCommit ends the deadline for reading: net/http goes on reading after the body, to see whether the
+// client is there, and a deadline that passes then ends the context of the request.
+func (p patience) forCommit() {
+	_ = p.SetReadDeadline(time.Time{})
+	_ = p.SetWriteDeadline(time.Now().Add(commitLimit))
 }
 
 var errEnough = errors.New("the request has as many packages as one may have")

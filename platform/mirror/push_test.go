@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -267,6 +268,30 @@ func TestPushLarge(t *testing.T) {
 		}
 	}
 	p.whole(size)
+}
+
+// TestPushSlowCommit: a client that has sent everything gets the cosignatures, also if it takes the mirror
+// longer to make the copy than a client may take to send a package.
+func TestPushSlowCommit(t *testing.T) {
+	p := newPusher(t, 300)
+	p.m.stall = 200 * time.Millisecond
+	if w := p.checkpoint(p.log, 0, 300); w.Code != 200 {
+		t.Fatalf("got %d %s", w.Code, w.Body)
+	}
+	web := httptest.NewServer(p.m.Handler())
+	defer web.Close()
+	c := p.m.copies[witness.OriginHash(origin)]
+	c.following.Lock()
+	time.AfterFunc(10*p.m.stall, c.following.Unlock)
+	answer, err := http.Post(web.URL+"/add-entries", "application/octet-stream", bytes.NewReader(p.body(p.log, 0, 300, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != 200 {
+		t.Errorf("got %s", answer.Status)
+	}
+	p.whole(300)
 }
 
 // TestPushRefused: nothing that is not proven to be in the log is kept, and the answer says where to go on.
