@@ -89,9 +89,6 @@ func Open(cfg Config) (_ *Archive, err error) {
 	if a.lock, err = dirlock.Take(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if err := a.readFilled(); err != nil {
-		return nil, err
-	}
 	if err := a.makeObjects(); err != nil {
 		return nil, err
 	}
@@ -114,6 +111,9 @@ func Open(cfg Config) (_ *Archive, err error) {
 			"path", filepath.Join(cfg.Dir, journalFile), "at", at, "bytes", len(cut))
 	}
 	if err := a.index.follow(a.journal); err != nil {
+		return nil, err
+	}
+	if err := a.readFilled(); err != nil {
 		return nil, err
 	}
 	a.metrics.kept.Set(float64(a.index.number))

@@ -36,11 +36,16 @@ func (a *Archive) Fill(ctx context.Context, walk func(context.Context) error) er
 	return nil
 }
 
-// readFilled reads whether the archive is filled.
+// readFilled reads whether the archive is filled. One without a record is not: its journal may be lost, and
+// what it had is looked for again. The file goes then, so that what is pushed meanwhile does not stand for it.
 func (a *Archive) readFilled() error {
-	_, err := os.Lstat(filepath.Join(a.dir, filledFile))
+	path := filepath.Join(a.dir, filledFile)
+	_, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
+	}
+	if err == nil && a.index.number == 0 {
+		return errors.Join(os.Remove(path), durable.SyncDir(a.dir))
 	}
 	a.filled.Store(err == nil)
 	return err

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,6 +83,36 @@ func TestFill(t *testing.T) {
 	a = open(t, dir)
 	if err := a.Fill(t.Context(), func(context.Context) error { return errors.New("it is filled twice") }); err != nil || list(t, a).Filling {
 		t.Errorf("got %v, %v", err, list(t, a).Filling)
+	}
+}
+
+// TestFillAfterLoss: an archive whose records are lost is not filled, also once something is pushed again.
+func TestFillAfterLoss(t *testing.T) {
+	dir := t.TempDir()
+	a := open(t, dir)
+	if err := a.Fill(t.Context(), earlier(a, 3, func(int) error { return nil })); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	for _, name := range []string{journalFile, "index.db"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a = open(t, dir)
+	if !list(t, a).Filling {
+		t.Error("an archive without records says that it has everything")
+	}
+	if err := earlier(a, 1, func(int) error { return nil })(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	a = open(t, dir)
+	if l := list(t, a); !l.Filling || len(l.Kept) != 1 {
+		t.Errorf("after a push: got %+v", l)
+	}
+	if err := a.Fill(t.Context(), earlier(a, 3, func(int) error { return nil })); err != nil || len(list(t, a).Kept) != 3 {
+		t.Errorf("got %v, %+v", err, list(t, a))
 	}
 }
 
