@@ -131,14 +131,15 @@ type foundArchived struct {
 	TrustRoot string            `json:"trustRoot"` // fingerprint of the trust root that has the log's key
 	Kind      search.Kind       `json:"kind"`
 	Value     string            `json:"value"`
-	Prefix    bool              `json:"prefix,omitempty"` // all values that begin with value
-	Records   []archivedContent `json:"records"`          // by value, then in the order of arrival
-	Total     int64             `json:"total"`            // matches, whatever their time, on all pages
-	Next      string            `json:"next,omitempty"`   // of --page, for the matches after these; missing: there are no others
-	Indexed   int64             `json:"indexed"`          // the map has the records of the archive's log up to this number
-	Size      int64             `json:"size"`             // records of the archive's log
-	Index     int64             `json:"index"`            // entry of the index log that has the root
-	Root      string            `json:"root"`             // of the map, base64
+	Prefix    bool              `json:"prefix,omitempty"`  // all values that begin with value
+	Records   []archivedContent `json:"records"`           // by value, then in the order of arrival
+	Total     int64             `json:"total"`             // matches, whatever their time, on all pages
+	Next      string            `json:"next,omitempty"`    // of --page, for the matches after these; missing: there are no others
+	Indexed   int64             `json:"indexed"`           // the map has the records of the archive's log up to this number
+	Size      int64             `json:"size"`              // records of the archive's log
+	Index     int64             `json:"index"`             // entry of the index log that has the root
+	Root      string            `json:"root"`              // of the map, base64
+	Filling   bool              `json:"filling,omitempty"` // the archive lacks some of what its registry had before it
 	cosigners                   // of both checkpoints
 }
 
@@ -169,6 +170,11 @@ func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands
 		return err
 	}
 	found := &foundArchived{Platform: platform.URL, Archive: s.LogKey.Name(), TrustRoot: log.Root.Pin(), Kind: q.Kind, Value: q.Value, Prefix: q.Prefix, Records: []archivedContent{}}
+	kept, err := platform.KeptWith(ctx, noLeaf, 0) // before the search: what it lacks may have come since
+	if err != nil {
+		return unanswered(platform, err)
+	}
+	found.Filling = kept.Filling
 	v, err := s.Search(ctx, q, func(m api.ArchiveMatch) error {
 		if between.has(m.Record.Since) {
 			found.Records = append(found.Records, describeArchived(m))
@@ -192,6 +198,9 @@ func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands
 	found.print(w)
 	return nil
 }
+
+// noLeaf is the hash of no entry, for which an archive is asked whether it is filled.
+var noLeaf = strings.Repeat("0", 64)
 
 // archiveExit is the error of a search of the archive.
 func archiveExit(platform *api.ClientConfig, err error) error {
@@ -257,5 +266,8 @@ func (f *foundArchived) print(w io.Writer) {
 	}
 	if behind := f.Size - f.Indexed; behind > 0 {
 		fmt.Fprintf(w, "not searched: the last %d records, which are not in the index yet\n", behind)
+	}
+	if f.Filling {
+		fmt.Fprintln(w, "not searched: some of what the registry had before it had an archive; the platform still archives it, so more may come")
 	}
 }

@@ -141,6 +141,15 @@ func TestArchiveSearch(t *testing.T) {
 	s.trustIt()
 	s.push(app, withLog4j)
 	s.push(app, fetchedTool)
+	filling := "not searched: some of what the registry had"
+	s.run(exitOK, []string{"log", "search", "--package", "nothing"}, "0 of 0 matches", filling)
+	s.run(exitOK, []string{"log", "search", "--package", "nothing", "--json"}, `"filling": true`)
+	if err := s.archive.Fill(t.Context(), func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run(exitOK, []string{"log", "search", "--package", "nothing"}); strings.Contains(out, filling) {
+		t.Errorf("it is filled, and the answer is: %s", out)
+	}
 	found := "1 of 1 matches with the "
 	for _, c := range []struct{ flag, value, says string }{
 		{"--package", "log4j-core@2.14.1", found + "package log4j-core@2.14.1, and no others, up to record 2 of the archive of " + s.url},
