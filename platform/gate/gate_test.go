@@ -349,32 +349,22 @@ func TestHiddenImages(t *testing.T) {
 	put("no layers", map[string]any{"config": image.Config, "layers": []any{}, "subject": c.good}, "empty")
 
 	// CRI-O mounts what is no image as a volume, whatever its layers are.
-	blob := func(content string) v1.Descriptor {
-		d := v1.Descriptor{MediaType: "application/json", Size: int64(len(content))}
-		var err error
-		if d.Digest, _, err = v1.SHA256(strings.NewReader(content)); err == nil {
-			err = c.target().PushBlob(t.Context(), d, opener([]byte(content)))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	empty := blob("{}")
+	empty := c.blob("{}")
 	for what, content := range map[string]string{
 		"a script": "#!/bin/sh\n", "a package": `{"scripts":{"preinstall":"sh"}}`, "a payload and more": `{"critical":{"type":"x"}}`, "an envelope of nothing": `{"payloadType":"x","payload":"?"}`,
 		"nearly an SBOM": `{"spdxVersion":"x"}`, "twice": `{"spdxVersion":"SPDX-2.3","spdxVersion":"SPDX-2.3"}`, "a bundle of nothing": `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json"}`,
 	} {
 		for _, mediaType := range []string{"application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.example", "application/cose", "application/jose+json", "application/vnd.dsse.envelope.v1+json"} {
-			l := map[string]any{"mediaType": mediaType, "digest": blob(content).Digest, "size": len(content)}
+			l := map[string]any{"mediaType": mediaType, "digest": c.blob(content).Digest, "size": len(content)}
 			put(what+" as an attachment of "+mediaType, map[string]any{"artifactType": mediaType, "config": empty, "layers": []any{l}, "subject": c.good}, "mounted")
 		}
 	}
 	for what, content := range map[string]string{
-		"SPDX": `{"spdxVersion":"SPDX-2.3"}`, "CycloneDX": `{"bomFormat":"CycloneDX"}`, "a statement": `{"_type":"https://in-toto.io/Statement/v1"}`, "nothing": "{}",
-		"a payload": `{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":"` + c.good.Digest.String() + `"},"type":"cosign container image signature"},"optional":null}`,
+		"SPDX": spdx, "CycloneDX": `{"bomFormat":"CycloneDX","specVersion":"1.6","version":1}`, "nothing": "{}",
+		"a statement": `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + c.good.Digest.Hex + `"}}],"predicateType":"https://example.com/p","predicate":{}}`,
+		"a payload":   `{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":"` + c.good.Digest.String() + `"},"type":"cosign container image signature"},"optional":null}`,
 	} {
-		raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": empty, "layers": []any{blob(content)}, "subject": c.good})
+		raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": empty, "layers": []any{c.blob(content)}, "subject": c.good})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +375,7 @@ func TestHiddenImages(t *testing.T) {
 		if r := c.do(http.MethodGet, manifests(d.Digest.String())); r.StatusCode != 200 {
 			t.Errorf("%s: got %d, want 200", what, r.StatusCode)
 		}
-		c.want(200, "", blobs(blob(content)))
+		c.want(200, "", blobs(c.blob(content)))
 	}
 
 	// An archive whose bytes are JSON, too: its one file has a name that begins a text, and ends it.

@@ -122,7 +122,7 @@ func TestStockAttachments(t *testing.T) {
 	if sum, n, err := v1.SHA256(bytes.NewReader(guess)); err != nil || len(signature.Layers) != 1 || signature.Layers[0].Digest != sum || signature.Layers[0].Size != n {
 		t.Errorf("cosign signs another payload than %s", guess)
 	}
-	for name, content := range map[string]string{"sbom.json": `{"spdxVersion":"SPDX-2.3"}`, "run.sh": "#!/bin/sh\n"} {
+	for name, content := range map[string]string{"sbom.json": spdx, "run.sh": "#!/bin/sh\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -314,6 +314,46 @@ func TestGateHiddenImages(t *testing.T) {
 	g.denied("GET", at(child.Digest.String()), unsigned)
 }
 
+// Content gets no tag of its own, and no reader, by being called an attachment: an SBOM is served under its
+// image's tag and as a referrer, and what has an SBOM's header alone is not.
+func TestGateContentAsAttachment(t *testing.T) {
+	g := startGated(t, Config{})
+	push := g.as("pusher")
+	whole := `{"spdxVersion":"SPDX-2.3","dataLicense":"CC0-1.0","SPDXID":"SPDXRef-DOCUMENT","name":"app","documentNamespace":"https://example.com/app","creationInfo":{"created":"2026-01-02T03:04:05Z","creators":["Tool: x"]}}`
+	push.blob("team/app", "sha256", []byte("{}"))
+	attached := func(layer string, subject bool) []byte {
+		push.blob("team/app", "sha256", []byte(layer))
+		m := map[string]any{"schemaVersion": 2, "mediaType": typeManifest, "config": desc("application/vnd.oci.empty.v1+json", "sha256", []byte("{}")), "layers": []any{desc("text/spdx+json", "sha256", []byte(layer))}}
+		if subject {
+			m["subject"] = g.good
+		}
+		return marshal(m)
+	}
+	tag := "sha256-" + g.good.Digest.Hex + ".sbom"
+	for _, one := range []struct {
+		what, layer, tag string
+		subject          bool
+		set, read        int // the status of a push by tag, and of a pull by digest
+	}{
+		{"an SBOM under a tag of its own", whole, "files", true, 403, 200},
+		{"one that is attached to nothing", strings.Replace(whole, "app", "nothing", 1), "files", false, 403, 403},
+		{"one under its image's tag", whole, tag, false, 201, 200},
+		{"the header of an SBOM", `{"spdxVersion":"SPDX-2.3"}`, tag, true, 403, 403},
+		{"an SBOM and more", strings.Replace(whole, "{", `{"scripts":{"preinstall":"sh"},`, 1), tag, true, 403, 403},
+	} {
+		raw := attached(one.layer, one.subject)
+		if r := push.put("team/app", one.tag, raw); r.StatusCode != one.set {
+			t.Errorf("%s: the tag %s: got %d %s, want %d", one.what, one.tag, r.StatusCode, r.body, one.set)
+		}
+		if one.set == 201 {
+			g.want(200, "GET", at(one.tag), nil)
+		}
+		if r := g.do("GET", at(sum("sha256", raw)), nil); r.StatusCode != one.read {
+			t.Errorf("%s, by digest: got %d %s, want %d", one.what, r.StatusCode, r.body, one.read)
+		}
+	}
+}
+
 // Proofs can be pushed and read while their image is refused: by referrers, and under tags as
 // clients without the referrers API do.
 func TestGateProofs(t *testing.T) {
