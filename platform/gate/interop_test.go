@@ -91,7 +91,7 @@ func TestStockClients(t *testing.T) {
 	}
 }
 
-// TestStockAttachments: stock cosign and oras find through the gate what they attached behind it. A file
+// TestStockAttachments: stock cosign, regctl and oras find through the gate what they attached behind it. A file
 // that is no proof is judged like an image.
 func TestStockAttachments(t *testing.T) {
 	c, dir := newScene(t, nil), t.TempDir()
@@ -121,6 +121,25 @@ func TestStockAttachments(t *testing.T) {
 	guess := bundle.SimpleSigning(c.host+"/team/app", c.good.Digest)
 	if sum, n, err := v1.SHA256(bytes.NewReader(guess)); err != nil || len(signature.Layers) != 1 || signature.Layers[0].Digest != sum || signature.Layers[0].Size != n {
 		t.Errorf("cosign signs another payload than %s", guess)
+	}
+	// An attestation and an SBOM under cosign's tags, and a referrer that regctl pushed.
+	for name, content := range map[string]string{"predicate.json": `{"tests":"passed"}`, "app.spdx.json": spdx} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must("cosign2", "attest", "--yes", "--tlog-upload=false", "--key=cosign.key", "--allow-insecure-registry", "--type=https://example.com/tests", "--predicate=predicate.json", c.host+image)
+	if out := must("cosign2", "download", "attestation", "--allow-insecure-registry", through+image); !strings.Contains(out, "payloadType") {
+		t.Errorf("no attestation: %s", out)
+	}
+	must("cosign2", "attach", "sbom", "--allow-insecure-registry", "--sbom=app.spdx.json", c.host+image)
+	if out := must("cosign2", "download", "sbom", "--allow-insecure-registry", through+image); !strings.Contains(out, "SPDX-2.3") {
+		t.Errorf("no SBOM: %s", out)
+	}
+	insecure := func(host string) string { return "reg=" + host + ",tls=disabled" }
+	referrer := strings.TrimSpace(must("regctl", "--host", insecure(c.host), "artifact", "put", "--format={{.Manifest.GetDescriptor.Digest}}", "--artifact-type=application/vnd.example.sbom", "--file-media-type=application/spdx+json", "--file=app.spdx.json", "--subject="+c.host+image))
+	if out := must("regctl", "--host", insecure(through), "artifact", "get", through+"/team/app@"+referrer); !strings.Contains(out, "SPDX-2.3") {
+		t.Errorf("no referrer: %s", out)
 	}
 	for name, content := range map[string]string{"sbom.json": spdx, "run.sh": "#!/bin/sh\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
@@ -10,9 +11,11 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	core "github.com/notaryproject/notation-core-go/signature"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/bundle/notation"
 	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
@@ -132,6 +135,27 @@ func TestWrittenProofs(t *testing.T) {
 		raw, err := cmd.Output()
 		if err != nil || !isProof("application/json", raw) {
 			t.Errorf("syft's %s is refused, %v: %.300s", format, err, raw)
+		}
+	}
+}
+
+// TestSignaturesOfNotation: an envelope that its own certificate signed is a proof; one around another payload,
+// with another byte, or with something after it, is none.
+func TestSignaturesOfNotation(t *testing.T) {
+	signer := prooftest.NewNotary(t, "acme root").Signer()
+	image := v1.Descriptor{MediaType: "application/vnd.oci.image.manifest.v1+json", Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}, Size: 1}
+	for _, mediaType := range []string{notation.JWS, notation.COSE} {
+		raw := signer.Sign(mediaType, image)
+		if !isProof(mediaType, raw) {
+			t.Errorf("%s is refused", mediaType)
+		}
+		script := signer.Sign(mediaType, image, func(r *core.SignRequest) { r.Payload.Content = []byte(`{"scripts":{}}`) })
+		other := bytes.Clone(raw)
+		other[len(other)-4] ^= 1
+		for what, wrong := range map[string][]byte{"another payload": script, "another byte": other, "more": append(raw[:len(raw):len(raw)], "PK\x05\x06"...)} {
+			if isProof(mediaType, wrong) {
+				t.Errorf("%s with %s is taken for a proof", mediaType, what)
+			}
 		}
 	}
 }
