@@ -71,8 +71,8 @@ func init() {
 			guard: "the keys' directory records which roots were published: platform/authority/root readRoots", unit: "platform/authority/root: TestDamagedRepositoryDoesNotStart",
 			cuts: []cut{{"platform/authority/root/served.go", `			if version <= len(published.Roots) {`, `			if false {`}}},
 		{name: "full-disk-index", tries: "have the log forget on a full disk which entries it acknowledged",
-			guard: "only damage makes the log create its index again: platform/authority/log openIndex", unit: "platform/authority/log: TestStartOnFullDisk",
-			cuts: []cut{{"platform/authority/log/index.go", `if !isDamage(err) {`, `if err == nil {`}}},
+			guard: "only damage makes the log create its index again: internal/cachedb Open", unit: "platform/authority/log: TestStartOnFullDisk",
+			cuts: []cut{{"internal/cachedb/cachedb.go", `if !isDamage(err) {`, `if err == nil {`}}},
 	} {
 		register(a)
 	}
