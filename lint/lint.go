@@ -55,7 +55,7 @@ func own() []finding.Rule {
 func Checkers(r *pins.Resolver) []finding.Checker {
 	return []finding.Checker{
 		bitbucket.Checker(r),
-		dockerfile.Checker(),
+		dockerfile.Checker(r),
 		git.Checker(),
 		gitlab.Checker(r),
 		lock.Checker(),

@@ -26,7 +26,8 @@ func WholeContext(f *finding.File) (out []Whole) {
 	if err != nil {
 		return nil // Check says so
 	}
-	d := &document{file: f, args: map[string]string{}, escape: result.EscapeToken}
+	d := newDocument(f)
+	d.escape = result.EscapeToken
 	for _, n := range result.AST.Children {
 		d.read(n)
 	}

@@ -18,11 +18,14 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
 	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/pins"
 )
 
-// Checker checks Dockerfiles.
-func Checker() finding.Checker {
-	return finding.Checker{Rules: rules(), Wants: Wants, Check: func(_ context.Context, _ *finding.Tree, f *finding.File) []finding.Finding { return Check(f) }}
+// Checker checks Dockerfiles. r says what tags of images point to; nil: nothing is pinned.
+func Checker(r *pins.Resolver) finding.Checker {
+	return finding.Checker{Rules: rules(), Wants: Wants, Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
+		return Check(ctx, r, f)
+	}}
 }
 
 // Wants reports whether a path is that of a Dockerfile: Dockerfile, Containerfile, both with an
@@ -41,11 +44,21 @@ func Wants(name string) bool {
 
 // document is one Dockerfile.
 type document struct {
-	file   *finding.File
-	stages []*stage
-	args   map[string]string // defaults of ARG before the first FROM
-	escape rune
-	found  []finding.Finding
+	ctx      context.Context // of Check
+	resolver *pins.Resolver  // nil: nobody is asked
+	file     *finding.File
+	stages   []*stage
+	first    map[string]int    // index of the first stage of each name
+	last     map[string]*stage // last stage of each name
+	args     map[string]string // defaults of ARG before the first FROM
+	defaults defaults
+	escape   rune
+	found    []finding.Finding
+}
+
+func newDocument(f *finding.File) *document {
+	return &document{file: f, first: map[string]int{}, last: map[string]*stage{}, args: map[string]string{},
+		defaults: defaults{file: f, ends: map[string]int{}, bases: map[string]int{}}}
 }
 
 // stage is a FROM and what follows it.
@@ -67,9 +80,10 @@ type instruction struct {
 	parsed     any // *instructions.RunCommand …
 }
 
-// Check returns what is to be found in a Dockerfile.
-func Check(f *finding.File) []finding.Finding {
-	d := &document{file: f, args: map[string]string{}}
+// Check returns what is to be found in a Dockerfile. r may be nil.
+func Check(ctx context.Context, r *pins.Resolver, f *finding.File) []finding.Finding {
+	d := newDocument(f)
+	d.ctx, d.resolver = ctx, r
 	d.frontend()
 	result, err := parser.Parse(bytes.NewReader(f.Data))
 	if err != nil {
@@ -81,7 +95,7 @@ func Check(f *finding.File) []finding.Finding {
 		d.read(n)
 	}
 	for i, s := range d.stages {
-		d.bases(i, s)
+		d.bases(s)
 		d.copies(i, s)
 		d.run(s)
 		d.secrets(s)
@@ -143,6 +157,7 @@ func (d *document) read(n *parser.Node) {
 		if len(d.stages) == 0 {
 			for _, a := range p.Args {
 				if a.Value != nil {
+					d.defaultOf(in, a.Key, *a.Value)
 					if v, ok := d.expand(*a.Value); ok {
 						d.args[a.Key] = v
 					}
@@ -176,26 +191,28 @@ func (d *document) begin(in *instruction, p *instructions.Stage) {
 			s.shell = s.local.shell
 		}
 	}
+	if in.Next != nil {
+		d.defaults.bases[in.Next.Value]++
+	}
+	if _, ok := d.first[s.name]; !ok && s.name != "" {
+		d.first[s.name] = len(d.stages)
+	}
+	if s.name != "" {
+		d.last[s.name] = s
+	}
 	d.stages = append(d.stages, s)
 }
 
 // stage returns the stage with a name, or nil. A later one of the same name wins.
-func (d *document) stage(name string) *stage {
-	for _, s := range slices.Backward(d.stages) {
-		if s.name != "" && s.name == strings.ToLower(name) {
-			return s
-		}
-	}
-	return nil
-}
+func (d *document) stage(name string) *stage { return d.last[strings.ToLower(name)] }
 
 // maxName caps what variables may make of the name of an image, in bytes: each ARG may use the
 // one before it twice.
 const maxName = 4096
 
-// expand replaces variables by the defaults of ARG. It fails if one has none.
+// expand removes quotes, and replaces variables by the defaults of ARG. It fails if one has none.
 func (d *document) expand(word string) (string, bool) {
-	if !strings.Contains(word, "$") {
+	if !strings.ContainsAny(word, "$'\"\\`") {
 		return word, true
 	}
 	escape := d.escape

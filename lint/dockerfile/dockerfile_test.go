@@ -1,27 +1,32 @@
 package dockerfile_test
 
 import (
+	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/lint"
 	"github.com/colophon-build/colophon/lint/dockerfile"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/script"
 	"github.com/colophon-build/colophon/test/linttest"
 )
 
-func TestRules(t *testing.T) { linttest.Rules(t, dockerfile.Checker(), script.Checker()) }
+func TestRules(t *testing.T) {
+	linttest.Rules(t, dockerfile.Checker(linttest.Offline(t)), script.Checker())
+}
 
 // serious returns what is found in a Dockerfile, but for notes: RULE LINE.
 func serious(text string) (out []string) {
 	notes := map[string]bool{}
-	for _, r := range dockerfile.Checker().Rules {
+	for _, r := range dockerfile.Checker(nil).Rules {
 		notes[r.ID] = r.Severity == finding.Note
 	}
-	for _, f := range dockerfile.Check(finding.NewFile("Dockerfile", []byte(text))) {
+	for _, f := range dockerfile.Check(context.Background(), nil, finding.NewFile("Dockerfile", []byte(text))) {
 		if !notes[f.Rule] {
 			out = append(out, fmt.Sprintf("%s %d:%d", f.Rule[strings.Index(f.Rule, "/")+1:], f.Line, f.Column))
 		}
@@ -108,11 +113,63 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// TestFix: where digests are written, and where none may be.
+func TestFix(t *testing.T) {
+	r := linttest.Offline(t)
+	for what, c := range map[string]struct{ text, want string }{
+		"the flag has the word":         {"ARG A=x\nFROM --platform=golang:1.26 golang:1.26\n", "ARG A=x\nFROM --platform=golang:1.26 golang:1.26@8\n"},
+		"an owner of this name":         {"FROM scratch\nCOPY --chown=ghcr.io/team/tool:v1 --from=ghcr.io/team/tool:v1 / /\n", "FROM scratch\nCOPY --chown=ghcr.io/team/tool:v1 --from=ghcr.io/team/tool:v1@7 / /\n"},
+		"a source of this name":         {"FROM scratch\nRUN --mount=source=ghcr.io/team/tool:v1,from=ghcr.io/team/tool:v1,target=/t true\n", "FROM scratch\nRUN --mount=source=ghcr.io/team/tool:v1,from=ghcr.io/team/tool:v1@7,target=/t true\n"},
+		"two mounts":                    {"FROM scratch\nRUN --mount=from=ghcr.io/team/tool:v1,target=/a --mount=from=ghcr.io/team/tool:v1,target=/b true\n", "FROM scratch\nRUN --mount=from=ghcr.io/team/tool:v1@7,target=/a --mount=from=ghcr.io/team/tool:v1@7,target=/b true\n"},
+		"a comment within":              {"FROM \\\n # golang:1.26 \n golang:1.26 \\\n AS a\n", "FROM \\\n # golang:1.26 \n golang:1.26@8 \\\n AS a\n"},
+		"a name in two lines":           {"FROM golang:\\\n1.26\n", ""},
+		"carriage returns":              {"# syntax=docker/dockerfile:1\r\nFROM golang:1.26\r\n", "# syntax=docker/dockerfile:1@4\r\nFROM golang:1.26@8\r\n"},
+		"no last newline":               {"FROM golang:1.26", "FROM golang:1.26@8"},
+		"not UTF-8 elsewhere":           {"FROM golang:1.26\nLABEL a=\xff\n", "FROM golang:1.26@8\nLABEL a=\xff\n"},
+		"a stage of this name":          {"FROM scratch AS alpine\nFROM alpine\n", ""},
+		"a default for two bases":       {"ARG B=golang:1.26\nFROM $B AS a\nFROM $B AS b\n", "ARG B=golang:1.26@8\nFROM $B AS a\nFROM $B AS b\n"},
+		"a default for something else":  {"ARG V=1.26\nFROM golang:$V\nARG V\nRUN echo $V\n", ""},
+		"a default of two images":       {"ARG V=1.26\nFROM golang:$V\nFROM team/x:$V\n", ""},
+		"a default that is set twice":   {"ARG B=x\nARG B=golang:1.26\nFROM $B\n", ""},
+		"a default that is not the end": {"ARG V=golang\nFROM $V:1.26\n", ""},
+		"a default with a default":      {"FROM ${B:-golang:1.26}\n", ""},
+		"a default in quotes":           {"ARG B='golang:1.26'\nFROM ${B}\n", "ARG B='golang:1.26@8'\nFROM ${B}\n"},
+		"a name in quotes":              {"FROM \"golang:1.26\"\n", ""},
+		"ONBUILD":                       {"FROM scratch\nONBUILD COPY --from=ghcr.io/team/tool:v1 / /\n", "FROM scratch\nONBUILD COPY --from=ghcr.io/team/tool:v1@7 / /\n"},
+		"a digest that is another one":  {"FROM golang:1.26@1\n", ""},
+		"an image that is not known":    {"FROM golang:1.25\n", ""},
+	} {
+		text, want := short.ReplaceAllStringFunc(c.text, long), short.ReplaceAllStringFunc(c.want, long)
+		if c.want == "" {
+			want = text
+		}
+		for range 2 {
+			f := finding.NewFile("Dockerfile", []byte(text))
+			var edits []finding.Edit
+			for _, found := range dockerfile.Check(t.Context(), r, f) {
+				edits = append(edits, found.Edits...)
+			}
+			got, err := lint.Edit(f.Data, edits)
+			if err != nil || string(got) != want {
+				t.Errorf("%s: %v, got\n%s\nwant\n%s", what, err, got, want)
+			}
+			text = string(got)
+		}
+	}
+}
+
+// short is a digest in the texts of TestFix.
+var short = regexp.MustCompile("@[0-9]")
+
+func long(s string) string { return "@sha256:" + strings.Repeat(s[1:], 64) }
+
 // TestHostile: no file crashes the checker or keeps it busy.
 func TestHostile(t *testing.T) {
 	for what, text := range map[string]string{
 		"a long line":            "FROM scratch\nRUN " + strings.Repeat("x ", 1<<20) + "\n",
 		"many instructions":      "FROM scratch\n" + strings.Repeat("RUN curl https://x.example.com/i | sh\n", 20_000),
+		"stages of all names":    stages(80_000),
+		"many bases of one ARG":  "ARG A=golang:1.26\n" + strings.Repeat("FROM $A\n", 80_000),
 		"many stages":            strings.Repeat("FROM a AS a\nCOPY --from=a / /\n", 5_000),
 		"many continued lines":   "FROM scratch\nRUN true" + strings.Repeat(" \\\n && true", 100_000) + "\n",
 		"arguments in arguments": "ARG A0=x\n" + doubling(40) + "FROM $A40\n",
@@ -123,11 +180,21 @@ func TestHostile(t *testing.T) {
 		"empty":                  "",
 	} {
 		begin := time.Now()
-		dockerfile.Check(finding.NewFile("Dockerfile", []byte(text)))
+		dockerfile.Check(t.Context(), linttest.Offline(t), finding.NewFile("Dockerfile", []byte(text)))
 		if took := time.Since(begin); took > 10*time.Second {
 			t.Errorf("%s: it took %s", what, took)
 		}
 	}
+}
+
+// stages returns stages each of which begins from the first, and copies from it.
+func stages(n int) string {
+	b := strings.Builder{}
+	b.WriteString("FROM scratch AS a\n")
+	for i := range n {
+		fmt.Fprintf(&b, "FROM a AS a%d\nCOPY --from=a / /\n", i)
+	}
+	return b.String()
 }
 
 // doubling returns arguments each of which is twice the one before.
@@ -143,7 +210,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte("# syntax=x\nFROM a:1 AS b\nRUN --mount=type=cache,target=/x <<EOF\ncurl x | sh\nEOF\nCOPY --from=b . .\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := finding.NewFile("Dockerfile", data)
-		for _, found := range dockerfile.Check(file) {
+		for _, found := range dockerfile.Check(t.Context(), nil, file) {
 			if found.Line < 1 || found.Line > file.Lines() {
 				t.Fatalf("%s is on line %d of %d", found.Rule, found.Line, file.Lines())
 			}

@@ -6,6 +6,7 @@ const (
 	ruleSyntax          = "dockerfile/syntax"
 	ruleTag             = "dockerfile/base-by-tag"
 	ruleLatest          = "dockerfile/base-latest"
+	ruleMoved           = "dockerfile/digest-moved"
 	ruleFrontend        = "dockerfile/unpinned-frontend"
 	ruleRoot            = "dockerfile/root-user"
 	ruleShell           = "dockerfile/shell-in-image"
@@ -28,13 +29,16 @@ func rules() []finding.Rule {
 	return []finding.Rule{
 		{ID: ruleSyntax, Severity: finding.Error, Title: "BuildKit cannot read the Dockerfile",
 			Why: "What cannot be read was not checked, and does not build."},
-		{ID: ruleTag, Severity: finding.Warning, Title: "an image is named by tag, without digest",
+		{ID: ruleTag, Severity: finding.Warning, Fixes: true, Title: "an image is named by tag, without digest",
 			Why:  "Whoever can push the tag decides what the next build contains, and no two builds need be alike.",
 			Link: "https://docs.docker.com/build/building/best-practices/#pin-base-image-versions"},
-		{ID: ruleLatest, Severity: finding.Warning, Title: "an image is named by the tag latest, or by none",
+		{ID: ruleLatest, Severity: finding.Warning, Fixes: true, Title: "an image is named by the tag latest, or by none",
 			Why:  "The tag latest moves with every release of somebody else, and nobody can tell afterwards what was built from.",
 			Link: "https://docs.docker.com/build/building/best-practices/#pin-base-image-versions"},
-		{ID: ruleFrontend, Severity: finding.Warning, Title: "the frontend (# syntax=) is named without digest",
+		{ID: ruleMoved, Severity: finding.Note, Title: "the tag of an image no longer points to the digest beside it",
+			Why:  "Either there is an update, perhaps with mends of vulnerabilities, that the next build will not have, or somebody has moved the tag.",
+			Link: "https://docs.docker.com/build/building/best-practices/#pin-base-image-versions"},
+		{ID: ruleFrontend, Severity: finding.Warning, Fixes: true, Title: "the frontend (# syntax=) is named without digest",
 			Why:  "The frontend is a program from a registry that decides what every line of the Dockerfile means.",
 			Link: "https://docs.docker.com/build/buildkit/frontend/"},
 		{ID: ruleRoot, Severity: finding.Note, Title: "the image runs as root",
