@@ -199,10 +199,14 @@ $(BIN)/policy-webhook: tools/kubepeers/go.mod tools/kubepeers/go.sum
 	cd tools/kubepeers && $(GOTOOL) -o ../../$(BIN)/policy-webhook github.com/sigstore/policy-controller/cmd/webhook
 	@touch $(BIN)/policy-webhook
 
+$(BIN)/actionlint: tools/linters/go.mod tools/linters/go.sum
+	cd tools/linters && $(GOTOOL) -o ../../$(BIN)/ github.com/rhysd/actionlint/cmd/actionlint
+	@touch $(BIN)/actionlint
+
 manifests: $(BIN)/helm ## write deploy/kubernetes/colophon.yaml, what the chart makes with its defaults
 	scripts/manifests.sh deploy/kubernetes/colophon.yaml
 
-bench: deps tools $(BIN)/syft build base-images example ## compare the performance with that of the peers; prints results and ratios
+bench: deps tools $(BIN)/syft $(BIN)/actionlint build base-images example ## compare the performance with that of the peers; prints results and ratios
 	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 	$(GO) test -timeout 60m -run '^$$' -bench 'Follow|Watch' -benchtime 1x ./tlog/follow ./monitor
 	$(GO) test -timeout 60m -run '^$$' -bench 'Search|Witnessed' -benchtime 300x ./platform/search ./platform/authority/log
