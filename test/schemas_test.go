@@ -13,6 +13,8 @@ import (
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict/documents"
+	"github.com/colophon-build/colophon/lint/finding"
+	"github.com/colophon-build/colophon/lint/report"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/policy"
@@ -29,9 +31,10 @@ const (
 )
 
 var (
-	level   = schematest.Schema{"minimum": 0, "maximum": 3}
-	outcome = schematest.Schema{"enum": []string{"accepted", "rejected", "undecided"}}
-	status  = schematest.Schema{"enum": []string{"holds", "broken", "absent", "unknown", "not asked"}}
+	level    = schematest.Schema{"minimum": 0, "maximum": 3}
+	outcome  = schematest.Schema{"enum": []string{"accepted", "rejected", "undecided"}}
+	status   = schematest.Schema{"enum": []string{"holds", "broken", "absent", "unknown", "not asked"}}
+	severity = schematest.Schema{"enum": finding.Severities()}
 	// exactlyOne is how a type says that its members exclude each other, also in Kubernetes.
 	exactlyOne = schematest.Schema{"minProperties": 1, "maxProperties": 1}
 	literal    = schematest.Schema{"oneOf": []any{
@@ -89,6 +92,9 @@ var formats = []schematest.Format{
 		"level": level, "lock": {"pattern": sha256RE}, "requirements.level": {"minimum": 1, "maximum": 3}, "requirements.status": {"enum": []string{"met", "not met", "not known"}},
 		"source.signature.status": {"enum": []string{"unsigned", "unverified", "verified", "bad"}},
 	}},
+	{File: "lint.json", Title: "Colophon lint: the answer of lint --format json (spec/lint)", Type: reflect.TypeFor[report.Document](), Extra: map[string]schematest.Schema{
+		"outcome": {"enum": []string{report.Accepted, report.Rejected, report.Undecided}}, "failOn": severity, "findings.severity": severity, "ignored.severity": severity, "undecided.severity": severity,
+	}},
 	{File: "verdict.json", Title: "Colophon verdict: the answer of verify (spec/verdict)", Type: reflect.TypeFor[verify.Verdict](), Extra: map[string]schematest.Schema{
 		"level": level, "requirements.level": {"minimum": 1, "maximum": 3}, "requirements.status": {"enum": []string{"met", "not met", "not known"}},
 	}},
@@ -119,6 +125,7 @@ func TestSchemasAndParsersAgree(t *testing.T) {
 		"policy":   func(raw []byte) error { _, err := policy.Parse(raw); return err },
 		"distrust": func(raw []byte) error { _, err := distrust.ParseEntry(raw); return err },
 		"lock":     func(raw []byte) error { _, err := builder.ParseLock(raw); return err },
+		"lint":     known(func() any { return new(report.Document) }),
 		"verdict":  known(func() any { return new(verify.Verdict) }),
 		"release":  known(func() any { return new(api.Release) }),
 	}
