@@ -297,13 +297,19 @@ func TestRecipe(t *testing.T) {
 	}
 	r := requests()["github"]
 	got := make1(t, r, recipe("    dockerfile: build/app.Dockerfile\n    target: final\n    platforms: [linux/amd64, linux/arm64]\n    buildArgs: {FLAVOR: plain}\n"))
-	for _, want := range []string{"--file build/app.Dockerfile", "--target final", "--platform linux/amd64,linux/arm64", "--build-arg 'FLAVOR=plain'"} {
+	for _, want := range []string{"--file ./build/app.Dockerfile", "--target final", "--platform linux/amd64,linux/arm64", "--build-arg 'FLAVOR=plain'"} {
 		if !strings.Contains(got[workflowFile], want+" \\\n") {
 			t.Errorf("the workflow lacks %s", want)
 		}
 	}
 	if got[".colophon.yaml"] != "" {
 		t.Error("the recipe that is there is replaced")
+	}
+	// buildx takes these names for repositories of others, unless they are paths.
+	for _, remote := range []string{"git@git.example:evil/app", "github.com/evil/app"} {
+		if w := make1(t, r, recipe("    dockerfile: build/app.Dockerfile\n    context: "+remote+"\n"))[workflowFile]; !strings.Contains(w, " ./"+remote+"\n") {
+			t.Errorf("the workflow builds %s as it stands", remote)
+		}
 	}
 	for _, value := range []string{`"$(id)"`, `"'; id; '"`, `"${{ github.token }}"`, `"a b"`} {
 		if _, err := Make(t.Context(), tree(t, recipe("    buildArgs: {FLAVOR: "+value+"}\n")), r); !errors.Is(err, ErrRequest) {

@@ -20,14 +20,15 @@ func (n *names) Build() string {
 		create = []string{"docker context create builder", create[0] + " builder"}
 	}
 	flags := []string{"--no-cache", "--provenance=false", "--sbom=false", fmt.Sprintf("--output \"type=oci,dest=%s,rewrite-timestamp=true\"", to)}
+	// Without "./", buildx takes some names for repositories or files of other hosts.
 	context := "."
 	if n.Shared {
-		flags = append(flags, `--file "$DOCKERFILE" ${TARGET:+--target "$TARGET"} ${PLATFORMS:+--platform "$PLATFORMS"}`)
-		context = `"$CONTEXT"`
+		flags = append(flags, `--file "./$DOCKERFILE" ${TARGET:+--target "$TARGET"} ${PLATFORMS:+--platform "$PLATFORMS"}`)
+		context = `"./$CONTEXT"`
 	} else {
 		r := n.Recipe
 		if r.Dockerfile != "" {
-			flags = append(flags, "--file "+r.Dockerfile)
+			flags = append(flags, "--file ./"+r.Dockerfile)
 		}
 		if r.Target != "" {
 			flags = append(flags, "--target "+r.Target)
@@ -39,7 +40,7 @@ func (n *names) Build() string {
 			flags = append(flags, fmt.Sprintf("--build-arg '%s=%s'", name, r.BuildArgs[name]))
 		}
 		if r.Context != "" {
-			context = r.Context
+			context = "./" + r.Context
 		}
 	}
 	return lines(append(create,

@@ -44,7 +44,7 @@ func newInitCommand() *cobra.Command {
 		Long: `Init writes a release pipeline into a repository. For github and gitlab, it has jobs that build the
 image from a Dockerfile:
 
-  build, rebuild  run the code of the repository, with no identity and no secret
+  build, rebuild  run the code of the repository, with no identity (GitLab gives them its job token)
   attest          computes the digest from the bytes that they hand over, and attests them
   sbom            lists what is in the image, with no identity and no secret
   sign            signs, pushes by digest, verifies by the policy, and tags last
