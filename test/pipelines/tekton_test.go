@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -44,8 +45,9 @@ type clusterTask struct {
 	TaskSpec struct {
 		Results []struct{ Name string }
 		Steps   []struct {
-			Script, WorkingDir string
-			Env                []struct{ Name, Value string }
+			Script     string
+			WorkingDir string `yaml:"workingDir"`
+			Env        []struct{ Name, Value string }
 		}
 	} `yaml:"taskSpec"`
 }
@@ -121,7 +123,7 @@ func (c *cluster) task(k clusterTask, params map[string]string) ([]byte, error) 
 		env[e.Name] = replace(e.Value, values)
 	}
 	// Only variables of the environment are replaced: a script with a parameter in it would run it.
-	out, err := c.shell(!secret && k.Name != "fetch", replace(s.WorkingDir, values), s.Script, env)
+	out, err := c.shell(!secret && k.Name != "fetch", cmp.Or(replace(s.WorkingDir, values), dir), s.Script, env)
 	for _, r := range k.TaskSpec.Results {
 		if text, err := os.ReadFile(filepath.Join(dir, r.Name)); err == nil {
 			c.results["tasks."+k.Name+".results."+r.Name] = string(text)
