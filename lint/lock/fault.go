@@ -48,23 +48,58 @@ const maxNesting = 1000
 
 // readTOML decodes a TOML file.
 func readTOML(f *finding.File, v any) error {
-	open := 0
-	for _, c := range f.Data {
-		switch c {
-		case '[', '{':
-			open++
-		case ']', '}':
-			open = max(0, open-1)
-		}
-		if open > maxNesting {
-			return fmt.Errorf("more than %d brackets are open", maxNesting)
-		}
+	if nested(string(f.Data)) > maxNesting {
+		return fmt.Errorf("more than %d brackets are open", maxNesting)
 	}
 	_, err := toml.Decode(string(f.Data), v)
 	if e, ok := errors.AsType[toml.ParseError](err); ok {
 		return &fault{e.Position.Line, errors.New(e.Message)}
 	}
 	return err
+}
+
+// nested returns how many brackets are open at once in TOML. Those in comments and strings do not count,
+// also not as closing ones.
+func nested(text string) (most int) {
+	open := 0
+	for len(text) > 0 {
+		skip := 1
+		switch c := text[0]; c {
+		case '[', '{':
+			open++
+			most = max(most, open)
+		case ']', '}':
+			open = max(0, open-1)
+		case '#':
+			skip = end(text, 1, "\n", false)
+		case '"', '\'':
+			quote := text[:1]
+			if long := strings.Repeat(quote, 3); strings.HasPrefix(text, long) {
+				skip = end(text, 3, long, c == '"')
+				for range 2 { // quotes of the string itself
+					if skip < len(text) && text[skip] == c {
+						skip++
+					}
+				}
+			} else {
+				skip = min(end(text, 1, quote, c == '"'), end(text, 1, "\n", false))
+			}
+		}
+		text = text[skip:]
+	}
+	return most
+}
+
+// end returns where text goes on after the next mark from an offset on. escapes: a backslash hides what follows it.
+func end(text string, from int, mark string, escapes bool) int {
+	for i := from; i < len(text); i++ {
+		if escapes && text[i] == '\\' {
+			i++
+		} else if strings.HasPrefix(text[i:], mark) {
+			return i + len(mark)
+		}
+	}
+	return len(text)
 }
 
 // folded is a name as Python's registry compares it (PEP 503).

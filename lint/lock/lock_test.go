@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,20 @@ func TestHostile(t *testing.T) {
 		r := linttest.Run(t, linttest.Write(t, map[string]string{name: src, "requirements.txt": "b --hash=x"}, ""), lock.Checker())
 		if took := time.Since(start); len(r.Findings) == 0 || took > 20*time.Second {
 			t.Errorf("%s: got %d findings in %s", name, len(r.Findings), took)
+		}
+	}
+}
+
+// TestNested: brackets are counted as the parser sees them, so that none of its recursions goes too deep.
+func TestNested(t *testing.T) {
+	deep := strings.Repeat("[", 2000)
+	for name, src := range map[string]string{
+		"plain": "a = " + deep, "closed in comments": "a = " + strings.Repeat("[#]\n", 2000), "closed in strings": "a = " + strings.Repeat(`["]",`, 2000),
+		"after a number sign": "a = " + strings.Repeat("['#', [\n", 1000), "after a quote": `a = ["\"", ` + deep, "after long strings": `a = ["""x\""""", '''it's''', ` + deep,
+	} {
+		r := linttest.Run(t, linttest.Write(t, map[string]string{"Cargo.lock": src, "Cargo.toml": "[package]\nname = \"a\"\n"}, ""), lock.Checker())
+		if !slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return strings.Contains(f.Message, "brackets are open") }) {
+			t.Errorf("%s: got %+v", name, r.Findings)
 		}
 	}
 }

@@ -9,6 +9,7 @@ package manifest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path"
 	"regexp"
 	"strings"
@@ -111,7 +112,7 @@ func (c *checker) file() error {
 		return nil
 	}
 	roots, err := yamlfile.Parse(c.f)
-	if err != nil && isTemplate(c.f) {
+	if e, ok := errors.AsType[*yamlfile.Error](err); ok && !e.Limit && isTemplate(c.f) {
 		return nil
 	}
 	for _, root := range roots {

@@ -57,6 +57,7 @@ func TestFound(t *testing.T) {
 		"of a task":                    {map[string]string{"a.yaml": "apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: 'nginx:1'}]}\n"}, ""},
 		"the same member twice":        {map[string]string{"a.yaml": pod("{image: 'nginx:1', image: 'b:1'}")}, "syntax a.yaml:5"},
 		"broken, and what is before":   {map[string]string{"a.yaml": pod("image: nginx:1") + "---\na: [\n"}, "image-by-tag a.yaml:5,syntax a.yaml:7"},
+		"too much for a template":      {map[string]string{"a.yaml": pod("image: nginx:1 # $HOME") + strings.Repeat("---\na: 1\n", 1001)}, "image-by-tag a.yaml:5,syntax a.yaml:2004"},
 		"other YAML":                   {map[string]string{"a.yaml": "image: nginx:1\nservices: {a: {image: 'b:1'}}\n", "b.yaml": "a: [\n"}, ""},
 		"a workflow":                   {map[string]string{".github/workflows/a.yaml": pod("image: nginx:1")}, ""},
 		"compose":                      {map[string]string{"docker-compose.prod.yml": "services: {a: {image: 'b:1'}, b: {image: 'c:1', build: .}, c: {extends: {service: a}}, d: {image: 'x:${TAG}'}, e: {image: '$IMAGE'}}\n"}, "image-by-tag docker-compose.prod.yml:1,image-by-tag docker-compose.prod.yml:1"},

@@ -29,8 +29,9 @@ const maxDocuments = 1000
 
 // Error says what is wrong with a file, and where.
 type Error struct {
-	Line int // counts from 1; 0: the file as a whole
-	Text string
+	Line  int // counts from 1; 0: the file as a whole
+	Text  string
+	Limit bool // it is too large, or has too much of something: nobody knows whether its syntax is right
 }
 
 func (e *Error) Error() string {
@@ -49,7 +50,7 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 		}
 	}()
 	if len(f.Data) > maxBytes {
-		return nil, &Error{Text: fmt.Sprintf("expected at most %d bytes of YAML, found %d", maxBytes, len(f.Data))}
+		return nil, &Error{Text: fmt.Sprintf("expected at most %d bytes of YAML, found %d", maxBytes, len(f.Data)), Limit: true}
 	}
 	dec := yaml.NewDecoder(strings.NewReader(string(f.Data)))
 	nodes, starts := 0, lineStarts(f)
@@ -68,13 +69,13 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 			return roots, err
 		}
 		if nodes += n; nodes > maxNodes {
-			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes)}
+			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes), Limit: true}
 		}
 		if starts != nil {
 			place(f, doc.Content[0], starts)
 		}
 		if roots = append(roots, doc.Content[0]); len(roots) > maxDocuments {
-			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d documents", maxDocuments)}
+			return roots, &Error{Line: doc.Line, Text: fmt.Sprintf("more than %d documents", maxDocuments), Limit: true}
 		}
 	}
 }
@@ -157,7 +158,7 @@ func expanded(n *yaml.Node, seen map[*yaml.Node]int) (int, error) {
 			return 0, err
 		}
 		if sum += count; sum > maxNodes {
-			return 0, &Error{Line: n.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes)}
+			return 0, &Error{Line: n.Line, Text: fmt.Sprintf("more than %d values, where an alias counts as what it stands for", maxNodes), Limit: true}
 		}
 	}
 	if n.Anchor != "" {
