@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +15,6 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/bundle/notation"
-	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -121,20 +119,15 @@ func TestWrittenProofs(t *testing.T) {
 			t.Errorf("%s of the platform is refused, %v", kind, err)
 		}
 	}
-	syft, err := filepath.Abs("../../../out/bin/syft")
-	if _, statErr := os.Stat(syft); err != nil || statErr != nil {
-		needs.Missing(t, "syft is not built: %v %v", err, statErr)
+	// What syft 1.52.0 wrote about a go.mod: syft dir:x -o FORMAT.
+	files, err := filepath.Glob("testdata/syft/*.json")
+	if err != nil || len(files) != 4 {
+		t.Fatalf("got %d files, %v, want 4", len(files), err)
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module x\n\ngo 1.22\n\nrequire golang.org/x/net v0.20.0\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, format := range []string{"spdx-json", "spdx-json@2.2", "cyclonedx-json", "cyclonedx-json@1.4"} {
-		cmd := exec.Command(syft, "-q", "dir:"+dir, "-o", format)
-		cmd.Env = append(os.Environ(), "SYFT_CHECK_FOR_APP_UPDATE=false")
-		raw, err := cmd.Output()
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
 		if err != nil || !isProof("application/json", raw) {
-			t.Errorf("syft's %s is refused, %v: %.300s", format, err, raw)
+			t.Errorf("syft's %s is refused, %v: %.300s", file, err, raw)
 		}
 	}
 }
