@@ -153,7 +153,8 @@ func (s *shop) burst(t *testing.T) {
 	all.Wait()
 	got, n := requests(many)-before, reads()-known
 	t.Logf("500 pods in %s: %v readings by %d replicas, %d requests (one reading: %d)", time.Since(start).Round(time.Millisecond), n, len(replicas), got, each)
-	if each == 0 || n < 1 || n > float64(len(replicas)) || got > each*len(replicas) {
+	// The requests are about this image alone; replicas may read others again meanwhile.
+	if each == 0 || n < 1 || got > each*len(replicas) {
 		t.Errorf("got %v readings and %d requests, want one in each replica, of %d requests", n, got, each)
 	}
 }
