@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 func spoolSome(dir string) error {
-	s, err := openSpool(filepath.Join(dir, "spool"), func(context.Context, []byte) error { return errors.New("nobody answers") }, slog.New(slog.DiscardHandler))
+	s, err := openSpool(filepath.Join(dir, "spool"), func(context.Context, []byte) error { return errors.New("nobody answers") }, func() {}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

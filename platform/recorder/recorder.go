@@ -117,7 +117,7 @@ func New(c Config) (*Recorder, error) {
 		c.HTTP = &http.Client{Timeout: sendTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
 	c.URL = strings.TrimSuffix(c.URL, "/")
-	r := &Recorder{cfg: c, lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "colophon_audit_lost_total", Help: "Decisions that could neither be recorded nor kept for later."})}
+	r := &Recorder{cfg: c, lost: prometheus.NewCounter(prometheus.CounterOpts{Name: "colophon_audit_lost_total", Help: "Decisions that could neither be recorded nor kept."})}
 	spki, err := x509.MarshalPKIXPublicKey(c.Key.Public())
 	if err != nil {
 		return nil, err
@@ -126,11 +126,12 @@ func New(c Config) (*Recorder, error) {
 	if r.signer, err = audit.NewSigner(c.Key, c.Role, c.Instance, c.Private); err != nil {
 		return nil, err
 	}
-	if r.spool, err = openSpool(c.Spool, r.send, c.Log); err != nil {
+	if r.spool, err = openSpool(c.Spool, r.send, r.lost.Inc, c.Log); err != nil {
 		return nil, fmt.Errorf("audit: spool: %w", err)
 	}
 	if c.Registerer != nil {
-		c.Registerer.MustRegister(r.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_spool_bytes", Help: "Size of the records that the audit ledger does not have yet."}, func() float64 { return float64(r.spool.bytes.Load()) }))
+		c.Registerer.MustRegister(r.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_spool_bytes", Help: "Size of the records that the audit ledger does not have yet."}, func() float64 { return float64(r.spool.bytes.Load()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_refused_bytes", Help: "Size on the disk of the records that the audit ledger refuses for ever."}, func() float64 { return float64(r.spool.refused.Load()) }))
 	}
 	return r, nil
 }

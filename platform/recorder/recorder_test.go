@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/colophon-build/colophon/audit"
 )
 
@@ -201,6 +203,56 @@ func TestRefusedIsPutAside(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("nothing was put aside")
+}
+
+// A ledger that refuses everything does not fill the disk: what is put aside has a limit, also over
+// restarts, and each record beyond it is counted as lost.
+func TestRefusedIsBounded(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusBadRequest, text: "refused: for ever"}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	dir := t.TempDir()
+	for n := range 3 { // three files, together as large as the limit but for two blocks
+		size := int64(maxRefused/2 - block)
+		if n == 2 {
+			size = 1
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s%064d", refusedPrefix, n)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, fmt.Sprintf("%s%064d", refusedPrefix, n)), size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sent = 20
+	r := start(t, server.URL, dir, false)
+	for range sent {
+		if err := r.Record(context.Background(), verdict()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lost := func() float64 {
+		metrics := prometheus.NewRegistry()
+		metrics.MustRegister(r.lost)
+		all, err := metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[0].GetMetric()[0].GetCounter().GetValue()
+	}
+	for range 300 {
+		if r.spool.bytes.Load() == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, refusedPrefix+"*"))
+	if err != nil || r.spool.bytes.Load() != 0 {
+		t.Fatal(err, r.spool.bytes.Load())
+	}
+	if len(files) != 4 || lost() != sent-1 || r.spool.refused.Load() > maxRefused {
+		t.Errorf("got %d files, %v lost and %d bytes, want 4 files, %d lost and at most %d bytes", len(files), lost(), r.spool.refused.Load(), sent-1, maxRefused)
+	}
 }
 
 // What a power cut left of lines that nobody acknowledged does not keep the others waiting, however long

@@ -25,25 +25,30 @@ const (
 	maxSpool    = 256 << 20 // bytes of all files of a spool
 	maxPart     = 1 << 20   // bytes of one, after which the next one begins
 	maxTogether = 256       // records that are fsynced together
+	maxRefused  = 64 << 20  // bytes of all files of refused records, each counted in whole blocks
+	block       = 4096      // bytes that the smallest file takes on a disk
 	sending     = 8         // records that are sent at the same time
 	firstPause  = 200 * time.Millisecond
 	lastPause   = 10 * time.Second
 )
 
 // spool keeps records until they are sent: files of lines, each a record. A file goes when all of its
-// records arrived. After a crash, records may be sent again.
+// records arrived. After a crash, records may be sent again. A record that the ledger refuses for ever
+// moves to a file of its own, for a person to read.
 type spool struct {
 	dir  string
 	log  *slog.Logger
 	lock *dirlock.Lock
 	send func(context.Context, []byte) error
+	lost func() // counts a record that is neither sent nor kept
 
-	adding chan *added
-	bytes  atomic.Int64
-	wake   chan struct{}
-	ctx    context.Context
-	stop   context.CancelFunc
-	ended  sync.WaitGroup
+	adding  chan *added
+	bytes   atomic.Int64
+	refused atomic.Int64 // bytes of the files of refused records, see maxRefused
+	wake    chan struct{}
+	ctx     context.Context
+	stop    context.CancelFunc
+	ended   sync.WaitGroup
 
 	mu   sync.Mutex // for what follows
 	file *os.File
@@ -58,7 +63,7 @@ type added struct {
 
 var errSpoolFull = fmt.Errorf("the spool has %d MiB of records that the audit ledger does not take", maxSpool>>20)
 
-func openSpool(dir string, send func(context.Context, []byte) error, log *slog.Logger) (*spool, error) {
+func openSpool(dir string, send func(context.Context, []byte) error, lost func(), log *slog.Logger) (*spool, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -66,13 +71,16 @@ func openSpool(dir string, send func(context.Context, []byte) error, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	s := &spool{dir: dir, log: log, lock: lock, send: send, adding: make(chan *added), wake: make(chan struct{}, 1)}
+	s := &spool{dir: dir, log: log, lock: lock, send: send, lost: lost, adding: make(chan *added), wake: make(chan struct{}, 1)}
 	parts, err := s.parts()
 	for _, n := range parts {
 		s.name = max(s.name, n)
 		if st, err := os.Stat(s.path(n)); err == nil {
 			s.bytes.Add(st.Size())
 		}
+	}
+	if err == nil {
+		err = s.countRefused()
 	}
 	if err == nil {
 		err = s.begin()
@@ -283,9 +291,50 @@ func (s *spool) sendLine(line []byte) error {
 	if !errors.Is(err, errRefused) {
 		return err
 	}
-	name := filepath.Join(s.dir, "refused-"+strings.TrimPrefix(audit.ID(line), "sha256:"))
-	s.log.Error("THE AUDIT LEDGER REFUSES A RECORD", "error", err, "file", name)
-	return durable.WriteFile(name, line, 0o600)
+	return s.putAside(line, err)
+}
+
+const refusedPrefix = "refused-"
+
+// countRefused counts the files of refused records that are there.
+func (s *spool) countRefused() error {
+	files, err := os.ReadDir(s.dir)
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), refusedPrefix) {
+			continue
+		}
+		st, err := f.Info()
+		if err != nil {
+			return err
+		}
+		s.refused.Add(blocks(st.Size()))
+	}
+	return err
+}
+
+// blocks returns how many bytes a file of n bytes takes on a disk.
+func blocks(n int64) int64 { return max(1, (n+block-1)/block) * block }
+
+// putAside writes a record that the ledger refuses to a file of its own. If there are too many such
+// files, the record is lost, which is logged and counted. An error says that the disk took nothing.
+func (s *spool) putAside(line []byte, why error) error {
+	name := filepath.Join(s.dir, refusedPrefix+strings.TrimPrefix(audit.ID(line), "sha256:"))
+	if _, err := os.Lstat(name); err == nil { // it was sent again after a crash
+		return nil
+	}
+	size := blocks(int64(len(line)))
+	if s.refused.Add(size) > maxRefused {
+		s.refused.Add(-size)
+		s.lost()
+		s.log.Error("THE AUDIT LEDGER REFUSES A RECORD, AND IT IS LOST: move the refused files to another directory, and start again", "error", why, "directory", s.dir, "limit", maxRefused)
+		return nil
+	}
+	s.log.Error("THE AUDIT LEDGER REFUSES A RECORD", "error", why, "file", name)
+	err := durable.WriteFile(name, line, 0o600)
+	if err != nil {
+		s.refused.Add(-size)
+	}
+	return err
 }
 
 func (s *spool) close() error {
