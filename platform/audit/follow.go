@@ -21,6 +21,7 @@ const (
 	growEvery   = 200 * time.Millisecond // how long entries wait to be in the tree, at most, together
 	againAfter  = time.Second            // after the tree or the index could not grow
 	settleAfter = 8 * 1024               // entries after which the tree is made durable, and older files of the journal go
+	settleBytes = maxAhead               // the same, as bytes: a start reads into memory what is not durable
 	settleAge   = time.Minute            // the same, as time
 )
 
@@ -52,7 +53,7 @@ func (l *Ledger) follow() {
 				continue
 			}
 		}
-		if l.tree.size-l.base >= settleAfter || l.tree.size > l.base && time.Since(settled) > settleAge {
+		if l.tree.size-l.base >= settleAfter || l.unsettled >= settleBytes || l.tree.size > l.base && time.Since(settled) > settleAge {
 			settled = time.Now()
 			if err := l.settle(); err != nil {
 				l.fail(err)
@@ -98,6 +99,7 @@ func (l *Ledger) advance(ctx context.Context, batch []entry) error {
 		delete(l.recent, e.leaf.ID())
 	}
 	l.behind = slices.Clone(l.behind[len(batch):])
+	l.behindBytes -= bytesOf(batch)
 	l.taken += int64(len(batch))
 	return nil
 }
@@ -144,6 +146,7 @@ func (l *Ledger) grow(ctx context.Context, batch []entry, before *view) error {
 	}
 	old := l.tree
 	l.tree = next
+	l.unsettled += bytesOf(batch)
 	l.publish(&view{cp, signed})
 	l.dropPartial(old)
 	return nil
@@ -222,7 +225,7 @@ func (l *Ledger) settle() error {
 		return err
 	}
 	old := &tree{size: l.base}
-	l.base, l.unsynced = l.tree.size, map[string]bool{}
+	l.base, l.unsettled, l.unsynced = l.tree.size, 0, map[string]bool{}
 	l.dropPartial(old)
 	l.cfg.step("drop")
 	return dropJournal(filepath.Join(l.cfg.Dir, "journal"), l.base)

@@ -27,6 +27,22 @@ type entry struct {
 	record   *records.Record // in leaf, not opened
 }
 
+// bytes returns the size of what a sender chose: the envelope and the openings.
+func (e entry) bytes() (n int64) {
+	n = int64(len(e.leaf.Envelope))
+	for _, o := range e.openings {
+		n += int64(len(o.Field) + len(o.Salt) + len(o.Value))
+	}
+	return n
+}
+
+func bytesOf(entries []entry) (n int64) {
+	for _, e := range entries {
+		n += e.bytes()
+	}
+	return n
+}
+
 // journal has the newest entries of the ledger, in order: an entry is acknowledged when it is here,
 // fsynced. The tree follows. Files are named by the index of their first entry. One goroutine uses it.
 type journal struct {

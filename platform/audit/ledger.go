@@ -72,17 +72,19 @@ type Ledger struct {
 	current atomic.Pointer[view] // what is published
 	indexed atomic.Int64         // entries that the index has
 
-	mu      sync.Mutex
-	writers *records.Writers
-	epoch   int // of writers: grows with each change
-	queues  map[string][]*waiting
-	order   []string // keys of queues, the next one first
-	queued  int
-	recent  map[string]int64 // ID → index, of entries that the index does not have
-	behind  []entry          // in the journal, and not in the tree
-	broken  error            // the tree or the index cannot grow
-	closing bool
-	drained bool // sequence has ended
+	mu          sync.Mutex
+	writers     *records.Writers
+	epoch       int // of writers: grows with each change
+	queues      map[string][]*waiting
+	order       []string // keys of queues, the next one first
+	queued      int
+	queuedBytes int64            // of queues
+	recent      map[string]int64 // ID → index, of entries that the index does not have
+	behind      []entry          // in the journal, and not in the tree
+	behindBytes int64            // of behind
+	broken      error            // the tree or the index cannot grow
+	closing     bool
+	drained     bool // sequence has ended
 
 	sequenced chan struct{}   // wakes sequence
 	grown     chan struct{}   // wakes follow
@@ -96,11 +98,12 @@ type Ledger struct {
 	runs    map[string]int64 // the largest number of runs, of all that ever came; at most maxRuns
 
 	// Of follow alone.
-	tree     *tree
-	taken    int64           // index of the first entry in behind
-	base     int64           // size of the tree that is on the disk for good
-	unsynced map[string]bool // paths written since
-	sealed   int64           // segments that are closed
+	tree      *tree
+	taken     int64           // index of the first entry in behind
+	base      int64           // size of the tree that is on the disk for good
+	unsettled int64           // bytes of the entries after it
+	unsynced  map[string]bool // paths written since
+	sealed    int64           // segments that are closed
 }
 
 // view is a published checkpoint.

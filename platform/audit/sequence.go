@@ -16,6 +16,7 @@ const (
 	maxWaiting = 4096      // entries that wait, of all writers
 	maxRuns    = 10_000    // runs of writers whose last number is known without the index
 	maxBehind  = 32 * 1024 // entries in the journal that are not in the tree
+	maxAhead   = 64 << 20  // bytes of the entries that wait, or are in the journal and not in the tree, before the last batch
 )
 
 // Added says where a record is.
@@ -96,7 +97,7 @@ func (l *Ledger) verify(w *waiting) error {
 func (l *Ledger) crowded(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.queues[key]) >= maxQueued/4 || l.queued >= maxWaiting/4
+	return len(l.queues[key]) >= maxQueued/4 || l.queued >= maxWaiting/4 || l.queuedBytes+l.behindBytes >= maxAhead/4
 }
 
 // enqueue puts an entry into its writer's queue.
@@ -107,7 +108,7 @@ func (l *Ledger) enqueue(w *waiting) error {
 	switch {
 	case l.broken != nil:
 		return l.broken
-	case l.closing, l.queued >= maxWaiting, len(l.queues[key]) >= maxQueued, len(l.behind) >= maxBehind:
+	case l.closing, l.queued >= maxWaiting, len(l.queues[key]) >= maxQueued, len(l.behind) >= maxBehind, l.queuedBytes+l.behindBytes >= maxAhead:
 		l.metrics.refused.Inc()
 		return ErrBusy
 	}
@@ -116,6 +117,7 @@ func (l *Ledger) enqueue(w *waiting) error {
 	}
 	l.queues[key] = append(l.queues[key], w)
 	l.queued++
+	l.queuedBytes += w.bytes()
 	l.wake(l.sequenced)
 	return nil
 }
@@ -130,6 +132,7 @@ func (l *Ledger) take() (batch []*waiting, closing bool) {
 		l.order = l.order[1:]
 		q := l.queues[key]
 		batch = append(batch, q[0])
+		l.queuedBytes -= q[0].bytes()
 		if len(q) == 1 {
 			delete(l.queues, key)
 		} else {
@@ -301,6 +304,7 @@ func (l *Ledger) journalize(batch []*waiting) {
 		}
 	}
 	l.behind = append(l.behind, entries...)
+	l.behindBytes += bytesOf(entries)
 	l.mu.Unlock()
 	for i, w := range batch {
 		w.finish(result{Added: Added{first + int64(i), w.id, false}})
