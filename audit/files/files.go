@@ -4,7 +4,7 @@
 //	checkpoint            C2SP tlog-checkpoint, signed by the ledger's key
 //	tile/…                C2SP tlog-tiles
 //	openings/…            the openings of the entries of each bundle: openings/x001/234
-//	segments/NNN          the checkpoint with which the segment NNN was closed
+//	segments/NNN          the checkpoint with which the segment NNN, of SegmentSize entries, was closed
 //
 // Verify names every byte of them that was edited, is missing or was added.
 package files
@@ -56,6 +56,9 @@ func (d Dir) File(_ context.Context, path string) ([]byte, error) {
 func OpeningsPath(t tlog.Tile) string {
 	return "openings/" + strings.TrimPrefix(t.Path(), "tile/entries/")
 }
+
+// SegmentSize is how many entries a segment has.
+const SegmentSize = 1 << 16
 
 // SegmentPath returns the path of the checkpoint of a segment, counted from 0.
 func SegmentPath(segment int64) string {

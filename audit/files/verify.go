@@ -18,7 +18,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/audit"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -506,45 +505,6 @@ func covers(ranges []audit.Range, from, to int64) bool {
 	return slices.ContainsFunc(ranges, func(r audit.Range) bool { return r.From <= from && to <= r.To })
 }
 
-// segments verifies the checkpoints of closed segments.
-func (v *verification) segments(ledger note.Verifier) error {
-	for n := int64(0); ; n++ {
-		path := SegmentPath(n)
-		data, err := v.src.File(v.ctx, path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return v.noSegment(n)
-		} else if err != nil {
-			return err
-		}
-		v.expected[path] = true
-		if err := checkSigned(data, ledger); err != nil {
-			v.found(path, "", "%v", err)
-			continue
-		}
-		cp, err := tlog.OpenCheckpoint(data, ledger)
-		switch {
-		case err != nil:
-			return err
-		case cp.Size > v.Checkpoint.Size:
-			v.found(path, "", "it has %d entries, and the ledger %d", cp.Size, v.Checkpoint.Size)
-		case !v.damaged && rootOf(v.hashes[:cp.Size]) != cp.Root:
-			v.found(path, "", "the ledger does not extend it")
-		}
-	}
-}
-
-// noSegment looks for segments after one that is missing.
-func (v *verification) noSegment(n int64) error {
-	path := SegmentPath(n + 1)
-	if _, err := v.src.File(v.ctx, path); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	v.found(SegmentPath(n), "", "it is missing, and there is a later one")
-	return nil
-}
-
 // added finds files that nothing accounts for.
 func (v *verification) added(list []string) {
 	for _, path := range list {
@@ -609,40 +569,4 @@ func (v *verification) gaps() {
 	slices.SortFunc(v.Report.Missing, func(a, b Missing) int {
 		return cmp.Or(strings.Compare(a.Run, b.Run), cmp.Compare(a.From, b.From))
 	})
-}
-
-// bounded is a source whose files that are too large are findings, and else as if they were missing.
-type bounded struct {
-	Source
-	report *Report
-	told   map[string]bool
-}
-
-func (b *bounded) read(path string, data []byte, err error) ([]byte, error) {
-	if max, tooLarge := errors.AsType[strict.TooLarge](err); tooLarge {
-		if !b.told[path] {
-			b.told[path] = true
-			b.report.found(path, fmt.Sprintf("byte %d", int(max)), "it is longer than such a file can be")
-		}
-		return nil, fs.ErrNotExist
-	}
-	return data, err
-}
-
-// Tile implements tlog.Source.
-func (b *bounded) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
-	data, err := b.Source.Tile(ctx, t)
-	return b.read(t.Path(), data, err)
-}
-
-// File implements Source.
-func (b *bounded) File(ctx context.Context, path string) ([]byte, error) {
-	data, err := b.Source.File(ctx, path)
-	return b.read(path, data, err)
-}
-
-// Checkpoint implements tlog.Source.
-func (b *bounded) Checkpoint(ctx context.Context) ([]byte, error) {
-	data, err := b.Source.Checkpoint(ctx)
-	return b.read("checkpoint", data, err)
 }

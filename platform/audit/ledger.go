@@ -40,15 +40,12 @@ import (
 	"github.com/colophon-build/colophon/audit/files"
 )
 
-// DefaultSegment is the default of Config.Segment.
-const DefaultSegment = 1 << 16
-
 // Config of a Ledger.
 type Config struct {
 	Dir       string           // see the package; created at the first start. One process at a time uses it
 	Origin    string           // the ledger's name in its checkpoints; cannot change
 	Writers   []records.Writer // that the configuration names, besides those that Enrol adds
-	Segment   int64            // entries of a segment, a multiple of tlog.TileWidth; 0: DefaultSegment
+	Segment   int64            // entries of a segment, a multiple of tlog.TileWidth; 0: files.SegmentSize
 	Witnesses *witnesses.Set   // cosign the checkpoints; nil: nobody does. The caller closes it after the Ledger
 	Metrics   prometheus.Registerer
 	Log       *slog.Logger     // nil: slog.Default()
@@ -133,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Segment == 0 {
-		cfg.Segment = DefaultSegment
+		cfg.Segment = files.SegmentSize
 	}
 	if cfg.Segment < 0 || cfg.Segment%tlog.TileWidth != 0 {
 		return nil, fmt.Errorf("audit ledger: segment: expected a multiple of %d, found %d", tlog.TileWidth, cfg.Segment)

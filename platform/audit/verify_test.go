@@ -169,7 +169,7 @@ func TestEachFile(t *testing.T) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		if r := verify(); !blames(r, file) && file != "segments/000" { // the last segment: nobody knows that it was closed
+		if r := verify(); !blames(r, file) && file != "segments/000" { // the only segment, of another size than all ledgers have: nobody knows that it was closed
 			t.Errorf("%s: missing, and not named in %v", file, r.Findings)
 		}
 		put(raw)
@@ -186,6 +186,66 @@ func TestEachFile(t *testing.T) {
 			t.Errorf("%s: added, and not named", added)
 		}
 		os.Remove(path)
+	}
+}
+
+// The checkpoint of each closed segment must be there, in its place; also that of the last one.
+func TestMissingSegment(t *testing.T) {
+	dir, _, verify := stopped(t, Config{Segment: 256}, 800, nil)
+	segments := []string{"segments/000", "segments/001", "segments/002"}
+	raw := map[string][]byte{}
+	for _, file := range segments {
+		var err error
+		if raw[file], err = os.ReadFile(filepath.Join(dir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range segments {
+		path := filepath.Join(dir, file)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if r := verify(); len(r.Findings) != 1 || r.Findings[0].File != file || !strings.Contains(r.Findings[0].What, "missing") {
+			t.Errorf("%s is missing: got %v", file, r.Findings)
+		}
+		for other, data := range raw {
+			if err := os.WriteFile(path, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if r := verify(); blames(r, file) != (other != file) {
+				t.Errorf("%s in the place of %s: got %v", other, file, r.Findings)
+			}
+		}
+		if err := os.WriteFile(path, raw[file], 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A ledger has 65,536 entries in each segment: so the checkpoint of the only segment must be there too. Of this
+// ledger, nothing else than its checkpoint is there.
+func TestMissingOnlySegment(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	public, err := files.PublicKey(l.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{files.SegmentSize - 1, files.SegmentSize} {
+		signed, err := l.sign(tlog.Checkpoint{Origin: origin, Size: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "checkpoint"), signed, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r, err := files.Verify(context.Background(), files.Dir(dir), l.verifier, public, nil)
+		if err != nil || r.More > 0 {
+			t.Fatal(err, r.More)
+		}
+		if closed := size == files.SegmentSize; blames(r, "segments/000") != closed {
+			t.Errorf("%d entries: got %v for a missing checkpoint of the segment, want %v", size, !closed, closed)
+		}
 	}
 }
 
