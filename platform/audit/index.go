@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/cachedb"
@@ -17,8 +18,10 @@ import (
 )
 
 // index says which entries are about what. It is a cache of the first size entries, filled from the
-// tiles and the openings. follow alone changes it; anybody may ask.
+// tiles, the openings and the IDs of what retention deleted. follow alone changes it; anybody may ask.
 type index struct {
+	gone func(tile int64) ([][]byte, error) // the IDs of a bundle that retention deleted
+
 	db   *sql.DB // writes
 	read *sql.DB
 	find *sql.Stmt
@@ -44,16 +47,17 @@ CREATE INDEX by_act ON record (kind) WHERE effect = '';
 CREATE TABLE rule (policy TEXT NOT NULL, outcome TEXT NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (policy, outcome, entry)) STRICT, WITHOUT ROWID;
 CREATE INDEX by_entry ON rule (entry);
 CREATE TABLE run (run TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE gone (id BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 ` + fmt.Sprintf("INSERT INTO covered (size, root) VALUES (0, x'%x');", [32]byte(tlog.EmptyRoot())),
-	Version: 2,
+	Version: 3,
 	// secure_delete: what is erased is overwritten.
 	Pragmas: []string{"secure_delete(ON)", "busy_timeout(5000)", "cache_size(-65536)"},
 }
 
 // openIndex opens the index at path. If it is missing or damaged, it is made again.
-func openIndex(path string, log *slog.Logger) (_ *index, err error) {
-	x := &index{}
+func openIndex(path string, gone func(tile int64) ([][]byte, error), log *slog.Logger) (_ *index, err error) {
+	x := &index{gone: gone}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, x.close())
@@ -76,7 +80,7 @@ func openIndex(path string, log *slog.Logger) (_ *index, err error) {
 	if x.read, err = indexCache.Connect(path, 4); err != nil {
 		return nil, err
 	}
-	x.find, err = x.read.Prepare("SELECT entry FROM record WHERE id = ?")
+	x.find, err = x.read.Prepare("SELECT entry FROM record WHERE id = ?1 UNION ALL SELECT entry FROM gone WHERE id = ?1 LIMIT 1")
 	return x, err
 }
 
@@ -105,7 +109,7 @@ func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) 
 	return err
 }
 
-// lookup returns the entry with an ID.
+// lookup returns the entry with an ID, also if retention deleted it.
 func (x *index) lookup(id []byte) (entry int64, found bool, err error) {
 	err = x.find.QueryRow(id).Scan(&entry)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -114,13 +118,13 @@ func (x *index) lookup(id []byte) (entry int64, found bool, err error) {
 	return entry, err == nil, err
 }
 
-// last returns the largest number of a record of a run; 0 if there is none. Writers choose the names of
-// their runs: two may have one name, and then it is the largest number of both.
+// anyRun is the row of the runs of which only the IDs of their records are known: each number may be theirs.
+const anyRun = ""
+
+// last returns the largest number that a record of a run can have; 0 if there is none. Writers choose the
+// names of their runs: two may have one name, and then it is the largest number of both.
 func (x *index) last(run string) (number int64, err error) {
-	err = x.read.QueryRow("SELECT last FROM run WHERE run = ?", run).Scan(&number)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
+	err = x.read.QueryRow("SELECT coalesce(max(last), 0) FROM run WHERE run IN (?, ?)", run, anyRun).Scan(&number)
 	return number, err
 }
 
@@ -156,23 +160,24 @@ func (x *index) extend(ctx context.Context, src files.Source, cp tlog.Checkpoint
 	return nil
 }
 
-const insertRecord = `INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
 // add adds the entries up to size, from the tiles, in one transaction.
 func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, size int64) error {
 	root, err := tlog.Root(ctx, src, size, cp)
 	if err != nil {
 		return err
 	}
-	return x.commit(ctx, size, root, func(add func(int64, string, *records.Record) error) error {
+	return x.commit(ctx, size, root, func(to *filling) error {
 		for tile := x.size / tlog.TileWidth; tile*tlog.TileWidth < size; tile++ {
 			err := files.Bundle(ctx, src, cp, tile, func(e files.Entry) error {
 				if e.Index < x.size || e.Index >= size {
 					return nil
 				}
-				return add(e.Index, e.Leaf.ID(), e.Opened)
+				return to.record(e.Index, e.Leaf.ID(), e.Opened)
 			})
-			if err != nil && !errors.Is(err, files.ErrGone) {
+			if errors.Is(err, files.ErrGone) {
+				err = to.gone(tile, x.gone)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -182,11 +187,11 @@ func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, s
 
 // append adds the last entries under cp.
 func (x *index) append(ctx context.Context, batch []entry, cp tlog.Checkpoint) error {
-	return x.commit(ctx, cp.Size, cp.Root, func(add func(int64, string, *records.Record) error) error {
+	return x.commit(ctx, cp.Size, cp.Root, func(to *filling) error {
 		for i, e := range batch {
 			opened, err := e.record.Open(e.openings)
 			if err == nil {
-				err = add(x.size+int64(i), e.leaf.ID(), opened)
+				err = to.record(x.size+int64(i), e.leaf.ID(), opened)
 			}
 			if err != nil {
 				return err
@@ -197,28 +202,26 @@ func (x *index) append(ctx context.Context, batch []entry, cp tlog.Checkpoint) e
 }
 
 // commit adds what fill adds, in one transaction: then the index has size entries.
-func (x *index) commit(ctx context.Context, size int64, root tlog.Hash, fill func(add func(int64, string, *records.Record) error) error) error {
+func (x *index) commit(ctx context.Context, size int64, root tlog.Hash, fill func(*filling) error) error {
 	tx, err := x.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	insert, err := tx.Prepare(insertRecord)
-	if err != nil {
+	to := &filling{runs: map[string]int64{}}
+	for stmt, query := range map[**sql.Stmt]string{
+		&to.insert: "INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		&to.rule:   "INSERT OR IGNORE INTO rule VALUES (?, ?, ?)",
+		&to.id:     "INSERT OR IGNORE INTO gone VALUES (?, ?)",
+	} {
+		if *stmt, err = tx.Prepare(query); err != nil {
+			return err
+		}
+	}
+	if err := fill(to); err != nil {
 		return err
 	}
-	rule, err := tx.Prepare("INSERT OR IGNORE INTO rule VALUES (?, ?, ?)")
-	if err != nil {
-		return err
-	}
-	runs := map[string]int64{}
-	if err := fill(func(at int64, id string, r *records.Record) error {
-		runs[r.By.Run] = max(runs[r.By.Run], r.By.Number)
-		return addRecord(insert, rule, at, id, r)
-	}); err != nil {
-		return err
-	}
-	for run, last := range runs {
+	for run, last := range to.runs {
 		if _, err := tx.Exec("INSERT INTO run VALUES (?, ?) ON CONFLICT (run) DO UPDATE SET last = max(last, excluded.last)", run, last); err != nil {
 			return err
 		}
@@ -233,18 +236,41 @@ func (x *index) commit(ctx context.Context, size int64, root tlog.Hash, fill fun
 	return nil
 }
 
-func addRecord(insert, rule *sql.Stmt, at int64, id string, r *records.Record) error {
-	_, err := insert.Exec(at, sum(id), r.Time.UnixNano(), string(r.Kind), r.By.Role, r.Outcome, r.Effect,
+// filling is a transaction that adds entries.
+type filling struct {
+	insert, rule, id *sql.Stmt
+	runs             map[string]int64 // the largest numbers
+}
+
+// record adds an entry.
+func (f *filling) record(at int64, id string, r *records.Record) error {
+	f.runs[r.By.Run] = max(f.runs[r.By.Run], r.By.Number)
+	_, err := f.insert.Exec(at, sum(id), r.Time.UnixNano(), string(r.Kind), r.By.Role, r.Outcome, r.Effect,
 		r.Where.Cluster, r.Where.Namespace.Value, r.About.Image.Value, records.Untagged(r.About.Image.Value), r.About.Digest, r.About.Commit, r.About.Source, r.About.Builder,
 		r.Basis.Policy, r.Basis.Trust, r.Basis.Distrust, r.Basis.Before)
 	if err != nil {
 		return err
 	}
 	for _, x := range r.Rules {
-		if _, err := rule.Exec(x.Policy, x.Outcome, at); err != nil {
+		if _, err := f.rule.Exec(x.Policy, x.Outcome, at); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// gone adds the IDs of a bundle that retention deleted.
+func (f *filling) gone(tile int64, of func(tile int64) ([][]byte, error)) error {
+	ids, err := of(tile)
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if _, err := f.id.Exec(id, tile*tlog.TileWidth+int64(i)); err != nil {
+			return err
+		}
+	}
+	f.runs[anyRun] = math.MaxInt64
 	return nil
 }
 
@@ -298,13 +324,16 @@ func (x *index) flush(ctx context.Context) error {
 	return nil
 }
 
-// drop takes away what is known about entries that are no longer there.
+// drop takes away what is known about entries that are no longer there, but for their IDs.
 func (x *index) drop(ctx context.Context, from, to int64) error {
 	tx, err := x.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "INSERT OR IGNORE INTO gone SELECT id, entry FROM record WHERE entry >= ? AND entry < ?", from, to); err != nil {
+		return err
+	}
 	if _, err := tx.ExecContext(ctx, "DELETE FROM rule WHERE entry >= ? AND entry < ?", from, to); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@
 //	journal/    the newest entries
 //	base.json   how much of the tree is on the disk for good
 //	ledger/     what everybody verifies: see package audit/files
+//	retired/    the IDs of the records that retention deleted
 //	index.db    which entry is about what
 package audit
 
@@ -183,12 +184,17 @@ func (l *Ledger) sweep() error {
 	if err := durable.Sweep(l.cfg.Dir); err != nil {
 		return err
 	}
-	return filepath.WalkDir(l.dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.IsDir() {
+	for _, dir := range []string{l.dir, l.retired()} {
+		if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() {
+				return err
+			}
+			return durable.Sweep(path)
+		}); err != nil && !errors.Is(err, fs.ErrNotExist) { // nothing was retired yet
 			return err
 		}
-		return durable.Sweep(path)
-	})
+	}
+	return nil
 }
 
 // sweepPartial removes the partial tiles of trees that a crash of the machine ended before they were
@@ -267,7 +273,7 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if l.index, err = openIndex(filepath.Join(l.cfg.Dir, "index.db"), l.cfg.Log); err != nil {
+	if l.index, err = openIndex(filepath.Join(l.cfg.Dir, "index.db"), l.retiredIDs, l.cfg.Log); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
 	published, err := l.published()

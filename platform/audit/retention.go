@@ -3,15 +3,18 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/tlog"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -191,7 +194,7 @@ func (l *Ledger) openingsOf(tile int64) []string {
 }
 
 // Retire deletes the leaves and openings of closed segments whose last entry is older than age. The
-// tree stays, and proves what is left. Bundles in which a writer was enrolled stay: without them,
+// tree stays, and proves what is left. The IDs of the records stay, so that nobody can record them again. Bundles in which a writer was enrolled stay: without them,
 // nobody could check the signatures of what is left.
 func (l *Ledger) Retire(ctx context.Context, age time.Duration) error {
 	until := l.cfg.Now().Add(-age)
@@ -249,6 +252,9 @@ func (l *Ledger) retire(ctx context.Context, end int64) error {
 		if slices.Contains(kept, tile) {
 			continue
 		}
+		if err := l.keepIDs(ctx, tile); err != nil {
+			return err
+		}
 		t := tlog.Tile{Level: tlog.Entries, Index: tile, Width: tlog.TileWidth}
 		for _, path := range append(l.openingsOf(tile), filepath.Join(l.dir, filepath.FromSlash(t.Path()))) {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -260,4 +266,48 @@ func (l *Ledger) retire(ctx context.Context, end int64) error {
 		}
 	}
 	return l.index.flush(ctx)
+}
+
+// retired is the directory with the IDs of the records that retention deleted: a file for each bundle,
+// with the 32 bytes of each ID, in order.
+func (l *Ledger) retired() string { return filepath.Join(l.cfg.Dir, "retired") }
+
+func (l *Ledger) retiredPath(tile int64) string {
+	t := tlog.Tile{Level: tlog.Entries, Index: tile, Width: tlog.TileWidth}
+	return filepath.Join(l.retired(), filepath.FromSlash(strings.TrimPrefix(t.Path(), "tile/entries/")))
+}
+
+// keepIDs writes the IDs of a bundle that is about to be deleted.
+func (l *Ledger) keepIDs(ctx context.Context, tile int64) error {
+	path := l.retiredPath(tile)
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	var ids []byte
+	err := files.Bundle(ctx, files.Dir(l.dir), l.current.Load().Checkpoint, tile, func(e files.Entry) error {
+		ids = append(ids, sum(e.Leaf.ID())...)
+		return nil
+	})
+	if errors.Is(err, files.ErrGone) { // a version that kept no IDs deleted it
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, ids, 0o600)
+}
+
+// retiredIDs returns the IDs of a bundle that was deleted; none if they were not kept.
+func (l *Ledger) retiredIDs(tile int64) ([][]byte, error) {
+	const size = tlog.TileWidth * sha256.Size
+	data, err := strict.ReadFile(l.retiredPath(tile), size)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.cfg.Log.Warn("the IDs of records that retention deleted are missing: the ledger takes these records again", "file", l.retiredPath(tile))
+		return nil, nil
+	} else if err == nil && len(data) != size {
+		err = fmt.Errorf("%s: expected %d bytes, found %d; restore it from a backup", l.retiredPath(tile), size, len(data))
+	}
+	return slices.Collect(slices.Chunk(data, sha256.Size)), err
 }

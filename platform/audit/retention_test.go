@@ -2,6 +2,9 @@ package audit
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,5 +162,73 @@ func TestRetire(t *testing.T) {
 	l = open(t, cfg)
 	if n := len(whole(t, l)); n != 902-256 {
 		t.Errorf("after a restart: got %d entries", n)
+	}
+}
+
+// A record that retention deleted is not recorded a second time, by whoever kept a copy and sends it: not
+// after a restart, and not with an index that is made again.
+func TestRetiredIsNotTakenAgain(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	cfg := Config{Dir: dir, Segment: 256, Now: func() time.Time { return now }}
+	l := open(t, cfg)
+	w, silent := enrolled(t, l, "gate", ""), enrolled(t, l, "gate", "silent") // nothing is left of the run of silent
+	fill(t, l, w, 0, 260)
+	old := map[*writer][]byte{}
+	first := map[*writer]Added{}
+	for _, by := range []*writer{w, silent} {
+		old[by] = by.entry(t, verdict(260))
+		var err error
+		if first[by], err = l.Append(context.Background(), old[by]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, l, w, 261, 300)
+	now = now.Add(time.Hour)
+	if err := l.Retire(context.Background(), 30*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	size := l.current.Load().Size
+	for _, restart := range []string{"", "with the index", "without the index"} {
+		if restart != "" {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if restart == "without the index" {
+				for _, suffix := range []string{"", "-wal", "-shm"} {
+					os.Remove(filepath.Join(dir, "index.db"+suffix))
+				}
+			}
+			l = open(t, cfg)
+		}
+		for by, data := range old {
+			if _, err := l.entry(context.Background(), first[by].Index); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("%s: the entry is not deleted: %v", restart, err)
+			}
+			again, err := l.Append(context.Background(), data)
+			settled(t, l)
+			if err != nil || !again.Known || again.Index != first[by].Index || l.current.Load().Size != size {
+				t.Errorf("%s: %q: got %+v, %v and %d entries, want %+v and %d entries", restart, by.Instance, again, err, l.current.Load().Size, first[by], size)
+			}
+		}
+	}
+	fill(t, l, w, 600, 10) // new records of the same run are taken
+	if got := l.current.Load().Size; got != size+10 {
+		t.Errorf("got %d entries, want %d", got, size+10)
+	}
+	// Without the IDs, the ledger starts, and says what that means.
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"index.db", "index.db-wal", "index.db-shm", "retired"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var said strings.Builder
+	cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+	if err := open(t, cfg).Close(); err != nil || !strings.Contains(said.String(), "IDs of records that retention deleted are missing") {
+		t.Errorf("got %v, and the log %q", err, said.String())
 	}
 }
