@@ -211,6 +211,8 @@ bench: deps tools $(BIN)/syft $(BIN)/actionlint build base-images example ## com
 	$(GO) test -timeout 60m -run '^$$' -bench 'Follow|Watch' -benchtime 1x ./tlog/follow ./monitor
 	$(GO) test -timeout 60m -run '^$$' -bench 'Search|Witnessed' -benchtime 300x ./platform/search ./platform/authority/log
 	$(GO) test -timeout 60m -run '^$$' -bench 'Audit' -benchtime 1x ./search
+	$(GO) test -timeout 60m -run '^$$' -bench Record -benchtime 20000x ./platform/audit
+	COLOPHON_AUDIT_RECORDS=1000000 $(GO) test -timeout 60m -run '^$$' -bench Question -benchtime 20x ./platform/audit
 	COLOPHON_BENCH=1 $(GO) test -timeout 60m -run '^$$' -bench Investigate -benchtime 1x ./investigate
 	$(GO) test -timeout 60m -run '^$$' -bench 'Room|Buildkitd' -benchtime 20x ./platform/builder/buildkit ./platform/builder/sandbox
 
