@@ -51,7 +51,7 @@ func (a *Answer) Verify(f Filter, ledger note.Verifier) (proven []Proven, cp tlo
 	for i, found := range a.Records {
 		p, err := found.verify(cp)
 		if err == nil && !f.Match(p.Record) {
-			err = errors.New("it is not one that was asked for")
+			err = errors.New("it answers another question")
 		}
 		if err == nil && i > 0 && found.Index >= a.Records[i-1].Index {
 			err = fmt.Errorf("it comes after entry %d", a.Records[i-1].Index)

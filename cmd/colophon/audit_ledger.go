@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -166,29 +167,33 @@ func (l *auditLedger) readState() (s ledgerState, err error) {
 	return s, nil
 }
 
-// advance fails unless the checkpoint extends the last one that this machine saw, and remembers it.
+// advance fails unless the checkpoint extends the last one that this machine has seen, and remembers
+// it. That this machine cannot remember says nothing about the ledger.
 func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkpoint) error {
 	if err := tlog.Extends(ctx, l, l.seen, cp); err != nil {
 		return err
 	}
+	local := func(err error) error {
+		return &exitError{code: exitUndecided, msg: fmt.Sprintf("cannot remember the checkpoint of the ledger %s: %v", l.url, err)}
+	}
 	dir := filepath.Dir(l.state)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return local(err)
 	}
 	lock, err := dirlock.Wait(dir)
 	if err != nil {
-		return err
+		return local(err)
 	}
 	defer lock.Release()
 	// Another command may have seen more in the meantime.
 	known, err := l.readState()
 	if err != nil {
-		return err
+		return local(err)
 	}
 	if known.Checkpoint != "" {
 		other, err := tlog.OpenCheckpoint([]byte(known.Checkpoint), l.verifier)
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.state, err)
+			return local(fmt.Errorf("%s: %w", l.state, err))
 		}
 		if other.Size > cp.Size {
 			l.seen = cp
@@ -203,7 +208,10 @@ func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkp
 		return err
 	}
 	l.seen = cp
-	return durable.WriteFile(l.state, raw, 0o600)
+	if err := durable.WriteFile(l.state, raw, 0o600); err != nil {
+		return local(err)
+	}
+	return nil
 }
 
 // ask returns the proven records of one answer.
@@ -242,8 +250,14 @@ func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*au
 	return &a, proven, l.advance(ctx, a.Checkpoint, cp)
 }
 
+// recordName matches an index, or an ID that is long enough to mean one record.
+var recordName = regexp.MustCompile(`^([0-9]{1,19}|sha256:[0-9a-f]{12,64})$`)
+
 // get returns the one record with an index or an ID.
 func (l *auditLedger) get(ctx context.Context, name string) (*audit.Answer, *audit.Proven, error) {
+	if !recordName.MatchString(name) {
+		return nil, nil, usageError("", "expected an index, or sha256: and at least 12 hex digits, found %q", name)
+	}
 	a, proven, err := l.ask(ctx, "/"+url.PathEscape(name), audit.Filter{})
 	if err != nil {
 		return nil, nil, err

@@ -119,8 +119,8 @@ func newAuditListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "list what was decided, with a proof of each record",
 		Long: `List asks a ledger for the newest records that all filters allow. It verifies that the
-ledger's tree has each of them, and that the tree extends the one that this machine saw
-last. Nothing proves that the answer leaves none out: "colophon audit verify" reads all.
+ledger's tree has each of them, and that the tree extends the last one that this machine
+has seen. Nothing proves that the answer leaves none out: "colophon audit verify" reads all.
 
 Fields that a record hides are shown with --open, unless they were erased.
 
@@ -267,7 +267,7 @@ Exit codes: 3 if the ledger contradicts what it signed; with --once, 4 if it cou
 	cmd.Flags().BoolVar(&opened, "open", false, "show the values of hidden fields")
 	cmd.Flags().BoolVar(&lines, "json", false, "print records as JSON lines")
 	cmd.Flags().BoolVar(&once, "once", false, "end when all records were printed")
-	cmd.Flags().Int64Var(&from, "from", from, "begin with the entry at this `INDEX` (default: the next one that comes)")
+	cmd.Flags().Int64Var(&from, "from", from, "begin with the entry at this `INDEX` (default: the first that is recorded from now on)")
 	cmd.Flags().DurationVar(&every, "every", every, "ask this often")
 	return cmd
 }

@@ -138,7 +138,9 @@ func TestAuditAsked(t *testing.T) {
 	s.ask(exitOK, []string{"get", r.ID}, "user      (hidden)", "source    0000000000000000000000000000000000000001")
 	s.ask(exitOK, []string{"get", r.ID[:20], "--open"}, "user      ada@example.com")
 	s.ask(exitUndecided, []string{"get", "99"}, "404")
-	s.ask(exitUsage, []string{"get", "word"}, "refuses the question")
+	for _, name := range []string{"word", "sha256:", r.ID[:18], r.ID + "0"} {
+		s.ask(exitUsage, []string{"get", name}, "at least 12 hex digits")
+	}
 	s.ask(exitUsage, []string{"list", "--kind", "nonsense"}, "--kind: expected release")
 	s.ask(exitUsage, []string{"list", "--key", "other+" + strings.SplitN(s.ledger.Key(), "+", 2)[1]}, "with another key")
 	s.ask(exitOK, []string{"watch", "--from", "0", "--once", "--outcome", "rejected", "--json"}, `"kind":"admission"`)
@@ -169,7 +171,7 @@ func TestAuditAsked(t *testing.T) {
 		word string
 	}{
 		"an older answer":       {old, exitRejected, []string{"list"}, "has shrunk"},
-		"the answer to another": {other, exitRejected, []string{"list", "--kind", "admission"}, "not one that was asked for"},
+		"the answer to another": {other, exitRejected, []string{"list", "--kind", "admission"}, "answers another question"},
 		"another record":        {old, exitRejected, []string{"get", "1"}, "has shrunk"},
 		"no JSON":               {[]byte("<html>"), exitUndecided, []string{"list"}, "ledger"},
 	} {
@@ -187,6 +189,25 @@ func TestAuditAsked(t *testing.T) {
 	s.ask(exitRejected, []string{"get", "1"}, "expected the record 1, found entry 4")
 	s.bend = nil
 	s.ask(exitOK, []string{"list"}, "5 records")
+}
+
+// A machine that cannot remember what it has seen does not accuse the ledger.
+func TestAuditForgetful(t *testing.T) {
+	s := newAuditStage(t)
+	s.add(s.ledger, s.signer, 1, "r.example.com/app:v1")
+	s.ask(exitOK, []string{"list", "--key", s.ledger.Key()})
+	ledger, err := (&ledgerOptions{url: s.url, token: s.token}).openLedger(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The command has read the file before it is damaged.
+	s.bend = func(path string, body []byte) []byte {
+		if err := os.WriteFile(ledger.state, []byte("{"), 0o600); err != nil {
+			t.Error(err)
+		}
+		return body
+	}
+	s.ask(exitUndecided, []string{"list"}, "cannot remember the checkpoint")
 }
 
 // The same key signs another history: it is found, whichever command asks.

@@ -87,7 +87,7 @@ Exit codes: 0 it has what is demanded, or nothing is and verify accepts the imag
 	f.StringVar(&o.image, "image", "", "with DIR, also verify this `IMAGE`")
 	f.StringVar(&o.source, "source", "", "of an image, the repository that it must come from; of DIR, the repository (default: the remote \"origin\")")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy) that the image must meet, in place of --source")
-	f.StringVar(&o.ref, "ref", "", "`NAME` of the branch or tag (default: the default branch, or the one that is checked out in DIR)")
+	f.StringVar(&o.ref, "ref", "", "`NAME` of the branch or tag (default: the default branch, or what is checked out in DIR)")
 	f.StringVar(&o.commit, "commit", "", "full `ID` of the commit (default: the one that --ref points to, or that is checked out)")
 	o.forge.flags(cmd)
 	f.StringVar(&o.signers, "signers", "", "`FILE` with those who may sign commits and tags (ssh allowed_signers or OpenPGP keyring)")
