@@ -57,8 +57,9 @@ func WholeContext(f *finding.File) (out []Whole) {
 	return out
 }
 
-// Secret reports whether a file of this path holds secrets, as far as its name tells.
-func Secret(name string) bool {
+// Secret reports whether a file at a path of a tree holds secrets, as far as its name tells, and its
+// content if that is all settings of a package manager. t may be nil: only the name is known.
+func Secret(t *finding.Tree, name string) bool {
 	base := path.Base(name)
-	return (secretFiles().MatchString(base) || secretDirs().MatchString(name)) && !notSecret().MatchString(base)
+	return (secretFiles().MatchString(base) || secretDirs().MatchString(name)) && !notSecret().MatchString(base) && !withoutCredential(t, name)
 }

@@ -23,8 +23,8 @@ import (
 
 // Checker checks Dockerfiles. r says what tags of images point to; nil: nothing is pinned.
 func Checker(r *pins.Resolver) finding.Checker {
-	return finding.Checker{Rules: rules(), Wants: Wants, Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
-		return Check(ctx, r, f)
+	return finding.Checker{Rules: rules(), Wants: Wants, Check: func(ctx context.Context, t *finding.Tree, f *finding.File) []finding.Finding {
+		return Check(ctx, r, t, f)
 	}}
 }
 
@@ -46,6 +46,7 @@ func Wants(name string) bool {
 type document struct {
 	ctx      context.Context // of Check
 	resolver *pins.Resolver  // nil: nobody is asked
+	tree     *finding.Tree   // nil: only the file is known
 	file     *finding.File
 	stages   []*stage
 	first    map[string]int    // index of the first stage of each name
@@ -80,10 +81,10 @@ type instruction struct {
 	parsed     any // *instructions.RunCommand …
 }
 
-// Check returns what is to be found in a Dockerfile. r may be nil.
-func Check(ctx context.Context, r *pins.Resolver, f *finding.File) []finding.Finding {
+// Check returns what is to be found in a Dockerfile of a tree. r and t may be nil.
+func Check(ctx context.Context, r *pins.Resolver, t *finding.Tree, f *finding.File) []finding.Finding {
 	d := newDocument(f)
-	d.ctx, d.resolver = ctx, r
+	d.ctx, d.resolver, d.tree = ctx, r, t
 	d.frontend()
 	result, err := parser.Parse(bytes.NewReader(f.Data))
 	if err != nil {

@@ -26,7 +26,7 @@ func serious(text string) (out []string) {
 	for _, r := range dockerfile.Checker(nil).Rules {
 		notes[r.ID] = r.Severity == finding.Note
 	}
-	for _, f := range dockerfile.Check(context.Background(), nil, finding.NewFile("Dockerfile", []byte(text))) {
+	for _, f := range dockerfile.Check(context.Background(), nil, nil, finding.NewFile("Dockerfile", []byte(text))) {
 		if !notes[f.Rule] {
 			out = append(out, fmt.Sprintf("%s %d:%d", f.Rule[strings.Index(f.Rule, "/")+1:], f.Line, f.Column))
 		}
@@ -67,6 +67,7 @@ func TestFound(t *testing.T) {
 		"one broken instruction":       {"FROM golang:1.26\nCOPY x\nRUN --network=host true\n", "base-by-tag 1:6,host-network 3:5,syntax 2:1"},
 		"no instruction":               {"# nothing\n", "syntax 1:1"},
 		"a local wheel":                {from + "RUN pip install . ./a.whl --no-cache-dir && pip install -r requirements.txt\n", ""},
+		"a group of pyproject.toml":    {from + "RUN pip install --group dev && pip install --group dev flask\n", "unpinned-dependencies 2:32"},
 		"uv":                           {from + "RUN uv pip install flask && uv sync --frozen\n", "unpinned-dependencies 2:5"},
 		"go install of the module":     {from + "RUN go install ./... && go install -v example.com/x@v1.2.3 && go install example.com/x@v1\n", "unpinned-dependencies 2:63"},
 		"a version in a variable":      {from + "ARG V=1.2.3\nRUN npm install -g typescript@$V && pip install flask==$V\n", ""},
@@ -84,6 +85,51 @@ func TestFound(t *testing.T) {
 	} {
 		if got := strings.Join(serious(c.text), ","); got != c.want {
 			t.Errorf("%s: got %s, want %s", what, got, c.want)
+		}
+	}
+}
+
+// TestRunsAsRoot: an image of files alone runs nothing.
+func TestRunsAsRoot(t *testing.T) {
+	for text, want := range map[string]bool{
+		"FROM scratch\nCOPY app /\n":                              false,
+		"FROM scratch\nCOPY app /\nENTRYPOINT [\"/app\"]\n":       true,
+		"FROM scratch AS a\nCMD [\"/app\"]\nFROM a\nCOPY app /\n": true,
+		"FROM alpine\nCOPY app /\n":                               true,
+		"FROM scratch AS a\nCMD [\"/app\"]\nFROM scratch\n":       false,
+	} {
+		found := dockerfile.Check(t.Context(), nil, nil, finding.NewFile("Dockerfile", []byte(text)))
+		if got := slices.ContainsFunc(found, func(f finding.Finding) bool { return f.Rule == "dockerfile/root-user" }); got != want {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+	}
+}
+
+// TestSettings: the settings of a package manager are secret if they have a credential, or are not known.
+func TestSettings(t *testing.T) {
+	for what, c := range map[string]struct {
+		files map[string]string
+		want  bool
+	}{
+		"harmless":               {map[string]string{".npmrc": "registry=https://npm.example.com\nfetch-timeout=9\n"}, false},
+		"a token":                {map[string]string{".npmrc": "//npm.example.com/:_authToken=x\n"}, true},
+		"a token in a variable":  {map[string]string{".npmrc": "//npm.example.com/:_authToken=${T}\n"}, true},
+		"not there":              {nil, true},
+		"a link out of the tree": {map[string]string{}, true},
+	} {
+		for at, name := range map[string]string{"": ".npmrc", "web/": "web/.npmrc"} {
+			files := map[string]string{at + "Dockerfile": "FROM scratch\nCOPY .npmrc /\n"}
+			for _, text := range c.files {
+				files[name] = text
+			}
+			script := ""
+			if what == "a link out of the tree" {
+				script = "echo registry=x > ../settings; ln -s ../settings .npmrc"
+			}
+			r := linttest.Run(t, linttest.Write(t, files, script), dockerfile.Checker(nil))
+			if got := slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Rule == "dockerfile/secret-in-layer" }); got != c.want {
+				t.Errorf("%s in %q: got %v, want %v", what, at, got, c.want)
+			}
 		}
 	}
 }
@@ -146,7 +192,7 @@ func TestFix(t *testing.T) {
 		for range 2 {
 			f := finding.NewFile("Dockerfile", []byte(text))
 			var edits []finding.Edit
-			for _, found := range dockerfile.Check(t.Context(), r, f) {
+			for _, found := range dockerfile.Check(t.Context(), r, nil, f) {
 				edits = append(edits, found.Edits...)
 			}
 			got, err := lint.Edit(f.Data, edits)
@@ -180,7 +226,7 @@ func TestHostile(t *testing.T) {
 		"empty":                  "",
 	} {
 		begin := time.Now()
-		dockerfile.Check(t.Context(), linttest.Offline(t), finding.NewFile("Dockerfile", []byte(text)))
+		dockerfile.Check(t.Context(), linttest.Offline(t), nil, finding.NewFile("Dockerfile", []byte(text)))
 		if took := time.Since(begin); took > 10*time.Second {
 			t.Errorf("%s: it took %s", what, took)
 		}
@@ -210,7 +256,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add([]byte("# syntax=x\nFROM a:1 AS b\nRUN --mount=type=cache,target=/x <<EOF\ncurl x | sh\nEOF\nCOPY --from=b . .\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file := finding.NewFile("Dockerfile", data)
-		for _, found := range dockerfile.Check(t.Context(), nil, file) {
+		for _, found := range dockerfile.Check(t.Context(), nil, nil, file) {
 			if found.Line < 1 || found.Line > file.Lines() {
 				t.Fatalf("%s is on line %d of %d", found.Rule, found.Line, file.Lines())
 			}

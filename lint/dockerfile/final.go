@@ -51,8 +51,24 @@ func (d *document) user(chain []*stage) {
 	if base.image == "" || strings.Contains(base.image, "nonroot") || strings.HasPrefix(base.image, "cgr.dev/chainguard/") || ownUser(repository(base.image)) {
 		return // not known, or another user
 	}
+	if base.image == "scratch" && !starts(chain) {
+		return // files for somebody else: nothing runs
+	}
 	start, end := d.from(last)
 	d.add(last.from, start, end, ruleRoot, "no USER follows, and "+base.image+" runs as root", "end with USER and a number: USER 65532:65532")
+}
+
+// starts reports whether the stages of an image say which program it starts.
+func starts(chain []*stage) bool {
+	return slices.ContainsFunc(chain, func(s *stage) bool {
+		return slices.ContainsFunc(s.all, func(in *instruction) bool {
+			switch in.parsed.(type) {
+			case *instructions.CmdCommand, *instructions.EntrypointCommand:
+				return true
+			}
+			return false
+		})
+	})
 }
 
 // ownUser reports whether it is not known that the images of a repository run as root.

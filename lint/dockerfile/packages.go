@@ -108,7 +108,7 @@ func snapshot(s *stage) bool {
 }
 
 const (
-	pipValues = "-i --index-url --extra-index-url -t --target -f --find-links --prefix --root -c --constraint -r --requirement --trusted-host --platform --python-version --implementation --abi --cache-dir --timeout --retries --no-binary --only-binary --progress-bar --proxy --cert --src --upgrade-strategy --python -p"
+	pipValues = "-i --index-url --extra-index-url -t --target -f --find-links --prefix --root -c --constraint -r --requirement --trusted-host --platform --python-version --implementation --abi --cache-dir --timeout --retries --no-binary --only-binary --progress-bar --proxy --cert --src --upgrade-strategy --python -p --group"
 	npmValues = "--registry --prefix --cache --loglevel --tag --omit --include -w --workspace --fetch-timeout --fetch-retries --target --platform --arch"
 	goValues  = "-ldflags -tags -gcflags -asmflags -mod -modfile -p -o -toolexec"
 )

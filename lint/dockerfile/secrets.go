@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/script"
 )
 
@@ -68,10 +69,25 @@ var notSecret = lazy(`(?i)(example|sample|template|dist|public|\.pub)`)
 
 func (d *document) copiedSecrets(in *instruction, sources []string) {
 	for _, source := range sources {
-		base := path.Base(source)
-		if (secretFiles().MatchString(base) || secretDirs().MatchString(source)) && !notSecret().MatchString(base) && !strings.Contains(source, "://") {
+		// The context is the directory of the Dockerfile or the root of the tree: nobody says which.
+		beside, top := path.Join(path.Dir(d.file.Path), source), path.Clean(strings.TrimLeft(source, "/"))
+		if Secret(nil, source) && !withoutCredential(d.tree, beside) && !withoutCredential(d.tree, top) && !strings.Contains(source, "://") {
 			start, end := d.word(in, source)
 			d.add(in, start, end, ruleSecretFile, source+" becomes a layer of the image, which whoever can pull it can read", "mount it for the step that needs it: RUN --mount=type=secret,id=ID")
 		}
 	}
 }
+
+// withoutCredential reports whether a tree has a package manager's settings at a path, without credentials in them.
+func withoutCredential(t *finding.Tree, name string) bool {
+	if t == nil || !settings().MatchString(path.Base(name)) {
+		return false
+	}
+	f, err := t.Read(name)
+	return err == nil && !credential().Match(f.Data)
+}
+
+// settings are files that are secret only if they have credentials.
+var settings = lazy(`^\.(npmrc|yarnrc)$`)
+
+var credential = lazy(`(?i)(auth|password|token|secret|key|cert)`)

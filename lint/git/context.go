@@ -91,7 +91,7 @@ func ignoreOf(t *finding.Tree, name string) (dir, ignore string) {
 // secrets returns the files of a tree that look secret.
 func secrets(t *finding.Tree) (out []string) {
 	for _, name := range t.Files() {
-		if dockerfile.Secret(name) && len(out) < maxSecrets {
+		if dockerfile.Secret(t, name) && len(out) < maxSecrets {
 			out = append(out, name)
 		}
 	}

@@ -56,6 +56,8 @@ func TestFound(t *testing.T) {
 		"a part":                       {map[string]string{"Dockerfile": from + "COPY src /a\n"}, "git init -q", ""},
 		"settings that git ignores":    {map[string]string{"Dockerfile": from + "ADD * /a\n", ".dockerignore": ".git\n", ".gitignore": "/.env\n"}, "git init -q", "warning context-open Dockerfile:2"},
 		"a key":                        {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "a/b/id_rsa": "x", "id_rsa": "x"}, "", "warning context-open a/Dockerfile:2"},
+		"settings":                     {map[string]string{"Dockerfile": from + "COPY . /a\n", ".npmrc": "min-release-age=7\n"}, "", ""},
+		"settings with a token":        {map[string]string{"Dockerfile": from + "COPY . /a\n", ".npmrc": "//npm.example.com/:_authToken=x\n"}, "", "warning context-open Dockerfile:2"},
 		"a key of elsewhere":           {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "id_rsa": "x"}, "", ""},
 		"the ignore file of the root":  {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "a/id_rsa": "x", ".dockerignore": "id_rsa"}, "", "warning context-open a/Dockerfile:2"},
 		"a context that may be above":  {map[string]string{"a/Dockerfile": from + "COPY . /a\n", "id_rsa": "x", "a/id_rsa": "x", ".dockerignore": "a/id_*"}, "", ""},
