@@ -15,7 +15,13 @@ func TestObjectsWithinObjects(t *testing.T) {
 	engine := func(spec string) string {
 		return "apiVersion: example.com/v1\nkind: Engine\nmetadata: {name: e}\nspec: " + spec + "\n"
 	}
+	definition := "apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, spec: {containers: [{image: r.example.com/evil}]}"
 	for what, tt := range map[string]struct{ doc, want string }{
+		"a definition":               {"---\n{" + definition + "}\n---\n{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, spec: {versions: [{schema: {properties: {containers: {type: array}}}}]}}\n", ""},
+		"definitions":                {"apiVersion: v1\nkind: List\nitems: [{" + definition + "}]\n", ""},
+		"no definition":              {engine("{" + definition + "}"), "r.example.com/evil"},
+		"a pod as a definition":      {"apiVersion: v1\nkind: Pod\nspec: {" + strings.Replace(definition, "spec: {", "", 1) + "\n", "r.example.com/evil"},
+		"a definition of ours":       {"---\n{" + strings.Replace(definition, "apiextensions.k8s.io", "example.com", 1) + "}\n", "r.example.com/evil"},
 		"a builtin version":          {engine("{apiVersion: v1, image: r.example.com/evil}"), "r.example.com/evil"},
 		"a builtin object":           {engine("{apiVersion: v1, kind: ConfigMap, image: r.example.com/evil}"), "r.example.com/evil"},
 		"a builtin version, a guess": {engine("{apiVersion: v1, runtimeImage: r.example.com/evil}"), "!spec.runtimeImage of Engine e"},
