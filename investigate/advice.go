@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -20,12 +21,20 @@ func advice(c *Case, out Conclusion) []string {
 		add("stop what runs: %s", names(running))
 	}
 	if out.State == Broken {
-		add("let nothing run %s any more: distrust the digest, and pin what runs to a digest that verifies", digest)
+		if listed := c.Answer(AskDistrust).Facts.Distrust; listed == nil || len(listed.Entries) == 0 {
+			add("let nothing run it any more, and pin what runs to a digest that verifies: %s", distrustCommand("--digest", digest))
+		}
 		switch out.Link {
 		case verify.LinkSignature, verify.LinkLog:
 			add("find out who may push to the registry: somebody put an image there that no builder you trust has signed")
 		case verify.LinkProvenance:
 			add("find out who released it: the builder says another source, commit or recipe than you demand; if an identity was stolen, distrust it from the time of the theft on")
+			for _, s := range signedOf(c) {
+				if s.Signer != "" && s.Issuer != "" {
+					add("distrust what it signed since: %s", distrustCommand("--identity", s.Signer, "--issuer", s.Issuer, "--from", stamp(c.At)))
+					break
+				}
+			}
 		case verify.LinkImage:
 			add("do not use the bytes that the registry serves: they are not those that were signed")
 		case string(AskStanding), string(AskHistory):
@@ -54,6 +63,15 @@ func advice(c *Case, out Conclusion) []string {
 		add("ask the repository too: --source URI names it")
 	}
 	return do
+}
+
+// distrustCommand returns the command that distrusts a scope. What evidence chose is quoted.
+func distrustCommand(scope ...string) string {
+	words := []string{"colophon", "distrust", "add"}
+	for _, w := range append(scope, "--reason", "REASON") {
+		words = append(words, printable.ShellWord(w))
+	}
+	return strings.Join(words, " ")
 }
 
 // stillRunning names what runs the subject.

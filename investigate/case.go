@@ -111,6 +111,8 @@ type Facts struct {
 	Tags     []Tag                `json:"tags,omitempty"`
 	Running  []Running            `json:"running,omitempty"`
 	Sources  *Sources             `json:"sources,omitempty"`
+	Decided  *Decided             `json:"decided,omitempty"`
+	Distrust *Distrusted          `json:"distrust,omitempty"`
 }
 
 // Build is a commit that a provenance which holds names.

@@ -195,6 +195,15 @@ func findings(c *Case, a Answer) []Finding {
 		return baseFindings(a)
 	case AskFetched:
 		return fetchFindings(a)
+	case AskDecided:
+		if f.Decided != nil {
+			return one(verify.Holds, "%s", f.Decided.finding())
+		}
+	case AskDistrust:
+		if f.Distrust != nil {
+			status, says := f.Distrust.finding()
+			return one(status, "%s", says)
+		}
 	}
 	return nil
 }

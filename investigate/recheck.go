@@ -133,10 +133,11 @@ func onlyFacts(a Answer) error {
 	has := map[string]bool{
 		"verdict": f.Verdict != nil || f.Holding != nil || f.Others != nil, "standing": f.Standing != nil, "commit": f.Commit != nil, "review": f.Review != nil, "history": f.History != nil,
 		"bases": f.Bases != nil, "fetches": f.Fetches != nil, "found": f.Found != nil, "releases": f.Releases != nil, "tags": f.Tags != nil, "running": f.Running != nil, "sources": f.Sources != nil,
+		"decided": f.Decided != nil, "distrust": f.Distrust != nil,
 	}
 	own := map[ID]string{
 		AskChain: "verdict", AskStanding: "standing", AskCommit: "commit", AskReview: "review", AskHistory: "history", AskSources: "sources", AskBases: "bases", AskFetched: "fetches",
-		AskReleases: "releases", AskTags: "tags", AskRunning: "running", AskDecided: "running", AskDistrust: "running", AskRebuilder: "releases",
+		AskReleases: "releases", AskTags: "tags", AskRunning: "running", AskDecided: "decided", AskDistrust: "distrust", AskRebuilder: "releases",
 	}
 	want := own[a.ID]
 	if want == "" {

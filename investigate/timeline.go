@@ -48,6 +48,16 @@ func timeline(c *Case) []Event {
 				}
 			}
 		}
+		if d := a.Facts.Decided; d != nil {
+			for _, r := range d.Records {
+				add(r.Time, Said, "%s %s %s of %s (ledger entry %d)", cmp.Or(r.Role, r.Kind), cmp.Or(r.Effect, r.Outcome), cmp.Or(r.Where, r.Kind), r.Digest, r.Index)
+			}
+		}
+		if d := a.Facts.Distrust; d != nil {
+			for _, e := range d.Entries {
+				add(e.Time, Said, "%s distrusted %s", e.Issuer, e.Scope)
+			}
+		}
 		for _, r := range a.Facts.Running {
 			add(r.Since, Said, "%s began to run %s", r.Where, r.Digest)
 			add(r.Until, Said, "%s ended", r.Where)

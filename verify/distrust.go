@@ -67,7 +67,11 @@ func signerFact(p *proof, named policy.Signer) distrust.Signer {
 
 // distrustFacts returns what entries may be about. packages returns those of the SBOMs.
 func (v *Verdict) distrustFacts(packages func() ([]distrust.Listed, error)) *distrust.Facts {
-	f := &distrust.Facts{Packages: packages}
+	f := &distrust.Facts{}
+	if v.Facts != nil {
+		f = v.Facts.Distrust()
+	}
+	f.Packages = packages
 	for _, d := range []string{v.Digest, v.Index} {
 		if d != "" {
 			f.Digests = append(f.Digests, d)
@@ -77,16 +81,22 @@ func (v *Verdict) distrustFacts(packages func() ([]distrust.Listed, error)) *dis
 		f.Digests = append(f.Digests, v.rests.inside...)
 		f.Inputs, f.Beside = v.rests.inputs, v.rests.beside
 	}
-	if v.Facts == nil {
-		return f
-	}
-	if b := v.Facts.Build; b != nil {
-		f.Source, f.Commit, f.Builder = b.Source, b.Commit, b.Builder
-	}
-	for _, s := range v.Facts.Signed {
-		f.Signers = append(f.Signers, s.by)
-	}
 	return f
+}
+
+// Distrust returns what entries of lists may be about, of facts that were gathered in this process:
+// those of a parsed Verdict lack who signed with a key. Packages are not known. digests are those of the
+// image, sha256:HEX.
+func (f *Facts) Distrust(digests ...string) *distrust.Facts {
+	out := &distrust.Facts{Digests: digests}
+	if b := f.Build; b != nil {
+		out.Source, out.Commit, out.Builder = b.Source, b.Commit, b.Builder
+		out.Inputs = inputsOf(b.Dependencies)
+	}
+	for _, s := range f.Signed {
+		out.Signers = append(out.Signers, s.by)
+	}
+	return out
 }
 
 // distrusted returns the verdict with the link distrust: whether an entry of a list is about an

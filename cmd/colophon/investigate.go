@@ -31,6 +31,8 @@ type investigateOptions struct {
 	refetch      string // "", public or private
 	offline      bool
 	cluster      bool
+	ledger       string // URL
+	ledgerToken  string // file
 	kube         kubernetes
 	forge        forgeOptions
 	log          logOptions
@@ -86,6 +88,9 @@ Exit codes: 0 no link is broken, or the subject is no image; 3 a link is broken;
 	f.BoolVar(&o.cluster, "cluster", false, "ask with kubectl which pods of a cluster run it")
 	f.StringVar(&o.kube.kubeconfig, "kubeconfig", "", "with --cluster: kubeconfig `FILE`; without it, that of kubectl")
 	f.StringVar(&o.kube.context, "context", "", "with --cluster: `CONTEXT` of the kubeconfig; without it, the current one")
+	f.StringVar(&o.ledger, "ledger", "", "`URL` of an audit ledger to ask what was decided (default: that of the platform); colophon audit list --key names its key once")
+	f.StringVar(&o.ledgerToken, "ledger-token-file", "", "`FILE` with the token of a reader of the ledger, mode 0600 (default: that of the login, for its platform)")
+	_ = cmd.MarkFlagFilename("ledger-token-file")
 	o.forge.flags(cmd)
 	o.log.flags(cmd)
 	f.Lookup("timeout").DefValue, o.log.timeout = "5m0s", 5*time.Minute
@@ -99,7 +104,7 @@ Exit codes: 0 no link is broken, or the subject is no image; 3 a link is broken;
 		}
 	}
 	cmd.MarkFlagsMutuallyExclusive(names...)
-	for _, online := range []string{"refetch", "cluster", "source"} {
+	for _, online := range []string{"refetch", "cluster", "source", "ledger"} {
 		cmd.MarkFlagsMutuallyExclusive("offline", online)
 	}
 	return cmd
@@ -290,10 +295,14 @@ func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry
 	if platform != nil {
 		in.Askers[investigate.AskReleases] = investigate.ReleasesAsker(platform, platform.URL)
 	}
-	if !o.offline {
-		add(o.logAskers(ctx, platform))
+	if o.offline {
+		return nil
 	}
-	return nil
+	add(o.logAskers(ctx, platform))
+	in.Askers[investigate.AskDistrust] = investigate.DistrustAsker(readLists)
+	decided, err := o.decidedAsker(ctx)
+	in.Askers[investigate.AskDecided] = decided
+	return err
 }
 
 // imageName returns the name of an image that was named by its digest alone, which the platform

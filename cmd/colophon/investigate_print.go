@@ -65,9 +65,27 @@ func concerned(c *investigate.Case) (out []string) {
 		for _, r := range f.Releases {
 			out = append(out, strings.TrimSpace(fmt.Sprintf("release: %s of %s, %s %s", short(r.ID), r.Image, r.State, r.Digest)))
 		}
+		if f.Decided != nil {
+			out = append(out, decisions(f.Decided.Records)...)
+		}
 		for _, r := range f.Running {
 			out = append(out, fmt.Sprintf("runs: %s, %s", r.Where, r.Digest))
 		}
+	}
+	return out
+}
+
+// decisions sums up what a ledger has, a line for each place and outcome.
+func decisions(all []investigate.Decision) (out []string) {
+	count := map[string]int{}
+	for _, r := range all {
+		text := strings.TrimSpace(fmt.Sprintf("decided: %s by %s %s", strings.TrimSuffix(r.Outcome+"/"+r.Effect, "/"), r.Role, r.Where))
+		if count[text]++; count[text] == 1 {
+			out = append(out, text)
+		}
+	}
+	for i, text := range out {
+		out[i] = fmt.Sprintf("%s (%d)", text, count[text])
 	}
 	return out
 }

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	records "github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/investigate"
 	"github.com/colophon-build/colophon/investigate/casefile"
 	"github.com/colophon-build/colophon/test/prooftest"
@@ -51,6 +53,37 @@ func TestInvestigate(t *testing.T) {
 		s.run(exitUsage, append([]string{"investigate"}, bad...))
 	}
 	s.run(exitOK, []string{"investigate", "--commit", prooftest.Commit}, "commit "+prooftest.Commit+": 0 log entries", "without an answer:")
+}
+
+// TestInvestigateLedger: the audit ledger says where the image was decided about, with proof of each record.
+func TestInvestigateLedger(t *testing.T) {
+	l := newAuditStage(t)
+	s := newStage(t)
+	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"})
+	var c investigate.Case
+	if err := json.Unmarshal([]byte(s.run(exitOK, []string{"investigate", s.image, "--json"})), &c); err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := l.signer.Seal(records.Record{
+		Kind: records.KindAdmission, Outcome: records.Accepted, Effect: records.Allowed, By: records.By{Role: "admission"}, Time: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+		About: records.About{Digest: c.Subject.Digest}, Where: records.Where{Cluster: "prod", Kind: "Pod", Name: records.Shown("web-1")},
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := l.ledger.Append(t.Context(), sealed.Marshal())
+	if err == nil {
+		err = l.ledger.Await(t.Context(), added.Index+1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run(exitOK, []string{"investigate", s.image}, "Which decisions were recorded about it? not asked")
+	asked := []string{"investigate", s.image, "--ledger", l.url, "--ledger-token-file", l.token}
+	s.run(exitUsage, asked, "--key is required the first time")
+	l.ask(exitOK, []string{"list", "--key", l.ledger.Key()})
+	s.run(exitOK, asked, "decided: accepted/allowed by admission prod", "1 decisions recorded: 1 allowed, 0 refused")
+	s.run(exitOK, []string{"investigate", s.image, "--ledger", l.url}, "Which decisions were recorded about it? failed", "401")
 }
 
 // TestInvestigateOffline: nobody is asked, not even the repository that a policy names or a log that signs.

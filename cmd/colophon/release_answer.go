@@ -94,18 +94,7 @@ func (o releaseOptions) verifyWords(what string, r *api.Release) string {
 		words = append(words, "--build-arg", name+"="+o.recipe.BuildArgs[name])
 	}
 	for i, w := range words {
-		words[i] = shellWord(w)
+		words[i] = printable.ShellWord(w)
 	}
 	return strings.Join(words, " ")
-}
-
-// shellWord quotes s for a POSIX shell, if it needs that.
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@%+,=", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -176,16 +177,7 @@ func causesOf(v *verify.Verdict, l verify.Link) (found []likely) {
 
 // command fills in a command. Values come from strangers, so each is quoted for a shell.
 func command(run string, v *verify.Verdict, l verify.Link, host string) string {
-	fill := strings.NewReplacer("IMAGE", shellQuote(v.Image), "GOT", shellQuote(l.Cause.Got), "WANT", shellQuote(l.Cause.Want),
-		"TRUST", cmp.Or(l.Cause.Trust, "URL|FILE"), "HOST", shellQuote(host))
+	fill := strings.NewReplacer("IMAGE", printable.ShellWord(v.Image), "GOT", printable.ShellWord(l.Cause.Got), "WANT", printable.ShellWord(l.Cause.Want),
+		"TRUST", cmp.Or(l.Cause.Trust, "URL|FILE"), "HOST", printable.ShellWord(host))
 	return fill.Replace(run)
-}
-
-// shellQuote returns s as one word of a POSIX shell.
-func shellQuote(s string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@+=,%"
-	if s != "" && strings.Trim(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -1,0 +1,126 @@
+package investigate
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/test/distrusttest"
+	"github.com/colophon-build/colophon/test/prooftest"
+)
+
+func lists(known ...distrust.Known) Asker {
+	return DistrustAsker(func(context.Context, time.Time) (distrust.Lists, error) { return known, nil })
+}
+
+// TestDistrusted: an entry about what the proofs show breaks the case, and the advice does not ask for
+// what is done.
+func TestDistrusted(t *testing.T) {
+	s := newScene(t)
+	commit := s.commit("1")
+	s.git("tag", "v1.2.0")
+	s.release("refs/tags/v1.2.0", commit).Attach(prooftest.Kinds...)
+	run := func(known ...distrust.Known) *Case {
+		t.Helper()
+		in := s.inquiry()
+		in.Askers[AskDistrust] = lists(known...)
+		c := s.run(in)
+		s.recheck(c, in.Evidence)
+		return c
+	}
+	if a := run().Answer(AskDistrust); a.Outcome != NotAsked || !strings.Contains(a.Why, "issuer add") {
+		t.Errorf("without an issuer: got %+v", a)
+	}
+	digest := run().Subject.Digest
+	for what, c := range map[string]struct {
+		scope distrust.Scope
+		want  State
+	}{
+		"the digest":     {distrust.Scope{Digest: digest}, Broken},
+		"the commit":     {distrust.Scope{Commit: commit}, Broken},
+		"another commit": {distrust.Scope{Commit: prooftest.Tree}, Whole},
+		"the builder":    {distrust.Scope{Builder: prooftest.Builder, Wide: true}, Broken},
+	} {
+		issuer := distrusttest.New(t)
+		issuer.Add(c.scope)
+		got := run(issuer.Known("shop"))
+		if got.Conclusion.State != c.want || (c.want == Broken) != strings.HasPrefix(got.Conclusion.Line, "broken link: distrust: shop distrusts ") {
+			t.Errorf("%s: got %s, %q", what, got.Conclusion.State, got.Conclusion.Line)
+		}
+		if strings.Contains(strings.Join(got.Conclusion.Do, "\n"), "distrust add") {
+			t.Errorf("%s: got the advice %q", what, got.Conclusion.Do)
+		}
+		if c.want == Whole {
+			continue
+		}
+		issuer.Lift(0)
+		if got := run(issuer.Known("shop")); got.Conclusion.State != Whole {
+			t.Errorf("%s, lifted: got %q", what, got.Conclusion.Line)
+		}
+	}
+	if a := run(distrust.Known{Issuer: distrust.Issuer{Name: "far"}, Problem: "no answer"}).Answer(AskDistrust); a.Outcome != Failed || !strings.Contains(a.Why, "far") {
+		t.Errorf("a list that was not read: got %+v", a)
+	}
+
+	issuer := distrusttest.New(t)
+	issuer.Add(distrust.Scope{Commit: commit})
+	in := &Inquiry{Subject: Subject{Kind: Commit, Name: commit}, At: s.platform.Now, Evidence: &Evidence{}, Askers: map[ID]Asker{AskDistrust: lists(issuer.Known("shop"))}}
+	if c := s.run(in); len(c.Answer(AskDistrust).Facts.Distrust.Entries) != 1 {
+		t.Errorf("the commit itself: got %+v", c.Answer(AskDistrust))
+	}
+}
+
+// TestAdvisedCommand: what evidence chose cannot leave its word in a command.
+func TestAdvisedCommand(t *testing.T) {
+	const want = `colophon distrust add --identity 'a'\''; rm -rf / #' --reason REASON`
+	if got := distrustCommand("--identity", "a'; rm -rf / #"); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+type fakeLedger map[string][]Decision
+
+func (fakeLedger) Name() string { return "ledger" }
+
+func (l fakeLedger) Decisions(_ context.Context, digest string, limit int) ([]Decision, bool, error) {
+	all, ok := l[digest]
+	if !ok {
+		return nil, false, errors.New("another digest")
+	}
+	return all[:min(len(all), limit)], len(all) > limit, nil
+}
+
+// TestDecided: decisions are in the time line; more than a case keeps are counted as left out.
+func TestDecided(t *testing.T) {
+	s := newScene(t)
+	commit := s.commit("1")
+	s.release("refs/heads/main", commit).Attach(prooftest.Kinds...)
+	in := s.inquiry()
+	digest := s.run(in).Subject.Digest
+	at := s.platform.Now.Add(-time.Hour)
+	all := []Decision{{Index: 7, Time: at, Kind: "admission", Role: "admission", Outcome: "rejected", Effect: "refused", Digest: digest, Where: "prod/shop/Pod/web"}}
+	in.Askers[AskDecided] = DecidedAsker(fakeLedger{digest: all})
+	c := s.run(in)
+	s.recheck(c, in.Evidence)
+	found := false
+	for _, e := range c.Conclusion.Timeline {
+		found = found || e.Basis == Said && e.Time.Equal(at) && strings.Contains(e.What, "admission refused prod/shop/Pod/web") && strings.Contains(e.What, "ledger entry 7")
+	}
+	if !found || c.Conclusion.State != Whole && c.Conclusion.State != Broken || c.Answer(AskDecided).Facts.Decided.More {
+		t.Errorf("got %+v, %+v", c.Answer(AskDecided), c.Conclusion.Timeline)
+	}
+	for range maxDecisions {
+		all = append(all, all[0])
+	}
+	in.Askers[AskDecided] = DecidedAsker(fakeLedger{digest: all})
+	if d := s.run(in).Answer(AskDecided).Facts.Decided; len(d.Records) != maxDecisions || !d.More || !strings.Contains(d.finding(), "older ones were not read") {
+		t.Errorf("got %d, more %v", len(d.Records), d.More)
+	}
+	in.Askers[AskDecided] = DecidedAsker(fakeLedger{})
+	if a := s.run(in).Answer(AskDecided); a.Outcome != Failed {
+		t.Errorf("a ledger that does not answer: got %+v", a)
+	}
+}
