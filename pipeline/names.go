@@ -3,11 +3,14 @@ package pipeline
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/lint/finding"
@@ -71,10 +74,10 @@ func read(t *finding.Tree, r Request) (*names, error) {
 	}
 	if r.TUF != "" {
 		var root bytes.Buffer // one line, so that no line of it ends the script that it is in
-		if err := json.Compact(&root, r.Root); err != nil || bytes.Contains(r.Root, []byte("${{")) {
+		if err := json.Compact(&root, r.Root); err != nil || !utf8.Valid(r.Root) {
 			return nil, wrong("the root metadata is not the JSON of a TUF repository")
 		}
-		n.Root = append(root.Bytes(), '\n')
+		n.Root = append(escaped(root.String()), '\n')
 	}
 	if m := install.FindStringSubmatch(r.Install); m != nil {
 		n.Version, n.Sums = m[1], m[2]
@@ -94,6 +97,21 @@ func read(t *finding.Tree, r Request) (*names, error) {
 		n.Workflow = m[1] + file + "@" + m[2]
 	}
 	return n, n.readImage(t)
+}
+
+// escaped returns JSON in which strings have "$" and what is not ASCII as escapes. A workflow evaluates
+// expressions in a script, and for a YAML parser U+0085 and others end the line, and so the script.
+func escaped(text string) (out []byte) {
+	for _, r := range text {
+		if r != '$' && r >= ' ' && r <= '~' {
+			out = append(out, byte(r))
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
 }
 
 // readSource reads the address of the repository.
@@ -201,7 +219,7 @@ func (n *names) dockerDir() string {
 	if n.Recipe.Dockerfile != "" {
 		return path.Dir("/" + n.Recipe.Dockerfile)
 	}
-	return "/" + strings.Trim(n.Recipe.Context, "/.")
+	return path.Join("/", n.Recipe.Context)
 }
 
 // Issuer returns the OIDC issuer of the jobs.

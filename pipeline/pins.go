@@ -32,9 +32,9 @@ func embedded() (map[string]pin, error) {
 	return out, nil
 }
 
-// ErrMoved means that the tag of an action points to another commit than it did when it was pinned.
-// Somebody moved it: find out who, and why.
-var ErrMoved = errors.New("the tag was moved")
+// ErrMoved means that the tag of an action points to another commit than it did when it was pinned, or
+// is gone. Find out who did that, and why.
+var ErrMoved = errors.New("the tag was moved or deleted")
 
 // current returns the pins, after those who can be asked confirmed them.
 func current(ctx context.Context, r *pins.Resolver) (map[string]pin, error) {
@@ -43,8 +43,11 @@ func current(ctx context.Context, r *pins.Resolver) (map[string]pin, error) {
 		return all, err
 	}
 	for name, p := range all {
-		now, err := r.Ref(ctx, name, p.tag)
-		if err == nil && now.Commit != p.commit {
+		now, err := r.Ref(ctx, name, "refs/tags/"+p.tag) // a branch of this name pins nothing
+		switch {
+		case errors.Is(err, pins.ErrNoRef):
+			return nil, fmt.Errorf("%s %s: expected commit %s, found no such tag: %w", name, p.tag, p.commit, ErrMoved)
+		case err == nil && now.Commit != p.commit:
 			return nil, fmt.Errorf("%s %s: expected commit %s, found %s: %w", name, p.tag, p.commit, now.Commit, ErrMoved)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"text/template"
 
@@ -216,7 +217,7 @@ func (n *names) files() (map[string][]byte, error) {
 	if n.Recipe.Builder != attest.BuildKit {
 		how = "package: ."
 	}
-	files[recipes.File] = fmt.Appendf(nil, "version: 1\nimages:\n  - name: %s\n    %s\n", path.Base(n.Image), how)
+	files[recipes.File] = fmt.Appendf(nil, "version: 1\nimages:\n  - name: %q\n    %s\n", path.Base(n.Image), how)
 	files[policyFile], err = n.policy()
 	return files, err
 }
@@ -231,7 +232,8 @@ func (n *names) execute(name string) ([]byte, error) {
 			by := "\n" + strings.Repeat(" ", width)
 			return strings.ReplaceAll(strings.ReplaceAll(text, "\n", by), by+"\n", "\n\n")
 		},
-		"join": func(list []string) string { return strings.Join(list, ",") },
+		"quote": strconv.QuoteToASCII, // its escapes are those of YAML and JSON, too
+		"join":  func(list []string) string { return strings.Join(list, ",") },
 	}).ParseFS(templates, "templates/jobs.yaml.tmpl", "templates/gitlab-jobs.yaml.tmpl", "templates/"+name+".tmpl")
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,9 @@ import (
 	"github.com/rhysd/actionlint"
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/rogpeppe/go-internal/txtar"
+	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/lint"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/pins"
@@ -324,20 +327,21 @@ func TestRefuses(t *testing.T) {
 		change func(*Request)
 		want   string
 	}{
-		"another forge":          {func(r *Request) { r.Origin = "https://git.example.com/acme/app" }, "on github.com"},
-		"no repository":          {func(r *Request) { r.Origin = "https://github.com/acme" }, "HOST/OWNER/NAME"},
-		"kind":                   {func(r *Request) { r.Kind = "jenkins" }, "jenkins"},
-		"tag in the image":       {func(r *Request) { r.Image = "ghcr.io/acme/app:v1" }, "without a tag"},
-		"expression":             {func(r *Request) { r.Image = "ghcr.io/${{github.token}}" }, "without a tag"},
-		"second line":            {func(r *Request) { r.Image = "ghcr.io/acme/app\nx: y" }, "without a tag"},
-		"release without digest": {func(r *Request) { r.Install = "v1.2.0" }, "VERSION@sha256:DIGEST"},
-		"release with a shell":   {func(r *Request) { r.Install = "v1$(id)@sha256:" + strings.Repeat("a", 64) }, "VERSION@sha256:DIGEST"},
-		"workflow by tag":        {func(r *Request) { r.Install, r.Workflow = "", "acme/pipelines@v1" }, "40 digits"},
-		"workflow and release":   {func(r *Request) { r.Workflow = shared }, "none of both"},
-		"both":                   {func(r *Request) { r.Workflow, r.Shared = shared, true }, "either"},
-		"no root":                {func(r *Request) { r.TUF = "https://tuf.example.com" }, "together"},
-		"root with expressions":  {func(r *Request) { r.TUF, r.Root = "https://tuf.example.com", []byte(`{"a":"${{ secrets.X }}"}`) }, "root metadata"},
-		"root that is no JSON":   {func(r *Request) { r.TUF, r.Root = "https://tuf.example.com", []byte("EOF-OF-COLOPHON\nid") }, "root metadata"},
+		"another forge":              {func(r *Request) { r.Origin = "https://git.example.com/acme/app" }, "on github.com"},
+		"no repository":              {func(r *Request) { r.Origin = "https://github.com/acme" }, "HOST/OWNER/NAME"},
+		"kind":                       {func(r *Request) { r.Kind = "jenkins" }, "jenkins"},
+		"tag in the image":           {func(r *Request) { r.Image = "ghcr.io/acme/app:v1" }, "without a tag"},
+		"expression":                 {func(r *Request) { r.Image = "ghcr.io/${{github.token}}" }, "without a tag"},
+		"second line":                {func(r *Request) { r.Image = "ghcr.io/acme/app\nx: y" }, "without a tag"},
+		"release without digest":     {func(r *Request) { r.Install = "v1.2.0" }, "VERSION@sha256:DIGEST"},
+		"release with a shell":       {func(r *Request) { r.Install = "v1$(id)@sha256:" + strings.Repeat("a", 64) }, "VERSION@sha256:DIGEST"},
+		"workflow by tag":            {func(r *Request) { r.Install, r.Workflow = "", "acme/pipelines@v1" }, "40 digits"},
+		"workflow and release":       {func(r *Request) { r.Workflow = shared }, "none of both"},
+		"both":                       {func(r *Request) { r.Workflow, r.Shared = shared, true }, "either"},
+		"no root":                    {func(r *Request) { r.TUF = "https://tuf.example.com" }, "together"},
+		"image with an empty digest": {func(r *Request) { r.Image = "a/b/c@" }, "without a tag"},
+		"root that is no UTF-8":      {func(r *Request) { r.TUF, r.Root = "https://tuf.example.com", []byte("{\"a\":\"\xff\"}") }, "root metadata"},
+		"root that is no JSON":       {func(r *Request) { r.TUF, r.Root = "https://tuf.example.com", []byte("EOF-OF-COLOPHON\nid") }, "root metadata"},
 	} {
 		r := requests()["github"]
 		c.change(&r)
@@ -363,6 +367,105 @@ func TestRefuses(t *testing.T) {
 	delete(files, "Dockerfile")
 	if _, err := Make(t.Context(), tree(t, files), requests()["github"]); !errors.Is(err, ErrRequest) {
 		t.Errorf("nothing to build: found %v", err)
+	}
+}
+
+// TestScalars: a value that YAML 1.1 or 1.2 takes for another type, a mapping or a comment stays the text that
+// the recipe has, and the root metadata stays in its script.
+func TestScalars(t *testing.T) {
+	for _, value := range []string{"on", "no", "null", "true", "1e3", "0x10", "1_000", "2026-01-02", ".inf", "1:30", "a:", "a,b"} {
+		files := app()
+		files[value+"/Dockerfile"] = files["Dockerfile"]
+		files[".colophon.yaml"] = fmt.Sprintf("version: 1\nimages:\n  - name: app\n    context: %q\n    dockerfile: %q\n    target: %q\n", value, value+"/Dockerfile", value)
+		for name, file := range map[string]string{"github-workflow": workflowFile, "gitlab-workflow": gitlabFile} {
+			text := make1(t, requests()[name], files)[file]
+			for _, key := range []string{"context", "target"} {
+				if n := valueOf(t, text, key); n == nil || n.Value != value || n.ShortTag() != "!!str" {
+					t.Errorf("%s: expected %s %q as text, found %+v", file, key, value, n)
+				}
+			}
+		}
+		if n := valueOf(t, make1(t, requests()["github"], files)[".github/dependabot.yml"], "directory"); n == nil || n.ShortTag() != "!!str" {
+			t.Errorf("directory of %q: found %+v", value, n)
+		}
+	}
+	r := requests()["github"]
+	r.Image = "ghcr.io/acme/1e3"
+	if n := valueOf(t, make1(t, r, app())[".colophon.yaml"], "name"); n == nil || n.Value != "1e3" || n.ShortTag() != "!!str" {
+		t.Errorf("the recipe calls the image %+v", n)
+	}
+	files := map[string]string{"go.mod": "module example.com/app\n", ".colophon.yaml": "version: 1\nimages:\n  - name: app\n    dockerfile: \"a: b #x\\u0085y/Dockerfile\"\n", "a: b #x\u0085y/Dockerfile": "FROM scratch\n"}
+	text := make1(t, requests()["colophon"], files)[".github/dependabot.yml"]
+	if n := valueOf(t, text[strings.Index(text, "docker\n"):], "directory"); n == nil || n.Value != "/a: b #x\u0085y" {
+		t.Errorf("the directory of a Dockerfile: found %+v in %s", n, text)
+	}
+}
+
+// valueOf returns the first value of a key in a text of YAML.
+func valueOf(t *testing.T, text, key string) *yaml.Node {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, key+": ") || strings.HasPrefix(line, "- "+key+": ") {
+			var doc yaml.Node
+			if err := yaml.Unmarshal([]byte(strings.TrimPrefix(line, "- ")), &doc); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			return doc.Content[0].Content[1]
+		}
+	}
+	return nil
+}
+
+// TestRootInScripts: no root metadata ends the script that it is in, or has what a CI system evaluates there.
+func TestRootInScripts(t *testing.T) {
+	for _, odd := range []string{"\u0085evil: yes", "\u2028evil: yes", "\u2029evil: yes", "\ufeff", "\u007f", "\U0001f600", "\U000f0000", "${{ secrets.X }}", "$[[ inputs.image ]]", "$(params.TAG)"} {
+		root := []byte(`{"signed":{"a":"` + odd + `"}}`)
+		for _, name := range []string{"github-shared", "gitlab-shared", "tekton"} {
+			r := requests()[name]
+			r.TUF, r.Root = "https://tuf.example.com", root
+			for file, text := range make1(t, r, app()) {
+				_, rest, ok := strings.Cut(text, `root.json" <<'EOF-OF-COLOPHON'`+"\n")
+				if !ok {
+					continue
+				}
+				line, rest, _ := strings.Cut(rest, "\n")
+				next, _, _ := strings.Cut(rest, "\n")
+				var back struct{ Signed struct{ A string } }
+				if err := json.Unmarshal([]byte(line), &back); err != nil || back.Signed.A != odd || strings.TrimSpace(next) != "EOF-OF-COLOPHON" {
+					t.Errorf("%s: expected %q, found %q (%v)", file, odd, back.Signed.A, err)
+				}
+				if strings.Contains(line, "$") || strings.ContainsFunc(line, func(r rune) bool { return r > '~' || r < ' ' }) {
+					t.Errorf("%s: %q stands in the script as it is", file, odd)
+				}
+			}
+		}
+	}
+}
+
+// TestSharedPaths: the shared jobs build nothing outside of the repository.
+func TestSharedPaths(t *testing.T) {
+	for _, name := range []string{"github-shared", "gitlab-shared"} {
+		n := &names{Request: requests()[name]}
+		guard, _, _ := strings.Cut(n.Build(), "\n")
+		for paths, want := range map[[2]string]bool{{".", "Dockerfile"}: true, {"a..b", "..x/Dockerfile"}: true, {"..", "Dockerfile"}: false, {"a/../..", "Dockerfile"}: false, {".", "../Dockerfile"}: false, {".", "a/.."}: false} {
+			cmd := exec.Command("sh", "-ec", guard+"\ntrue")
+			cmd.Env = []string{"CONTEXT=" + paths[0], "DOCKERFILE=" + paths[1]}
+			if err := cmd.Run(); (err == nil) != want {
+				t.Errorf("%s: context %q, Dockerfile %q: expected to pass: %v, found %v", name, paths[0], paths[1], want, err)
+			}
+		}
+	}
+}
+
+// TestDirectory: Dependabot reads the directory that has the Dockerfile.
+func TestDirectory(t *testing.T) {
+	for _, c := range []struct{ context, dockerfile, want string }{
+		{"", "", "/"}, {".", "", "/"}, {".docker", "", "/.docker"}, {"./a/.docker/", "", "/a/.docker"}, {"a", ".docker/Dockerfile", "/.docker"}, {"a", "./Dockerfile", "/"},
+	} {
+		n := &names{Recipe: attest.Recipe{Context: c.context, Dockerfile: c.dockerfile}}
+		if got := n.dockerDir(); got != c.want {
+			t.Errorf("%+v: found %s", c, got)
+		}
 	}
 }
 
@@ -433,12 +536,12 @@ func TestPins(t *testing.T) {
 		}
 	}
 	moved := resolver(t)
-	raw, err := os.ReadFile("testdata/resolutions.json")
+	original, err := os.ReadFile("testdata/resolutions.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "resolutions.json")
-	raw = bytes.ReplaceAll(raw, []byte(all["actions/checkout"].commit), []byte(strings.Repeat("0", 40)))
+	raw := bytes.ReplaceAll(original, []byte(all["actions/checkout"].commit), []byte(strings.Repeat("0", 40)))
 	if err := os.WriteFile(file, raw, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -447,6 +550,18 @@ func TestPins(t *testing.T) {
 	}
 	if _, err := current(t.Context(), moved); !errors.Is(err, ErrMoved) {
 		t.Errorf("a moved tag: found %v", err)
+	}
+	gone := resolver(t)
+	tag := []byte(`"refs/tags/` + all["actions/checkout"].tag + `"`)
+	raw = bytes.ReplaceAll(original, tag, bytes.Replace(tag, []byte("tags"), []byte("heads"), 1))
+	if err := os.WriteFile(file, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if gone.Known, err = pins.ReadFile(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := current(t.Context(), gone); !errors.Is(err, ErrMoved) || !strings.Contains(err.Error(), "found no such tag") {
+		t.Errorf("a tag that is gone, with a branch of its name: found %v", err)
 	}
 	for _, silent := range []*pins.Resolver{nil, {Offline: true}} {
 		if _, err := current(t.Context(), silent); err != nil {

@@ -23,6 +23,7 @@ func (n *names) Build() string {
 	// Without "./", buildx takes some names for repositories or files of other hosts.
 	context := "."
 	if n.Shared {
+		create = append([]string{`case "/$CONTEXT/$DOCKERFILE/" in */../*) echo "context and dockerfile: expected paths in the repository, found .." >&2; exit 1 ;; esac`}, create...)
 		flags = append(flags, `--file "./$DOCKERFILE" ${TARGET:+--target "$TARGET"} ${PLATFORMS:+--platform "$PLATFORMS"}`)
 		context = `"./$CONTEXT"`
 	} else {

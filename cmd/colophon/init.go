@@ -65,8 +65,8 @@ the commit (--workflow). On GitLab, what others include is a component, and the 
 A file that is there and differs is not overwritten, and then nothing is written: --force names
 each file to overwrite. The same command again changes nothing.
 
-Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of an action was moved,
-4 nobody answered which digest an image has.`,
+Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of an action was moved
+or deleted, 4 nobody answered which digest an image has.`,
 		Example: `  colophon init github --install v1.2.0@sha256:… --dry-run
   colophon init github --install v1.2.0@sha256:… --image registry.example.com/team/app
   colophon init github --install v1.2.0@sha256:… --shared
@@ -134,7 +134,7 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	plan, err := pipeline.Make(ctx, tree, o.request)
 	switch {
 	case errors.Is(err, pipeline.ErrMoved):
-		return &exitError{code: exitRejected, msg: printable.Line(err.Error()), hint: "find out who moved the tag, and why, before you use the action"}
+		return &exitError{code: exitRejected, msg: printable.Line(err.Error()), hint: "find out who moved or deleted the tag, and why, before you use the action"}
 	case errors.Is(err, pipeline.ErrUnanswered):
 		return &exitError{code: exitUndecided, msg: printable.Line(err.Error()), hint: "nothing is written; without a network, --resolutions FILE answers"}
 	case errors.Is(err, pipeline.ErrRequest):

@@ -33,6 +33,9 @@ const maxRefs = 50_000
 // ErrNotAsked means that nobody was asked: there is no network, or it is not to be used.
 var ErrNotAsked = errors.New("not asked")
 
+// ErrNoRef means that a repository answered, and has no tag or branch of a name.
+var ErrNoRef = errors.New("no such tag or branch")
+
 // Resolver asks servers what names point to, each question once. A nil Resolver asks nobody. Its
 // methods can be called at once.
 type Resolver struct {
@@ -117,7 +120,8 @@ func (r *Resolver) uri(repo string) (string, error) {
 }
 
 // Ref returns what a tag or branch of OWNER/REPO points to. A tag counts before a branch of the
-// same name, as GitHub has it.
+// same name, as GitHub has it; refs/tags/NAME names only the tag. The error matches ErrNoRef if the
+// repository has neither.
 func (r *Resolver) Ref(ctx context.Context, repo, ref string) (Target, error) {
 	refs, err := r.refs(ctx, repo)
 	if err != nil {
@@ -128,7 +132,7 @@ func (r *Resolver) Ref(ctx context.Context, repo, ref string) (Target, error) {
 			return Target{Commit: id, Ref: name, Precise: precise(refs, id, ref)}, nil
 		}
 	}
-	return Target{}, fmt.Errorf("%s has no tag or branch %q", repo, ref)
+	return Target{}, fmt.Errorf("%s: %w: %q", repo, ErrNoRef, ref)
 }
 
 // precise returns the most precise version tag of a commit that continues a tag: v4.2.1 for v4.
