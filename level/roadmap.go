@@ -196,10 +196,8 @@ func (e *Evidence) sbom() (Status, string) {
 		return status, evidence
 	}
 	for _, l := range e.Verdict.Links {
-		for _, kind := range []string{attest.PredicateSPDX, attest.PredicateCDX} {
-			if l.Name == verify.LinkAttestation && l.Status == verify.Holds && strings.HasPrefix(l.Claim, kind+", by ") {
-				return Met, "the policy demands it, and what is in it was not read: " + l.Claim
-			}
+		if l.Status == verify.Holds && (l.Carries == attest.PredicateSPDX || l.Carries == attest.PredicateCDX) {
+			return Met, "the policy demands it, and what is in it was not read: " + l.Claim
 		}
 	}
 	return status, evidence

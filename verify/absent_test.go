@@ -201,7 +201,7 @@ func TestAbsent(t *testing.T) {
 			c := newWithdrawn(t)
 			v := c.verdict(tt.bend(c))
 			l := v.Links[len(v.Links)-1]
-			if v.Outcome != tt.want || l.Name != verify.LinkAttestation || !strings.Contains(l.Claim+l.Reason, tt.words) {
+			if v.Outcome != tt.want || l.Name != verify.LinkAttestation || l.Carries != "" || !strings.Contains(l.Claim+l.Reason, tt.words) {
 				t.Errorf("got %s, %+v, want %s, %q", v.Outcome, v.Links, tt.want, tt.words)
 			}
 		})

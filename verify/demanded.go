@@ -70,7 +70,7 @@ func (c *check) attestationLink(ev *evidence, s set, i int, a policy.Attestation
 	case found.holds() && lastWord(said) != nil:
 		l.Reason = fmt.Sprintf("%s: %v, and its trust root is stale", a.PredicateType, lastWord(said))
 	case found.holds():
-		l.Status, l.Claim = Holds, fmt.Sprintf("%s, by %s", a.PredicateType, by)
+		l.Status, l.Claim, l.Carries = Holds, fmt.Sprintf("%s, by %s", a.PredicateType, by), a.PredicateType
 		c.beside = append(c.beside, signerFact(found.proof, c.opts.Policy.Signer()))
 	case found.proof != nil:
 		l.Status, l.Reason = Broken, fmt.Sprintf("%s: %v", a.PredicateType, found.err)

@@ -362,6 +362,9 @@ func TestAttestationLinks(t *testing.T) {
 		if l.Name != LinkAttestation || l.Status != tt.status || !strings.HasPrefix(l.Claim+l.Reason, tt.said) {
 			t.Errorf("%s: got %+v, want %s, %q", name, l, tt.status, tt.said)
 		}
+		if (l.Carries == kind) != (l.Status == Holds) {
+			t.Errorf("%s: a link that is %s carries %q", name, l.Status, l.Carries)
+		}
 	}
 	// A key that needs no log entry is under no trust root.
 	for unlogged, want := range map[bool]bool{true: true, false: false} {

@@ -96,11 +96,12 @@ func LinkNames() []string {
 
 // Link is one step of the chain.
 type Link struct {
-	Name   string `json:"name"`
-	Status Status `json:"status"`
-	Claim  string `json:"claim"`            // what holds, one line for people
-	Reason string `json:"reason,omitempty"` // why it does not hold: which thing, and both values
-	Cause  Cause  `json:"cause,omitzero"`   // the same for programs; zero if Reason is of no kind that Cause knows
+	Name    string `json:"name"`
+	Status  Status `json:"status"`
+	Claim   string `json:"claim"`            // what holds, one line for people
+	Reason  string `json:"reason,omitempty"` // why it does not hold: which thing, and both values
+	Cause   Cause  `json:"cause,omitzero"`   // the same for programs; zero if Reason is of no kind that Cause knows
+	Carries string `json:"-"`                // predicate type of the attestation that a LinkAttestation found, if it holds; empty if one must be absent
 
 	demanded bool // the image is accepted only if it holds
 }
