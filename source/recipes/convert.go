@@ -221,7 +221,7 @@ func (c *converter) inTree(dir, name string) (string, error) {
 	return filepath.ToSlash(rel), nil
 }
 
-var tagOrDigest = regexp.MustCompile(`(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@.*)?$`)
+var tagOrDigest = regexp.MustCompile(`(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@[a-z0-9+._-]+:[0-9a-f]+)?$`)
 
 // repository returns the name of an image without registry, tag and digest.
 func repository(name string) string {

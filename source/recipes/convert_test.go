@@ -84,6 +84,8 @@ images:
 		"of the host":          {"services: {a: {build: /etc}}", "error: outside the repository"},
 		"a Dockerfile outside": {"services: {a: {build: {context: ., dockerfile: ../../x}}}", "error: outside the repository"},
 		"a name that is none":  {"services: {A_b: {build: .}}", "error: want that of a repository"},
+		"an empty digest":      {"services: {a: {image: a/b/c@, build: .}}", "error: want that of a repository"},
+		"an empty hash":        {"services: {a: {image: \"a/b/c@sha256:\", build: .}}", "error: want that of a repository"},
 		"the same name twice":  {"services: {a: {image: x, build: .}, b: {image: x, build: .}}", "error: twice"},
 	} {
 		out, err := Declare([]byte(tt.file), "/src", "/src/deploy")
