@@ -200,7 +200,7 @@ func settings(t *finding.Tree, known map[string]bool) (all []*ignore, wrong []fi
 		return nil, []finding.Finding{{Rule: ruleIgnore, Position: finding.Position{File: f.Path}, Message: err.Error(), Mend: "see spec/recipes; until then, nothing in it is ignored"}}
 	}
 	for _, s := range list {
-		i := &ignore{rule: s.Rule, reason: s.Reason, glob: s.Path, at: f.Position(f.LineStart(s.Line), f.LineStart(s.Line)+len(f.Line(s.Line)))}
+		i := &ignore{rule: s.Rule, reason: s.Reason, glob: s.Path, at: f.Position(f.LineStart(s.Line), f.LineEnd(s.Line))}
 		if why := i.invalid(known); why != "" {
 			wrong = append(wrong, finding.Finding{Rule: ruleIgnore, Position: i.at, Message: why})
 			continue

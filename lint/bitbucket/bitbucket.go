@@ -148,7 +148,7 @@ func (c *checker) step(n *yaml.Node) {
 	if p := script.Publishes(commands); p != nil && yamlfile.Get(n, "deployment") == nil {
 		s := yamlfile.Get(n, "script")
 		at := c.f.Offset(s.Line, s.Column)
-		c.out = append(c.out, finding.Finding{Rule: ruleRelease, Position: c.f.Position(at, max(at, c.f.LineStart(s.Line)+len(c.f.Line(s.Line)))),
+		c.out = append(c.out, finding.Finding{Rule: ruleRelease, Position: c.f.Position(at, max(at, c.f.LineEnd(s.Line))),
 			Message: "the step publishes (" + strings.TrimSpace(p.Name+" "+p.First()) + ") and has no deployment", Mend: "add deployment: NAME, and give only that environment the secrets that publish"})
 	}
 }

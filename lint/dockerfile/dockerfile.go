@@ -111,7 +111,7 @@ func (d *document) syntax(err error, first, last int) {
 	}
 	first = min(max(first, 1), d.file.Lines())
 	last = min(max(last, first), d.file.Lines())
-	start, end := d.file.LineStart(first), d.file.LineStart(last)+len(d.file.Line(last))
+	start, end := d.file.LineStart(first), d.file.LineEnd(last)
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	d.found = append(d.found, finding.Finding{Rule: ruleSyntax, Position: d.file.Position(start, end), Message: "BuildKit cannot read it: " + text})
 }
@@ -119,7 +119,7 @@ func (d *document) syntax(err error, first, last int) {
 // read adds an instruction to its stage.
 func (d *document) read(n *parser.Node) {
 	in := &instruction{Node: n, start: d.file.LineStart(n.StartLine)}
-	in.end = d.file.LineStart(n.EndLine) + len(d.file.Line(n.EndLine))
+	in.end = d.file.LineEnd(n.EndLine)
 	lines := 0
 	for _, h := range n.Heredocs {
 		lines += strings.Count(h.Content, "\n") + 1

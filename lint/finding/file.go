@@ -18,6 +18,18 @@ type File struct {
 	once   sync.Once
 	quoted map[string]int // offset of the first of each, without quotes
 	whole  map[string]int // first line of each text
+
+	counting sync.Once
+	counts   []count
+
+	derived sync.Map // by key, func() T
+}
+
+// Derived returns what read makes of a file. It is called once for each file and key: a thousand manifests may
+// ask one lock file.
+func Derived[T any](f *File, key string, read func(*File) T) T {
+	v, _ := f.derived.LoadOrStore(key, sync.OnceValue(func() T { return read(f) }))
+	return v.(func() T)()
 }
 
 // NewFile returns a file with some content, which the caller must not change.
@@ -48,22 +60,67 @@ func (f *File) LineStart(line int) int {
 	return f.lines[line-1]
 }
 
-// Line returns the text of a line without its end ("\n" or "\r\n").
-func (f *File) Line(line int) string {
-	if line < 1 || line > len(f.lines) {
-		return ""
+// LineEnd returns the offset of the end of a line, before "\n" or "\r\n".
+func (f *File) LineEnd(line int) int {
+	start, end := f.LineStart(line), f.LineStart(line+1)
+	if line < 1 {
+		return 0
 	}
-	text := strings.TrimSuffix(string(f.Data[f.LineStart(line):f.LineStart(line+1)]), "\n")
-	return strings.TrimSuffix(text, "\r")
+	text := bytes.TrimSuffix(f.Data[start:end], []byte("\n"))
+	return start + len(bytes.TrimSuffix(text, []byte("\r")))
 }
+
+// Line returns the text of a line without its end ("\n" or "\r\n").
+func (f *File) Line(line int) string { return string(f.Data[f.LineStart(line):f.LineEnd(line)]) }
 
 // Offset returns the offset of a character: line and column count from 1, a column counts
 // characters. A column past the end of its line is the end of the line.
 func (f *File) Offset(line, column int) int {
-	at, end := f.LineStart(line), f.LineStart(line)+len(f.Line(line))
-	for ; column > 1 && at < end; column-- {
-		_, n := utf8.DecodeRune(f.Data[at:end])
-		at += n
+	return min(f.After(f.LineStart(line), column-1), f.LineEnd(line))
+}
+
+// stride is the distance in bytes of the places whose number of characters before them is known: a file may be
+// one line of megabytes with a finding about each word.
+const stride = 4096
+
+// count says that n characters are before an offset.
+type count struct{ at, n int }
+
+// runes returns the number of characters before an offset that is at the start of one, and the index in counts
+// of the last place before it.
+func (f *File) runes(at int) (n, index int) {
+	f.counting.Do(func() {
+		last := count{}
+		for next := 0; next <= len(f.Data); next += stride {
+			to := next
+			for back := 1; back < utf8.UTFMax && back <= next; back++ { // not into a character
+				if b := f.Data[next-back:]; utf8.RuneStart(b[0]) {
+					if _, size := utf8.DecodeRune(b); size > back {
+						to = next - back
+					}
+					break
+				}
+			}
+			last = count{to, last.n + utf8.RuneCount(f.Data[last.at:to])}
+			f.counts = append(f.counts, last)
+		}
+	})
+	c := f.counts[at/stride]
+	return c.n + utf8.RuneCount(f.Data[c.at:at]), at / stride
+}
+
+// After returns the offset of the character that is n characters after the one at an offset, or the end of the file.
+func (f *File) After(at, n int) int {
+	if n > stride {
+		before, index := f.runes(at)
+		rest := f.counts[index:]
+		if i := sort.Search(len(rest), func(i int) bool { return rest[i].n > before+n }) - 1; i > 0 {
+			at, n = rest[i].at, before+n-rest[i].n
+		}
+	}
+	for ; n > 0 && at < len(f.Data); n-- {
+		_, size := utf8.DecodeRune(f.Data[at:])
+		at += size
 	}
 	return at
 }
@@ -121,7 +178,13 @@ func (f *File) Position(start, end int) Position {
 
 func (f *File) place(at int) (line, column int) {
 	line = sort.SearchInts(f.lines, at+1)
-	return line, utf8.RuneCount(f.Data[f.lines[line-1]:at]) + 1
+	start := f.lines[line-1]
+	if at-start <= stride {
+		return line, utf8.RuneCount(f.Data[start:at]) + 1
+	}
+	before, _ := f.runes(start)
+	n, _ := f.runes(at)
+	return line, n - before + 1
 }
 
 // Replace returns the edit that replaces the bytes from start to end.

@@ -145,7 +145,7 @@ func (p *pipeline) at(n *yaml.Node) finding.Position {
 		return p.text(n).Position(0, len(n.Value))
 	}
 	start := p.Offset(n.Line, n.Column)
-	return p.Position(start, max(start, p.LineStart(n.Line)+len(p.Line(n.Line))))
+	return p.Position(start, max(start, p.LineEnd(n.Line)))
 }
 
 // Images returns the names of images that the jobs of a pipeline run, but for those that the project

@@ -34,7 +34,7 @@ const maxRefs = 50_000
 var ErrNotAsked = errors.New("not asked")
 
 // ErrNoRef means that a repository answered, and has no tag or branch of a name.
-var ErrNoRef = errors.New("no such tag or branch")
+var ErrNoRef = errors.New("no tag or branch")
 
 // Resolver asks servers what names point to, each question once. A nil Resolver asks nobody. Its
 // methods can be called at once.
@@ -132,7 +132,7 @@ func (r *Resolver) Ref(ctx context.Context, repo, ref string) (Target, error) {
 			return Target{Commit: id, Ref: name, Precise: precise(refs, id, ref)}, nil
 		}
 	}
-	return Target{}, fmt.Errorf("%s: %w: %q", repo, ErrNoRef, ref)
+	return Target{}, fmt.Errorf("%s has %w %q", repo, ErrNoRef, ref)
 }
 
 // precise returns the most precise version tag of a commit that continues a tag: v4.2.1 for v4.

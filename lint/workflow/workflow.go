@@ -171,7 +171,7 @@ func (w *file) at(n *yaml.Node) finding.Position {
 // line returns the place of the text from a node to the end of its line.
 func (w *file) line(n *yaml.Node) finding.Position {
 	start := w.Offset(n.Line, n.Column)
-	return w.Position(start, w.LineStart(n.Line)+len(w.Line(n.Line)))
+	return w.Position(start, w.LineEnd(n.Line))
 }
 
 func (w *file) step(n *yaml.Node, shell string) *step {

@@ -1,6 +1,7 @@
 package yamlfile
 
 import (
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -13,20 +14,24 @@ type Text struct {
 	Value string
 	File  *finding.File
 
-	start  int   // offset of the scalar in the file
-	single int   // offset of Value, if the file has it unchanged, else -1
-	starts []int // of a block: offset in the file of each line of Value
+	start  int    // offset of the scalar in the file
+	single int    // offset of Value, if the file has it unchanged, else -1
+	starts []line // of a block
 }
+
+// line is where a line of a block starts.
+type line struct{ value, file int }
 
 // At returns the text of the scalar that begins at a line and column.
 func At(f *finding.File, line, column int, value string) Text {
 	t := Text{Value: value, File: f, start: f.Offset(line, column), single: -1}
-	rest := string(f.Data[t.start:])
+	rest := f.Data[t.start:]
+	has := func(prefix string) bool { return len(rest) >= len(prefix) && string(rest[:len(prefix)]) == prefix }
 	switch {
-	case value == "" || rest == "":
-	case strings.HasPrefix(rest, value) && !strings.Contains(value, "\n"):
+	case value == "" || len(rest) == 0:
+	case has(value) && !strings.Contains(value, "\n"):
 		t.single = t.start
-	case (rest[0] == '"' || rest[0] == '\'') && strings.HasPrefix(rest[1:], value+rest[:1]):
+	case (rest[0] == '"' || rest[0] == '\'') && has(string(rest[:1])+value+string(rest[:1])):
 		t.single = t.start + 1
 	case rest[0] == '|':
 		t.starts = block(f, line+1, value)
@@ -39,17 +44,18 @@ func Of(f *finding.File, n *yaml.Node) Text { return At(f, n.Line, n.Column, n.V
 
 // block finds the lines of a literal block in a file: each line without the indentation. It
 // returns nil if the file does not have them, as when a line has an escape of another reader.
-func block(f *finding.File, line int, value string) (starts []int) {
-	indent := -1
+func block(f *finding.File, n int, value string) (starts []line) {
+	indent, from := -1, 0
 	for text := range strings.SplitSeq(strings.TrimRight(value, "\n"), "\n") {
-		raw := f.Line(line)
-		at := f.LineStart(line)
-		line++
+		raw := f.Line(n)
+		at := f.LineStart(n)
+		n++
 		if text == "" {
 			if strings.TrimLeft(raw, " ") != "" {
 				return nil
 			}
-			starts = append(starts, at)
+			starts = append(starts, line{from, at})
+			from++
 			continue
 		}
 		if indent < 0 {
@@ -58,7 +64,8 @@ func block(f *finding.File, line int, value string) (starts []int) {
 		if indent < 0 || len(raw) < indent || raw[indent:] != text {
 			return nil
 		}
-		starts = append(starts, at+indent)
+		starts = append(starts, line{from, at + indent})
+		from += len(text) + 1
 	}
 	return starts
 }
@@ -75,18 +82,18 @@ func (t Text) Range(start, end int) (from, to int, exact bool) {
 		}
 	}
 	line := t.File.Position(t.start, t.start).Line
-	return t.start, max(t.start, t.File.LineStart(line)+len(t.File.Line(line))), false
+	return t.start, max(t.start, t.File.LineEnd(line)), false
 }
 
 func (t Text) place(at int) (int, bool) {
 	if at < 0 || at > len(t.Value) {
 		return 0, false
 	}
-	line := strings.Count(t.Value[:at], "\n")
-	if line >= len(t.starts) {
-		return 0, false
+	i := sort.Search(len(t.starts), func(i int) bool { return t.starts[i].value > at }) - 1
+	if i < 0 || i+1 == len(t.starts) && strings.Contains(t.Value[t.starts[i].value:at], "\n") {
+		return 0, false // the last ones may be empty
 	}
-	return t.starts[line] + at - (strings.LastIndexByte(t.Value[:at], '\n') + 1), true
+	return t.starts[i].file + at - t.starts[i].value, true
 }
 
 // Position returns the place of the bytes from start to end of Value.

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -110,11 +109,7 @@ func lineStarts(f *finding.File) []int {
 // place changes the lines and columns of values to those of the file.
 func place(f *finding.File, n *yaml.Node, starts []int) {
 	if n.Line >= 1 && n.Line <= len(starts) {
-		at := starts[n.Line-1]
-		for column := n.Column; column > 1 && at < len(f.Data); column-- {
-			_, size := utf8.DecodeRune(f.Data[at:])
-			at += size
-		}
+		at := f.After(starts[n.Line-1], n.Column-1)
 		p := f.Position(at, at)
 		n.Line, n.Column = p.Line, p.Column
 	}
@@ -278,7 +273,7 @@ func Value(n *yaml.Node) string {
 func Broken(f *finding.File, rule string, err error) finding.Finding {
 	out := finding.Finding{Rule: rule, Position: finding.Position{File: f.Path}, Message: err.Error(), Mend: "mend the syntax; nothing else in this file was checked"}
 	if e, ok := err.(*Error); ok && e.Line > 0 {
-		out.Position = f.Position(f.LineStart(e.Line), f.LineStart(e.Line)+len(f.Line(e.Line)))
+		out.Position = f.Position(f.LineStart(e.Line), f.LineEnd(e.Line))
 		out.Message = e.Text
 	}
 	return out
