@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 
 	"github.com/colophon-build/colophon/lint/finding"
 )
@@ -15,13 +16,16 @@ func goModules(f *finding.File) (names []string, ok bool, err error) {
 	if err != nil {
 		return nil, false, goFault(err)
 	}
+	replaced := map[module.Version]module.Version{}
+	for _, p := range m.Replace {
+		replaced[p.Old] = p.New
+	}
 	for _, r := range m.Require {
-		at := r.Mod
-		local := false
-		for _, p := range m.Replace {
-			if p.Old.Path == at.Path && (p.Old.Version == "" || p.Old.Version == at.Version) {
-				local = p.New.Version == ""
-				at = p.New
+		at, local := r.Mod, false
+		for _, old := range []module.Version{at, {Path: at.Path}} { // that of one version counts first
+			if to, ok := replaced[old]; ok {
+				at, local = to, to.Version == ""
+				break
 			}
 		}
 		if !local && !r.Indirect {

@@ -102,10 +102,15 @@ func (l *mavenLock) each(all []mavenDependency, f func(mavenDependency)) {
 // mavenLocked looks for the names in lockfile.json, or in the list of hashes of Maven's resolver.
 func mavenLocked(lock *finding.File) (func(string) bool, error) {
 	if path.Base(lock.Path) != "lockfile.json" {
-		text := string(lock.Data)
+		have := map[string]bool{} // a line is HASH GROUP/ARTIFACT/VERSION/FILE, with slashes in GROUP
+		for line := range strings.Lines(string(lock.Data)) {
+			if _, file, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+				have[path.Dir(path.Dir(strings.TrimLeft(file, " *")))] = true
+			}
+		}
 		return func(name string) bool {
 			group, artifact, _ := strings.Cut(name, ":")
-			return strings.Contains(text, strings.ReplaceAll(group, ".", "/")+"/"+artifact+"/")
+			return have[strings.ReplaceAll(group, ".", "/")+"/"+artifact]
 		}, nil
 	}
 	var l mavenLock
@@ -138,19 +143,47 @@ func mavenHashes(f *finding.File) (found []finding.Finding) {
 
 // wrapperHash checks that the wrapper of Gradle or Maven compares what it downloads and runs.
 func wrapperHash(f *finding.File) []finding.Finding {
-	at, sum := 0, false
+	at, sum, address := 0, false, ""
 	for n := 1; n <= f.Lines(); n++ {
-		name, value, _ := strings.Cut(f.Line(n), "=")
-		switch strings.TrimSpace(name) {
+		switch name, value := property(f.Line(n)); name {
 		case "distributionUrl":
-			at = n
+			at, address = n, value
 		case "distributionSha256Sum":
-			sum = len(strings.TrimSpace(value)) == 64
+			sum = len(value) == 64
 		}
 	}
-	if at == 0 || sum {
+	if at == 0 {
 		return nil
 	}
-	return []finding.Finding{{Rule: ruleUnverified, Position: f.Position(f.LineStart(at), f.LineStart(at)+len(f.Line(at))), Message: "the wrapper runs what it downloads, without a hash",
-		Mend: "add distributionSha256Sum with the hash that the project publishes"}}
+	place := f.Position(f.LineStart(at), f.LineEnd(at))
+	found := plain(place, address)
+	if !sum {
+		found = append(found, finding.Finding{Rule: ruleUnverified, Position: place, Message: "the wrapper runs what it downloads, without a hash",
+			Mend: "add distributionSha256Sum with the hash that the project publishes"})
+	}
+	return found
+}
+
+// property reads a line of a file of properties (java.util.Properties, load). A backslash hides what follows it.
+//
+//	LINE = NAME ( "=" / ":" / SPACE ) VALUE / "#" COMMENT / "!" COMMENT
+func property(line string) (name, value string) {
+	line = strings.TrimSpace(line)
+	if line == "" || line[0] == '#' || line[0] == '!' {
+		return "", ""
+	}
+	end := 0
+	for end < len(line) && !strings.ContainsRune("=: \t\f", rune(line[end])) {
+		if line[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	end = min(end, len(line))
+	value = strings.TrimLeft(line[end:], " \t\f")
+	if value != "" && (value[0] == '=' || value[0] == ':') {
+		value = strings.TrimLeft(value[1:], " \t\f")
+	}
+	plainly := strings.NewReplacer(`\\`, `\`, `\`, "")
+	return plainly.Replace(line[:end]), plainly.Replace(value)
 }

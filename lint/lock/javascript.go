@@ -36,20 +36,74 @@ func npmLocked(lock *finding.File) (func(string) bool, error) {
 	if strings.HasSuffix(lock.Path, ".lockb") {
 		return nil, nil // binary
 	}
-	text := string(lock.Data)
-	return func(name string) bool {
-		for _, form := range []string{`"node_modules/` + name + `"`, `/node_modules/` + name + `"`, `"` + name + `"`, `"` + name + `@`, "\n" + name + "@", ", " + name + "@", `, "` + name + `@`, " " + name + ":", `'` + name + `'`, "/" + name + "@", "/" + name + "/"} {
-			if strings.Contains(text, form) {
-				return true
-			}
+	have := npmPackages(string(lock.Data))
+	return func(name string) bool { return have[name] }, nil
+}
+
+// npmPackages returns what may be names of packages in the text of a lock file: a word between quotes or before
+// a colon, what follows the last node_modules/ in quotes, what is before "@" in a word, and what is between "/" and
+// "/" or "@", with its scope. It reads the text once: both it and the names that are looked for are a stranger's.
+func npmPackages(text string) map[string]bool {
+	have := map[string]bool{}
+	const space = "\"', \t\r\n:()"
+	for at := 0; at < len(text); at++ {
+		size := strings.IndexAny(text[at:], space)
+		if size < 0 {
+			break // a word that nothing ends is no name in any form
 		}
-		return false
-	}, nil
+		if size == 0 {
+			continue
+		}
+		word, before, after := text[at:at+size], byte('\n'), text[at+size]
+		if at > 0 {
+			before = text[at-1]
+		}
+		if (before == '"' || before == '\'') && after == before || before == ' ' && after == ':' {
+			have[word] = true
+		}
+		if i := strings.LastIndex(word, "node_modules/"); i >= 0 && after == '"' {
+			have[word[i+len("node_modules/"):]] = true
+		}
+		if i := strings.IndexByte(word[1:], '@') + 1; i > 0 && strings.IndexByte("\"'\n ", before) >= 0 {
+			have[word[:i]] = true
+		}
+		scope := 0 // where the one in the part before begins
+		for i := strings.IndexByte(word, '/') + 1; i > 0 && i < len(word); {
+			end := strings.IndexAny(word[i+1:], "/@") + i + 1
+			if end == i {
+				break
+			}
+			have[word[i:end]] = true
+			if scope > 0 {
+				have[word[scope:end]] = true
+			}
+			scope = 0
+			if word[i] == '@' {
+				scope = i
+			}
+			next := strings.IndexByte(word[end:], '/')
+			if next < 0 {
+				break
+			}
+			i = end + next + 1
+		}
+		at += size
+	}
+	return have
 }
 
 type npmEntry struct {
 	Version, Resolved, Integrity string
 	Link, InBundle, Bundled      bool
+}
+
+// remote reports whether an entry is got from elsewhere. Without an address it is got from the registry, unless its
+// version is an address; in later versions of the file, entries outside of node_modules are the repository's own.
+func (e npmEntry) remote(name string, later bool) bool {
+	if e.Resolved == "" {
+		return e.Version != "" && e.Version[0] >= '0' && e.Version[0] <= '9' && (!later || strings.Contains(name, "node_modules/"))
+	}
+	return strings.HasPrefix(e.Resolved, "http")
 }
 
 // npmOld is an entry of version 1, which contains those that only it uses.
@@ -89,7 +143,7 @@ func npmHashes(f *finding.File) (found []finding.Finding) {
 		}
 		at := entryOf(f, name)
 		found = append(found, plain(at, e.Resolved)...)
-		if strings.HasPrefix(e.Resolved, "http") && e.Integrity == "" {
+		if e.remote(name, l.Packages != nil) && e.Integrity == "" {
 			found = append(found, without(f, at, strings.TrimPrefix(name, "node_modules/"), "run npm install --package-lock-only, from a registry that tells hashes"))
 		}
 	}
@@ -121,7 +175,7 @@ func pnpmHashes(f *finding.File) (found []finding.Finding) {
 
 func placeOfNode(f *finding.File, n *yaml.Node) finding.Position {
 	at := f.Offset(n.Line, n.Column)
-	return f.Position(at, min(at+len(n.Value), f.LineStart(n.Line)+len(f.Line(n.Line))))
+	return f.Position(at, min(at+len(n.Value), f.LineEnd(n.Line)))
 }
 
 // yarnHashes checks yarn.lock: of version 1, in its own form, and of later ones, in YAML.
@@ -135,7 +189,7 @@ func yarnHashes(f *finding.File) (found []finding.Finding) {
 		if entry == "" {
 			return
 		}
-		at := f.Position(f.LineStart(first), f.LineStart(first)+len(f.Line(first)))
+		at := f.Position(f.LineStart(first), f.LineEnd(first))
 		found = append(found, plain(at, resolved)...)
 		remote := strings.HasPrefix(resolved, "http")
 		if modern {

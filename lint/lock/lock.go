@@ -99,7 +99,7 @@ func check(_ context.Context, t *finding.Tree, f *finding.File) (found []finding
 func syntax(f *finding.File, line int, err error) finding.Finding {
 	p := finding.Position{File: f.Path}
 	if line > 0 && line <= f.Lines() {
-		p = f.Position(f.LineStart(line), f.LineStart(line)+len(f.Line(line)))
+		p = f.Position(f.LineStart(line), f.LineEnd(line))
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	return finding.Finding{Rule: ruleSyntax, Position: p, Message: "it cannot be read: " + text}
@@ -132,9 +132,15 @@ func (m *manifest) check(t *finding.Tree, f *finding.File) []finding.Finding {
 	if err != nil {
 		return nil // the run says so
 	}
-	has, err := m.locked(file)
-	if err != nil || has == nil {
-		return nil // its own check says so
+	has := finding.Derived(file, "locked", func(file *finding.File) func(string) bool {
+		has, err := m.locked(file)
+		if err != nil {
+			return nil // its own check says so
+		}
+		return has
+	})
+	if has == nil {
+		return nil
 	}
 	names = slices.DeleteFunc(names, has)
 	if len(names) == 0 {

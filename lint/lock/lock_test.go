@@ -42,7 +42,7 @@ func TestFound(t *testing.T) {
 		"npm of a workspace":        {map[string]string{"package.json": `{"dependencies":{"b":"workspace:*"}}`}, ""},
 		"npm, not in the lock":      {map[string]string{"package.json": `{"dependencies":{"b":"1"}}`, "package-lock.json": `{"packages":{"node_modules/c":{}}}`}, "out-of-date package.json:1"},
 		"npm version 1":             {map[string]string{"package-lock.json": `{"dependencies":{"b":{"version":"1.0.0","resolved":"https://r.example.com/b.tgz"}}}`}, "without-hash package-lock.json:1"},
-		"npm version 1, nested":     {map[string]string{"package-lock.json": `{"dependencies":{"b":{"version":"1.0.0","requires":{"c":"1"},"dependencies":{"c":{"resolved":"https://r.example.com/c.tgz"}}}}}`}, "without-hash package-lock.json:1"},
+		"npm version 1, nested":     {map[string]string{"package-lock.json": `{"dependencies":{"b":{"version":"1.0.0","integrity":"x","requires":{"c":"1"},"dependencies":{"c":{"resolved":"https://r.example.com/c.tgz"}}}}}`}, "without-hash package-lock.json:1"},
 		"npm, what packages need":   {map[string]string{"package-lock.json": `{"packages":{"":{"dependencies":{"b":"^1"}},"node_modules/b":{"resolved":"https://r.example.com/b.tgz","integrity":"sha512-x","dependencies":{"c":"^1"}}}}`}, ""},
 		"npm, a link":               {map[string]string{"package-lock.json": `{"packages":{"node_modules/b":{"resolved":"packages/b","link":true}}}`}, ""},
 		"pnpm":                      {map[string]string{"pnpm-lock.yaml": "lockfileVersion: '9.0'\npackages:\n  b@1.0.0:\n    resolution: {tarball: https://r.example.com/b.tgz}\n  c@1.0.0:\n    resolution: {integrity: sha512-x}\n"}, "without-hash pnpm-lock.yaml:3"},
@@ -57,6 +57,10 @@ func TestFound(t *testing.T) {
 		"poetry, not in the lock":   {map[string]string{"pyproject.toml": "[tool.poetry.dependencies]\npython = \"^3\"\nMy_Lib = \"1\"\nother = \"2\"\n", "poetry.lock": "[[package]]\nname = \"my-lib\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"}, "out-of-date pyproject.toml:4"},
 		"uv":                        {map[string]string{"uv.lock": "[[package]]\nname = \"b\"\nsource = { registry = \"https://pypi.org/simple\" }\nwheels = [{ url = \"https://x\" }]\n[[package]]\nname = \"me\"\nsource = { virtual = \".\" }\n"}, "without-hash uv.lock:2"},
 		"Pipfile.lock":              {map[string]string{"Pipfile.lock": `{"_meta":{"hash":{"sha256":"x"}},"default":{"b":{"version":"==1"},"c":{"hashes":["sha256:x"]}}}`}, "without-hash Pipfile.lock:1"},
+		"npm, no address":           {map[string]string{"package-lock.json": `{"packages":{"":{"version":"1.0.0"},"w":{"version":"1.0.0"},"node_modules/a":{"version":"1.0.0"},"node_modules/w":{"link":true},"node_modules/i":{"version":"1.0.0","integrity":"x"},"node_modules/f":{"version":"1.0.0","resolved":"file:f.tgz"}}}`}, "without-hash package-lock.json:1"},
+		"npm version 1, no address": {map[string]string{"package-lock.json": `{"dependencies":{"a":{"version":"1.0.0"},"g":{"version":"git+https://g.example.com/g.git#0123"},"f":{"version":"file:f"}}}`}, "without-hash package-lock.json:1"},
+		"a hash in a comment":       {map[string]string{"requirements.txt": "a==1 # --hash=sha256:x\nb==1 \\\n  # --hash=sha256:x\nc @ https://x/c.zip#sha256=x --hash=sha256:x\n"}, "without-hash requirements.txt:1"},
+		"a comment goes not on":     {map[string]string{"requirements.txt": "# git+ \\\na==1\n"}, "without-hash requirements.txt:2"},
 		"requirements with options": {map[string]string{"requirements/prod.txt": "-r base.txt\n# x\n.\n--no-binary :all:\n"}, ""},
 		"Gemfile.lock":              {map[string]string{"Gemfile.lock": "GEM\n  remote: http://rubygems.org/\n  specs:\n    b (1.0)\n\nCHECKSUMS\n  b (1.0)\n  c (1.0) sha256=x\n"}, "plain-http Gemfile.lock:2,without-hash Gemfile.lock:7"},
 		"Gemfile, not in the lock":  {map[string]string{"Gemfile": "gem \"b\"\ngem 'c', '~> 1'\n", "Gemfile.lock": "GEM\n  specs:\n    c (1.0)\n\nCHECKSUMS\n  c (1.0) sha256=x\n"}, "out-of-date Gemfile:1"},
@@ -73,6 +77,10 @@ func TestFound(t *testing.T) {
 		"Maven, trusted checksums":  {map[string]string{"pom.xml": pom, ".mvn/checksums/checksums.sha256": sum + "  g/a/1/a-1.jar\n"}, "out-of-date pom.xml:5"},
 		"Maven, broken":             {map[string]string{"pom.xml": "<project>\n<a></project>"}, "syntax pom.xml:2"},
 		"another lockfile.json":     {map[string]string{"lockfile.json": "[1]"}, ""},
+		"a wrapper's colons":        {map[string]string{"gradle-wrapper.properties": "distributionUrl : https\\://x?a=b\n"}, "unverified gradle-wrapper.properties:1"},
+		"a wrapper's spaces":        {map[string]string{"gradle-wrapper.properties": "  distributionUrl https\\://x\n#distributionSha256Sum=" + sum + "\n"}, "unverified gradle-wrapper.properties:1"},
+		"a wrapper's sum":           {map[string]string{"gradle-wrapper.properties": "distributionUrl=https\\://x\ndistributionSha256Sum\\: a\ndistributionSha256Sum: " + sum + "\n"}, ""},
+		"a wrapper's plain address": {map[string]string{"gradle-wrapper.properties": "distributionUrl=http\\://x\ndistributionSha256Sum=" + sum + "\n"}, "plain-http gradle-wrapper.properties:1"},
 		"wrappers":                  {map[string]string{"gradle/wrapper/gradle-wrapper.properties": "a=b\ndistributionUrl=https\\://x\n", ".mvn/wrapper/maven-wrapper.properties": "distributionUrl=https://x\ndistributionSha256Sum=" + sum + "\n"}, "unverified gradle/wrapper/gradle-wrapper.properties:2"},
 		"pdm":                       {map[string]string{"pdm.lock": "[[package]]\nname = \"b\"\nversion = \"1\"\n[[package]]\nname = \"c\"\nversion = \"1\"\nfiles = [{file = \"c.whl\", hash = \"sha256:x\"}]\n[[package]]\nname = \"d\"\ngit = \"https://x\"\n"}, "without-hash pdm.lock:2"},
 		"pylock":                    {map[string]string{"pyproject.toml": "[project]\ndependencies = [\"B>1\"]\n[tool.pdm]\n", "pylock.toml": "[[packages]]\nname = \"b\"\nwheels = [{url = \"https://x\", hashes = {sha256 = \"x\"}}]\nsdist = {url = \"https://x\"}\n[[packages]]\nname = \"c\"\nvcs = {type = \"git\"}\n"}, "without-hash pylock.toml:2"},
@@ -183,6 +191,54 @@ func TestHostile(t *testing.T) {
 		r := linttest.Run(t, linttest.Write(t, map[string]string{name: src, "requirements.txt": "b --hash=x"}, ""), lock.Checker())
 		if took := time.Since(start); len(r.Findings) == 0 || took > 20*time.Second {
 			t.Errorf("%s: got %d findings in %s", name, len(r.Findings), took)
+		}
+	}
+}
+
+// TestManyNames: a manifest of as many names as fit, with a lock file of as many, costs a bounded time, and so do as
+// many manifests as a workspace has of one lock file.
+func TestManyNames(t *testing.T) {
+	const many = 100_000
+	text := func(begin, each, end string) string {
+		var b strings.Builder
+		b.WriteString(begin)
+		for i := range many {
+			b.WriteString(strings.ReplaceAll(each, "N", fmt.Sprint(i)))
+		}
+		return b.String() + end
+	}
+	npm := text(`{"dependencies":{`, "\"n-N\":\"1\",", `"z":"1"}}`)
+	members := func(name, text string) map[string]string {
+		files := map[string]string{}
+		for i := range 1000 {
+			files[fmt.Sprintf("w/%d/%s", i, name)] = text
+		}
+		return files
+	}
+	with := func(files map[string]string, name, text string) map[string]string {
+		files[name] = text
+		return files
+	}
+	for what, files := range map[string]map[string]string{
+		"npm":                 {"package.json": npm, "package-lock.json": text(`{"packages":{`, "\"node_modules/m-N\":{\"version\":\"1.0.0\",\"integrity\":\"x\"},", `"":{}}}`)},
+		"npm, slashes":        {"package.json": npm, "package-lock.json": `{"a":"` + strings.Repeat("/", 5<<20) + `"}`},
+		"npm, scopes":         {"package.json": npm, "yarn.lock": strings.Repeat("/@a", 1<<20) + "\n"},
+		"npm, without hash":   {"package-lock.json": text(`{"packages":{`, "\"node_modules/m-N\":{\"version\":\"1.0.0\"},", `"":{}}}`)},
+		"Ruby":                {"Gemfile": text("", "gem 'n-N'\n", ""), "Gemfile.lock": text("GEM\n  specs:\n", "    m-N (1)\n", "")},
+		"PHP":                 {"composer.json": text(`{"require":{`, "\"a/n-N\":\"1\",", `"a/z":"1"}}`), "composer.lock": text(`{"packages":[`, "{\"name\":\"a/m-N\"},", `{}]}`)},
+		"Maven":               {"pom.xml": text("<project><dependencies>", "<dependency><groupId>g</groupId><artifactId>n-N</artifactId></dependency>", "</dependencies></project>"), ".mvn/checksums/checksums.sha256": text("", "00  g/m-N/1/m-N.jar\n", "")},
+		"Go":                  {"go.mod": text("module a.example.com/a\nrequire (\n", "b.example.com/nN v1.0.0\n", ")\nreplace (\n") + strings.ReplaceAll(text("", "b.example.com/mN => ./mN\n", ")\n"), "\n\n", "\n"), "go.sum": ""},
+		"pip, continued":      {"requirements.txt": strings.Repeat("\\\n", 2<<20) + "a==1\n"},
+		"a workspace of npm":  with(members("package.json", `{"dependencies":{"m-1":"2"}}`), "package-lock.json", text(`{"packages":{`, "\"node_modules/m-N\":{\"version\":\"1.0.0\",\"integrity\":\"x\"},\"w/N\":{},", `"":{}}}`)),
+		"a workspace of Yarn": with(members("package.json", `{"dependencies":{"m-1":"2"}}`), "yarn.lock", text("#\n__metadata:\n", "\"m-N@workspace:w/N\":\n", "")),
+		"a workspace of pnpm": with(members("package.json", `{"dependencies":{"z":"2"}}`), "pnpm-lock.yaml", strings.Replace(text("importers:\n", "  w/N: {}\n", ""), "  w/45000: {}\n", "  w/a: {}\n#", 1)[:1<<19]+"\n"),
+	} {
+		start := time.Now()
+		r := linttest.Run(t, linttest.Write(t, files, ""), lock.Checker())
+		took := time.Since(start)
+		t.Logf("%s: %d findings in %s", what, len(r.Findings), took)
+		if took > 20*time.Second || len(r.Findings) == 0 && !strings.HasPrefix(what, "a workspace of Yarn") && !strings.HasPrefix(what, "a workspace of npm") {
+			t.Errorf("%s: got %d findings in %s", what, len(r.Findings), took)
 		}
 	}
 }

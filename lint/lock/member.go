@@ -4,6 +4,8 @@ import (
 	"path"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
@@ -24,11 +26,15 @@ func covers(t *finding.Tree, lock string, f *finding.File) bool {
 		_, ok := l.Quoted(in)
 		return ok
 	case "pnpm-lock.yaml":
-		roots, err := yamlfile.Parse(l)
-		return err != nil || len(roots) > 0 && yamlfile.Get(roots[len(roots)-1], "importers", in) != nil
+		root := pnpmRoot(l)
+		return root == nil || finding.Derived(l, "importers", func(*finding.File) map[string]bool {
+			dirs := map[string]bool{}
+			yamlfile.Pairs(yamlfile.Get(root, "importers"), func(dir, _ *yaml.Node) bool { dirs[dir.Value] = true; return true })
+			return dirs
+		})[in]
 	case "yarn.lock":
 		if strings.Contains(string(l.Data), "\n__metadata:") {
-			return strings.Contains(string(l.Data), "@workspace:"+in+`"`)
+			return finding.Derived(l, "workspaces", between(`@workspace:`, `"`))[in]
 		}
 		root, err := t.Read(path.Join(path.Dir(lock), "package.json"))
 		return err == nil && strings.Contains(string(root.Data), `"workspaces"`)
@@ -40,9 +46,23 @@ func covers(t *finding.Tree, lock string, f *finding.File) bool {
 		_, ok := l.Quoted(c.Package.Name)
 		return ok
 	case "uv.lock":
-		return strings.Contains(string(l.Data), `= "`+in+`" }`)
+		return finding.Derived(l, "sources", between(`= "`, `" }`))[in]
 	case "poetry.lock", "pdm.lock", "pylock.toml":
 		return false // they are for one project
 	}
 	return true
+}
+
+// between returns a reader of the texts in a file that begin after one mark and end before another.
+func between(begin, end string) func(*finding.File) map[string]bool {
+	return func(f *finding.File) map[string]bool {
+		found := map[string]bool{}
+		parts := strings.Split(string(f.Data), begin)
+		for _, part := range parts[1:] {
+			if text, _, ok := strings.Cut(part, end); ok {
+				found[text] = true
+			}
+		}
+		return found
+	}
 }

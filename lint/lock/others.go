@@ -66,14 +66,19 @@ func gemNames(f *finding.File) (names []string, ok bool, err error) {
 }
 
 func gemLocked(lock *finding.File) (func(string) bool, error) {
-	text := string(lock.Data)
-	return func(name string) bool {
-		return strings.Contains(text, "\n    "+name+" (") || strings.Contains(text, "\n  "+name+"\n") || strings.Contains(text, "\n  "+name+" (") || strings.Contains(text, "\n  "+name+"!")
-	}, nil
+	have := map[string]bool{} // "    NAME (VERSION)" of a gem, "  NAME", "  NAME (VERSION)" or "  NAME!" of a dependency
+	for line := range strings.Lines(string(lock.Data)) {
+		name := strings.TrimLeft(line, " ")
+		if indent := len(line) - len(name); indent == 2 || indent == 4 {
+			name, _, _ = strings.Cut(strings.TrimRight(name, "\r\n"), " (")
+			have[strings.TrimSuffix(name, "!")] = true
+		}
+	}
+	return func(name string) bool { return have[name] }, nil
 }
 
 func gemHashes(f *finding.File) (found []finding.Finding) {
-	at := func(n int) finding.Position { return f.Position(f.LineStart(n), f.LineStart(n)+len(f.Line(n))) }
+	at := func(n int) finding.Position { return f.Position(f.LineStart(n), f.LineEnd(n)) }
 	local := map[string]bool{} // of the repository itself: "name!" among the dependencies
 	sums := 0
 	for n := 1; n <= f.Lines(); n++ {
@@ -124,7 +129,11 @@ func composerNames(f *finding.File) (names []string, ok bool, err error) {
 
 func composerLocked(lock *finding.File) (func(string) bool, error) {
 	text := strings.ToLower(strings.ReplaceAll(string(lock.Data), `\/`, "/"))
-	return func(name string) bool { return strings.Contains(text, `"`+strings.ToLower(name)+`"`) }, nil
+	have := map[string]bool{}
+	for between := range strings.SplitSeq(text, `"`) {
+		have[between] = true
+	}
+	return func(name string) bool { return have[strings.ToLower(name)] }, nil
 }
 
 // composerHashes checks composer.lock. Packages of GitHub have a commit, and no hash of the archive.

@@ -204,7 +204,7 @@ func packagePlace(f *finding.File, name string) finding.Position {
 	if n == 0 {
 		return finding.Position{File: f.Path}
 	}
-	return f.Position(f.LineStart(n), f.LineStart(n)+len(f.Line(n)))
+	return f.Position(f.LineStart(n), f.LineEnd(n))
 }
 
 func tomlHashes(f *finding.File, check func(l *tomlLock) []finding.Finding) []finding.Finding {
@@ -283,6 +283,9 @@ func isRequirements(name string) bool {
 	return strings.HasSuffix(base, ".txt") && (strings.HasPrefix(base, "requirements") || path.Base(path.Dir(name)) == "requirements")
 }
 
+// comment matches one of pip: "#" is none within a word, as in an address.
+var comment = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?s)(^|\s)#.*`) })
+
 // requirementsHashes checks that each line of a requirements file has a hash. One finding is
 // about all lines without one.
 func requirementsHashes(f *finding.File) []finding.Finding {
@@ -290,17 +293,18 @@ func requirementsHashes(f *finding.File) []finding.Finding {
 	missing, text := 0, ""
 	for n := 1; n <= f.Lines(); n++ {
 		start := n
-		line := f.Line(n)
-		for strings.HasSuffix(line, `\`) && n < f.Lines() {
+		parts := []string{f.Line(n)}
+		for last := parts[0]; strings.HasSuffix(last, `\`) && n < f.Lines() && !strings.HasPrefix(strings.TrimSpace(last), "#"); parts = append(parts, last) {
+			parts[len(parts)-1] = strings.TrimSuffix(last, `\`)
 			n++
-			line = strings.TrimSuffix(line, `\`) + f.Line(n)
+			last = f.Line(n)
 		}
-		line = strings.TrimSpace(line)
-		if line == "" || line[0] == '#' || line[0] == '.' || line[0] == '-' || strings.Contains(line, "--hash=") || strings.HasPrefix(line, "file:") || strings.Contains(line, "git+") {
+		line := strings.TrimSpace(comment().ReplaceAllString(strings.Join(parts, ""), ""))
+		if line == "" || line[0] == '.' || line[0] == '-' || strings.Contains(line, "--hash=") || strings.HasPrefix(line, "file:") || strings.Contains(line, "git+") {
 			continue
 		}
 		if missing++; missing == 1 {
-			first, text = f.Position(f.LineStart(start), f.LineStart(start)+len(f.Line(start))), line
+			first, text = f.Position(f.LineStart(start), f.LineEnd(start)), line
 		}
 	}
 	if missing == 0 {

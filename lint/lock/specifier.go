@@ -4,6 +4,8 @@ import (
 	"path"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
@@ -45,18 +47,20 @@ func npmAsked(lock *finding.File, dir string) func(name string) string {
 }
 
 func npmLockAsked(lock *finding.File, in string) func(string) string {
-	var l struct {
-		Packages map[string]struct {
-			Dependencies, DevDependencies, OptionalDependencies map[string]string
+	type groups struct {
+		Dependencies, DevDependencies, OptionalDependencies map[string]string
+	}
+	packages := finding.Derived(lock, "asked", func(lock *finding.File) map[string]groups {
+		var l struct{ Packages map[string]groups }
+		if readJSON(lock, &l) != nil {
+			return nil // its own check says so
 		}
-	}
-	if readJSON(lock, &l) != nil {
-		return nil // its own check says so
-	}
+		return l.Packages
+	})
 	if in == "." {
 		in = ""
 	}
-	p := l.Packages[in]
+	p := packages[in]
 	return func(name string) string {
 		for _, group := range []map[string]string{p.OptionalDependencies, p.Dependencies, p.DevDependencies} {
 			if asked := group[name]; asked != "" {
@@ -67,13 +71,20 @@ func npmLockAsked(lock *finding.File, in string) func(string) string {
 	}
 }
 
+// pnpmRoot returns what is in pnpm-lock.yaml, or nil if it cannot be read.
+func pnpmRoot(lock *finding.File) *yaml.Node {
+	return finding.Derived(lock, "pnpm", func(lock *finding.File) *yaml.Node {
+		roots, err := yamlfile.Parse(lock)
+		if err != nil || len(roots) == 0 {
+			return nil
+		}
+		return roots[len(roots)-1]
+	})
+}
+
 func pnpmAsked(lock *finding.File, in string) func(string) string {
-	roots, err := yamlfile.Parse(lock)
-	if err != nil || len(roots) == 0 {
-		return nil
-	}
-	root := roots[len(roots)-1]
-	if yamlfile.Get(root, "overrides") != nil {
+	root := pnpmRoot(lock)
+	if root == nil || yamlfile.Get(root, "overrides") != nil {
 		return nil // they replace what is asked for
 	}
 	at := yamlfile.Get(root, "importers", in)
