@@ -24,7 +24,7 @@ const (
 
 // contextOf finds secrets in the build context of a Dockerfile that copies all of it into the image. What
 // only an earlier stage gets is not in the image. secrets returns what looks secret in the tree.
-func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) []finding.Finding {
+func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) (found []finding.Finding) {
 	all := dockerfile.WholeContext(f)
 	if t == nil || len(all) == 0 {
 		return nil
@@ -54,7 +54,13 @@ func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) []find
 		return broken(err.Error())
 	}
 	var in []string
-	for _, name := range inContext(t, path.Dir(f.Path), secrets()) {
+	known := secrets()
+	if len(known) > maxSecrets {
+		known = known[:maxSecrets]
+		found = append(found, finding.Finding{Rule: ruleIgnore, Position: w.Position, First: w.First, Undecided: true,
+			Message: fmt.Sprintf("more than %d files look secret: it is not known whether %s puts those after %s into the image", maxSecrets, w.Text, known[maxSecrets-1])})
+	}
+	for _, name := range inContext(t, path.Dir(f.Path), known) {
 		if dir == "." {
 			name = path.Join(path.Dir(f.Path), name)
 		}
@@ -63,14 +69,14 @@ func contextOf(t *finding.Tree, f *finding.File, secrets func() []string) []find
 		}
 	}
 	if len(in) == 0 {
-		return nil
+		return found
 	}
 	why := ignore + " does not exclude it"
 	if ignore == "" {
 		why = "there is no .dockerignore"
 	}
-	return []finding.Finding{{Rule: ruleIgnore, Position: w.Position, First: w.First, Message: fmt.Sprintf("%s puts %s into the image: %s", w.Text, few(in), why),
-		Mend: "exclude it in .dockerignore, or copy only what the image needs"}}
+	return append(found, finding.Finding{Rule: ruleIgnore, Position: w.Position, First: w.First, Message: fmt.Sprintf("%s puts %s into the image: %s", w.Text, few(in), why),
+		Mend: "exclude it in .dockerignore, or copy only what the image needs"})
 }
 
 // ignoreOf returns the file that says what is not in the build context of a Dockerfile, or "", and the directory
@@ -88,10 +94,10 @@ func ignoreOf(t *finding.Tree, name string) (dir, ignore string) {
 	return dir, ""
 }
 
-// secrets returns the files of a tree that look secret.
+// secrets returns the files of a tree that look secret: one more than maxSecrets if there are more.
 func secrets(t *finding.Tree) (out []string) {
 	for _, name := range t.Files() {
-		if dockerfile.Secret(t, name) && len(out) < maxSecrets {
+		if len(out) <= maxSecrets && dockerfile.Secret(t, name) {
 			out = append(out, name)
 		}
 	}

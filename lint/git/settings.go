@@ -7,24 +7,25 @@ import (
 )
 
 func lineOf(f *finding.File, n int) finding.Position {
-	return f.Position(f.LineStart(n), f.LineStart(n)+len(f.Line(n)))
+	return f.Position(f.LineStart(n), f.LineEnd(n))
 }
 
 // submodules checks .gitmodules: the grammar of a line is that of git-config(1).
 //
-//	LINE = "[submodule " QUOTED "]" / NAME "=" VALUE / "#" COMMENT / ";" COMMENT
+//	LINE = [ "[submodule " QUOTED "]" ] [ NAME "=" VALUE ] [ ( "#" / ";" ) COMMENT ]
 func submodules(f *finding.File) (found []finding.Finding) {
 	section, url := "", ""
 	for n := 1; n <= f.Lines(); n++ {
-		line := strings.TrimSpace(f.Line(n))
-		switch {
-		case line == "" || line[0] == '#' || line[0] == ';':
-			continue
-		case line[0] == '[':
-			section, url = line, ""
-			if !strings.HasSuffix(line, "]") {
+		line, _, _ := cut(f.Line(n), "#;")
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "[") {
+			header, rest, ended := cut(line, "]")
+			section, url = header, ""
+			if !ended {
 				found = append(found, finding.Finding{Rule: ruleBroken, Position: lineOf(f, n), Message: "the section has no end", Mend: `write [submodule "NAME"]`})
 			}
+			line = strings.TrimSpace(rest)
+		}
+		if line == "" {
 			continue
 		}
 		name, value, ok := strings.Cut(line, "=")
@@ -36,12 +37,28 @@ func submodules(f *finding.File) (found []finding.Finding) {
 			url = value
 		case name == "branch":
 			if url == "" {
-				url = section
+				url = section + "]"
 			}
 			found = append(found, finding.Finding{Rule: ruleSubmodule, Position: lineOf(f, n), Message: "the submodule " + url + " follows the branch " + value, Mend: "delete the line, and take a new commit with git add when you have read it"})
 		}
 	}
 	return found
+}
+
+// cut cuts a line at the first of some characters that is not in quotes, where a backslash hides what follows it.
+func cut(line, at string) (before, after string, found bool) {
+	quoted := false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && strings.IndexByte(at, c) >= 0:
+			return line[:i], line[i+1:], true
+		}
+	}
+	return line, "", false
 }
 
 // attributes checks that files which Git LFS keeps can be locked: one finding is about all lines of a file.

@@ -20,7 +20,6 @@ func (c *checker) named(root *yaml.Node) {
 			e.Line = max(e.Line, root.Line)
 			c.out = append(c.out, yamlfile.Broken(c.f, ruleBroken, e))
 		}
-		return
 	}
 	for _, i := range list.Images {
 		for _, p := range i.Places {
@@ -61,7 +60,7 @@ func onThisMachine(name string) bool {
 func (c *checker) pulled(name string, container *yaml.Node) bool {
 	policy := yamlfile.Value(yamlfile.Get(container, "imagePullPolicy")) + yamlfile.Value(yamlfile.Get(container, "pull_policy"))
 	switch {
-	case strings.EqualFold(policy, "never") || policy == "build", yamlfile.Get(container, "build") != nil:
+	case strings.EqualFold(policy, "never") || policy == "build", isCompose(c.f) && isBuild(yamlfile.Get(container, "build")):
 		return false // it is built where it runs
 	case strings.ContainsAny(name, "{<[%") && !strings.Contains(name, "${"), placeholder.MatchString(strings.TrimPrefix(name, bare(name)+":")):
 		return false

@@ -113,7 +113,7 @@ func (c *checker) file() error {
 	}
 	roots, err := yamlfile.Parse(c.f)
 	if e, ok := errors.AsType[*yamlfile.Error](err); ok && !e.Limit && isTemplate(c.f) {
-		return nil
+		err = nil // documents before the one that is no YAML are checked
 	}
 	for _, root := range roots {
 		version, kind := yamlfile.Value(yamlfile.Get(root, "apiVersion")), yamlfile.Value(yamlfile.Get(root, "kind"))

@@ -64,17 +64,14 @@ func hasAny(data []byte, words ...string) bool {
 }
 
 func (s *scan) read(f *finding.File, builds, applies bool) {
-	roots, err := yamlfile.Parse(f)
-	if err != nil {
-		return
-	}
+	roots, _ := yamlfile.Parse(f) // the documents before an error; the run says so
 	for _, root := range roots {
 		if isKustomization(f.Path) {
 			for _, i := range yamlfile.List(yamlfile.Get(root, "images")) {
 				s.replaced[yamlfile.Value(yamlfile.Get(i, "name"))] = true
 			}
 		}
-		if builds {
+		if builds && (isCompose(f) || path.Dir(yamlfile.Value(yamlfile.Get(root, "apiVersion"))) == "skaffold") {
 			s.builds(root)
 		}
 		kind := yamlfile.Get(root, "kind")
@@ -109,11 +106,16 @@ func (s *scan) builds(root *yaml.Node) {
 		s.replaced[bare(yamlfile.Value(yamlfile.Get(a, "image")))] = true
 	}
 	yamlfile.Pairs(yamlfile.Get(root, "services"), func(_, service *yaml.Node) bool {
-		if yamlfile.Get(service, "build") != nil {
+		if isBuild(yamlfile.Get(service, "build")) {
 			s.replaced[bare(yamlfile.Value(yamlfile.Get(service, "image")))] = true
 		}
 		return true
 	})
+}
+
+// isBuild reports whether a service of a compose file has a build: a directory, or a mapping with more than nothing.
+func isBuild(n *yaml.Node) bool {
+	return n != nil && (n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && n.Value != "" || n.Kind == yaml.MappingNode && len(n.Content) > 0)
 }
 
 // fewest is how many objects of Flux or Argo CD a repository has at least that a cluster is managed
