@@ -17,7 +17,7 @@ import (
 )
 
 func TestPlainHTTPIsForLoopback(t *testing.T) {
-	g := plainGuard{inner: roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("sent") })}
+	g := plainGuard{spoken: &spoken{}, inner: roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("sent") })}
 	for raw, sent := range map[string]bool{
 		"http://127.0.0.1:5000/v2/": true, "http://localhost/v2/": true, "http://[::1]:5000/": true, "https://example.com/": true,
 		"http://10.0.0.1/v2/": false, "http://192.168.1.2:5000/": false, "http://example.com/": false, "http://localhost.example.com/": false,

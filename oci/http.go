@@ -22,7 +22,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/colophon-build/colophon/internal/loopback"
-	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/reach"
 )
 
@@ -53,8 +52,9 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 // if a redirect, an upload location or a token realm of a registry says http. A registry
 // that has TLS leads to no plain HTTP on loopback either: services there trust this machine.
 type plainGuard struct {
-	inner http.RoundTripper
-	tls   bool // the registry has TLS
+	inner  http.RoundTripper
+	tls    bool // the registry has TLS
+	spoken *spoken
 }
 
 func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -64,6 +64,7 @@ func (g plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, fmt.Errorf("%s: plain HTTP is allowed only on loopback, for a registry there", shown(req.URL))
 	}
+	g.spoken.add(req)
 	return g.inner.RoundTrip(req)
 }
 
@@ -74,6 +75,8 @@ type authTransport struct {
 	inner http.RoundTripper
 	repo  name.Repository
 	token string
+
+	spoken *spoken
 
 	keychain authn.Keychain // nil: docker's or podman's configuration
 
@@ -103,7 +106,7 @@ func (a *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	drain(resp)
 	up, err := a.handshake(req)
 	if err != nil {
-		return nil, &loginError{a.repo.RegistryStr(), err}
+		return nil, &loginError{a.repo.RegistryStr(), err, a.spoken}
 	}
 	second := req.Clone(req.Context())
 	if req.GetBody != nil {
@@ -145,7 +148,7 @@ func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) 
 }
 
 // unreached returns, in words for people, the error of a request that got no answer.
-func unreached(err error) error {
+func (r *Registry) unreached(err error) error {
 	if login, ok := errors.AsType[*loginError](err); ok {
 		return login
 	}
@@ -154,7 +157,7 @@ func unreached(err error) error {
 		if refused.Request != nil {
 			host = refused.Request.URL.Host
 		}
-		return &loginError{host, err}
+		return &loginError{host, err, r.spoken}
 	}
 	return reach.Explain(err)
 }
@@ -164,6 +167,7 @@ func unreached(err error) error {
 type loginError struct {
 	server string
 	err    error
+	spoken *spoken
 }
 
 func (e *loginError) Error() string {
@@ -174,7 +178,7 @@ func (e *loginError) Error() string {
 	}
 	s += fmt.Sprintf(": the token server answered %d %s", refused.StatusCode, http.StatusText(refused.StatusCode))
 	if len(refused.Errors) > 0 {
-		s += ": " + said(string(refused.Errors[0].Code)+": "+refused.Errors[0].Message)
+		s += ": " + e.spoken.said(string(refused.Errors[0].Code)+": "+refused.Errors[0].Message)
 	}
 	return s
 }
@@ -192,7 +196,10 @@ type redirectError struct{ err error }
 func (e *redirectError) Error() string { return e.err.Error() }
 func (e *redirectError) Unwrap() error { return e.err }
 
-func checkRedirect(req *http.Request, via []*http.Request) error {
+func (s *spoken) checkRedirect(req *http.Request, via []*http.Request) error {
+	if s.in(req.URL) {
+		return &redirectError{fmt.Errorf("redirect from %s: its address has the credential of the request", shown(via[0].URL))}
+	}
 	if len(via) >= 5 {
 		return &redirectError{errors.New("stopped after 5 redirects")}
 	}
@@ -239,21 +246,18 @@ func hasStatus(err error, status ...int) bool {
 	return ok && slices.Contains(status, se.status)
 }
 
-// newStatusError reads the error document of the distribution spec, if any.
-func newStatusError(resp *http.Response) error {
+// statusError reads the error document of the distribution spec, if any.
+func (r *Registry) statusError(resp *http.Response) error {
 	e := &statusError{request: resp.Request.Method + " " + shown(resp.Request.URL), status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
 	var doc struct {
 		Errors []struct{ Code, Message string }
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
-		e.detail = said(doc.Errors[0].Code + ": " + doc.Errors[0].Message)
+		e.detail = r.spoken.said(doc.Errors[0].Code + ": " + doc.Errors[0].Message)
 	}
 	return e
 }
-
-// said returns text of a registry for an error message.
-func said(s string) string { return printable.Cut(printable.Line(s), 500) }
 
 func drain(resp *http.Response) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxErrorBody))
@@ -266,6 +270,7 @@ type answer struct {
 	header http.Header
 	status int
 	url    *url.URL
+	spoken *spoken
 }
 
 // small sends a request whose answer has at most max bytes, again if the failure may be
@@ -293,14 +298,14 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 	maps.Copy(req.Header, header)
 	resp, err := r.http.Do(req)
 	if err != nil {
-		return nil, unreached(err)
+		return nil, r.unreached(err)
 	}
 	defer drain(resp)
 	for _, s := range ok {
 		if resp.StatusCode != s {
 			continue
 		}
-		a := &answer{header: resp.Header, status: s, url: resp.Request.URL}
+		a := &answer{header: resp.Header, status: s, url: resp.Request.URL, spoken: r.spoken}
 		if a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(max)+1)); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, shown(u), err)
 		}
@@ -309,7 +314,7 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 		}
 		return a, nil
 	}
-	return nil, newStatusError(resp)
+	return nil, r.statusError(resp)
 }
 
 // stallGuard cancels a transfer that does not move for stallTimeout. When receiving,

@@ -165,7 +165,7 @@ func TestRedirects(t *testing.T) {
 		"down by two":  {plain, []*http.Request{secure, plain}, false},
 		"plain to TLS": {secure, []*http.Request{plain, secure}, true},
 	} {
-		if err := checkRedirect(test.to, test.via); (err == nil) != test.ok {
+		if err := (&spoken{}).checkRedirect(test.to, test.via); (err == nil) != test.ok {
 			t.Errorf("%s: got %v, want it allowed: %v", name, err, test.ok)
 		}
 	}

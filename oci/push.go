@@ -51,7 +51,7 @@ func (r *Registry) upload(ctx context.Context, d v1.Descriptor, from string, ope
 	}
 	location, err := a.url.Parse(a.header.Get("Location"))
 	if err != nil || a.header.Get("Location") == "" {
-		return fmt.Errorf("location of the upload: got %q, want a URL", a.header.Get("Location"))
+		return fmt.Errorf("location of the upload: got %q, want a URL", a.spoken.said(a.header.Get("Location")))
 	}
 	query := location.Query()
 	query.Set("digest", d.Digest.String())
@@ -92,11 +92,11 @@ func (r *Registry) putBlob(ctx context.Context, location *url.URL, d v1.Descript
 	}
 	resp, err := r.http.Do(req)
 	if err != nil {
-		return unreached(err)
+		return r.unreached(err)
 	}
 	defer drain(resp)
 	if resp.StatusCode != http.StatusCreated {
-		return newStatusError(resp)
+		return r.statusError(resp)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (r *Registry) tag(ctx context.Context, tag string, d v1.Descriptor, raw []b
 	a, refusal := r.putManifest(ctx, tag, raw, mediaType)
 	if refusal == nil {
 		if claim := a.header.Get("Docker-Content-Digest"); strings.HasPrefix(claim, "sha256:") && claim != digestOf(raw).String() {
-			return refuse("tag %s of %s: the registry says %s, want %s", tag, r.name, said(claim), digestOf(raw))
+			return refuse("tag %s of %s: the registry says %s, want %s", tag, r.name, a.spoken.said(claim), digestOf(raw))
 		}
 		return nil
 	}

@@ -127,7 +127,7 @@ func (r *Registry) referrersPage(ctx context.Context, u *url.URL) (*answer, erro
 	case err == nil && ours && (index || len(page.Manifests) > 0):
 	case err == nil && index && len(page.Manifests) > 0: // entries speak for themselves; an empty list of another type does not
 	default:
-		return nil, &noAPIError{answer: fmt.Sprintf("GET %s: got %s, want a list of type %s", shown(a.url), said(mediaType), types.OCIImageIndex)}
+		return nil, &noAPIError{answer: fmt.Sprintf("GET %s: got %s, want a list of type %s", shown(a.url), a.spoken.said(mediaType), types.OCIImageIndex)}
 	}
 	return a, nil
 }
@@ -185,7 +185,7 @@ func nextPage(a *answer) (*url.URL, error) {
 	}
 	m := linkNext().FindStringSubmatch(link)
 	if m == nil {
-		return nil, fmt.Errorf("link %s: want <URI>; rel=\"next\"", said(link))
+		return nil, fmt.Errorf("link %s: want <URI>; rel=\"next\"", a.spoken.said(link))
 	}
 	u, err := a.url.Parse(m[1])
 	if err != nil {

@@ -39,6 +39,8 @@ type Registry struct {
 	base url.URL // scheme, host, /v2/NAME
 	http *http.Client
 
+	spoken *spoken // credentials that requests had
+
 	mu     sync.Mutex
 	cache  map[v1.Hash]cached // by digest, so never stale
 	cached int                // bytes in cache
@@ -69,14 +71,14 @@ func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 	if inner == nil {
 		inner = defaultTransport()
 	}
-	r := &Registry{name: repo, cache: map[v1.Hash]cached{}}
+	r := &Registry{name: repo, cache: map[v1.Hash]cached{}, spoken: &spoken{}}
 	r.base = url.URL{Scheme: "https", Host: n.RegistryStr(), Path: "/v2/" + n.RepositoryStr()}
 	if loopback.Is(r.base.Hostname()) && !opts.TLS {
 		r.base.Scheme = "http"
 	}
 	r.http = &http.Client{
-		Transport:     &authTransport{inner: plainGuard{inner, r.base.Scheme == "https"}, repo: n, token: opts.Token, keychain: opts.Keychain},
-		CheckRedirect: checkRedirect,
+		Transport:     &authTransport{inner: plainGuard{inner, r.base.Scheme == "https", r.spoken}, repo: n, token: opts.Token, keychain: opts.Keychain, spoken: r.spoken},
+		CheckRedirect: r.spoken.checkRedirect,
 	}
 	return r, nil
 }
@@ -135,10 +137,10 @@ func (r *Registry) fetchManifest(ctx context.Context, reference string) ([]byte,
 	}
 	mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
 	if _, err := parseContent(a.body, types.MediaType(mediaType)); err != nil {
-		return nil, "", fmt.Errorf("%s, manifest %s: %w", r.name, reference, err)
+		return nil, "", fmt.Errorf("%s, manifest %s: %w", r.name, reference, a.spoken.quote(err))
 	}
 	if claim := a.header.Get("Docker-Content-Digest"); strings.HasPrefix(claim, "sha256:") && claim != digestOf(a.body).String() {
-		return nil, "", fmt.Errorf("%s, manifest %s: the registry says %s, the bytes are %s: %w", r.name, reference, said(claim), digestOf(a.body), ErrMismatch)
+		return nil, "", fmt.Errorf("%s, manifest %s: the registry says %s, the bytes are %s: %w", r.name, reference, a.spoken.said(claim), digestOf(a.body), ErrMismatch)
 	}
 	return a.body, mediaType, nil
 }
@@ -177,12 +179,12 @@ func (r *Registry) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser
 	resp, err := r.http.Do(req)
 	if err != nil {
 		cancel()
-		return nil, unreached(err)
+		return nil, r.unreached(err)
 	}
 	body := guardReceiving(resp.Body, cancel)
 	if resp.StatusCode != http.StatusOK {
 		defer body.Close()
-		return nil, newStatusError(resp)
+		return nil, r.statusError(resp)
 	}
 	if resp.ContentLength >= 0 && resp.ContentLength != d.Size {
 		body.Close()
@@ -205,7 +207,7 @@ func (r *Registry) Forward(ctx context.Context, method, kind, reference string, 
 	resp, err := r.http.Do(req)
 	if err != nil {
 		cancel()
-		return nil, unreached(err)
+		return nil, r.unreached(err)
 	}
 	resp.Body = guardReceiving(resp.Body, cancel)
 	return resp, nil

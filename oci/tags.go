@@ -59,7 +59,7 @@ func (r *Registry) Tags(ctx context.Context) (tags []string, attachments int, er
 		for _, t := range page.Tags {
 			switch {
 			case !tagGrammar().MatchString(t):
-				return nil, 0, fmt.Errorf("tags of %s: %s is not a tag", r.name, said(t))
+				return nil, 0, fmt.Errorf("tags of %s: %s is not a tag", r.name, a.spoken.said(t))
 			case seen[t]:
 			case isAttachment(t):
 				attachments++

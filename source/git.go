@@ -97,7 +97,9 @@ var findGit = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("git is required: %w", err)
 	}
-	out, err := exec.Command(path, "version").Output()
+	version := exec.Command(path, "version")
+	version.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1"} // no secrets
+	out, err := version.Output()
 	if err != nil {
 		return "", fmt.Errorf("asking git for its version: %w", err)
 	}

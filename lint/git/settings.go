@@ -3,6 +3,7 @@ package git
 import (
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -39,7 +40,7 @@ func submodules(f *finding.File) (found []finding.Finding) {
 			if url == "" {
 				url = section + "]"
 			}
-			found = append(found, finding.Finding{Rule: ruleSubmodule, Position: lineOf(f, n), Message: "the submodule " + url + " follows the branch " + value, Mend: "delete the line, and take a new commit with git add when you have read it"})
+			found = append(found, finding.Finding{Rule: ruleSubmodule, Position: lineOf(f, n), Message: "the submodule " + credential.URL(url) + " follows the branch " + value, Mend: "delete the line, and take a new commit with git add when you have read it"})
 		}
 	}
 	return found
