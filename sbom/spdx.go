@@ -50,27 +50,58 @@ func (p spdxPackage) purl() string {
 // image is no package.
 const variantOf = "VARIANT_OF"
 
+// spdxDocument is a document of SPDX 2.2 or 2.3, with the members that are used here.
+type spdxDocument struct {
+	Context  any    `json:"@context"`
+	Version  string `json:"spdxVersion"`
+	ID       string `json:"SPDXID"`
+	Creation struct {
+		Created string `json:"created"`
+	} `json:"creationInfo"`
+	Annotations []struct {
+		Comment string `json:"comment"`
+	} `json:"annotations"`
+	Describes     []string      `json:"documentDescribes"`
+	Packages      []spdxPackage `json:"packages"`
+	Relationships []struct {
+		From string `json:"spdxElementId"`
+		Type string `json:"relationshipType"`
+		To   string `json:"relatedSpdxElement"`
+	} `json:"relationships"`
+}
+
+// described returns the id of the one element that the document describes, alone in a set.
+func (doc *spdxDocument) described() (map[string]bool, error) {
+	about := map[string]bool{}
+	for _, id := range doc.Describes {
+		about[id] = true
+	}
+	for _, r := range doc.Relationships {
+		if r.Type == "DESCRIBES" && r.From == doc.ID {
+			about[r.To] = true
+		}
+	}
+	if len(about) != 1 {
+		return nil, fmt.Errorf("described elements: got %d, want 1", len(about))
+	}
+	return about, nil
+}
+
+// variants returns the ids of the images of single platforms, if about is an index.
+func (doc *spdxDocument) variants(about map[string]bool) map[string]bool {
+	images := map[string]bool{}
+	for _, r := range doc.Relationships {
+		if r.Type == variantOf && about[r.To] {
+			images[r.From] = true
+		}
+	}
+	return images
+}
+
 // readSPDX parses SPDX 2.2 and 2.3. A document of SPDX 3, which it recognizes by its
 // @context, goes to readSPDX3.
 func readSPDX(data []byte) (*Document, error) {
-	var doc struct {
-		Context  any    `json:"@context"`
-		Version  string `json:"spdxVersion"`
-		ID       string `json:"SPDXID"`
-		Creation struct {
-			Created string `json:"created"`
-		} `json:"creationInfo"`
-		Annotations []struct {
-			Comment string `json:"comment"`
-		} `json:"annotations"`
-		Describes     []string      `json:"documentDescribes"`
-		Packages      []spdxPackage `json:"packages"`
-		Relationships []struct {
-			From string `json:"spdxElementId"`
-			Type string `json:"relationshipType"`
-			To   string `json:"relatedSpdxElement"`
-		} `json:"relationships"`
-	}
+	var doc spdxDocument
 	if err := strict.Unmarshal(data, limits.Statement, &doc); err != nil {
 		return nil, err
 	}
@@ -90,24 +121,11 @@ func readSPDX(data []byte) (*Document, error) {
 			d.Unread = append(d.Unread, file)
 		}
 	}
-	about := map[string]bool{}
-	for _, id := range doc.Describes {
-		about[id] = true
+	about, err := doc.described()
+	if err != nil {
+		return nil, err
 	}
-	for _, r := range doc.Relationships {
-		if r.Type == "DESCRIBES" && r.From == doc.ID {
-			about[r.To] = true
-		}
-	}
-	if len(about) != 1 {
-		return nil, fmt.Errorf("described elements: got %d, want 1", len(about))
-	}
-	images := map[string]bool{}
-	for _, r := range doc.Relationships {
-		if r.Type == variantOf && about[r.To] {
-			images[r.From] = true
-		}
-	}
+	images := doc.variants(about)
 	seen := map[string]bool{}
 	var image *spdxPackage
 	for i, p := range doc.Packages {

@@ -16,12 +16,14 @@ type Explanation struct {
 	Rule    string // when the link holds, and whether it is demanded
 }
 
+// demanded ends the rule of a link without which no image is accepted.
+const demanded = "; demanded"
+
 // Explain returns how Image and Bundled check the link with the given name (one of
 // the Link constants) under opts at the time now. It explains the rules, not a
 // verdict: the Reason of a link says what is wrong. An unknown name gives the zero
 // Explanation.
 func (opts Options) Explain(link string, now time.Time) Explanation {
-	const demanded = "; demanded"
 	p := opts.Policy
 	switch link {
 	case LinkImage:
@@ -56,15 +58,7 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 			"each field is compared whole; a contradiction or an unknown external parameter breaks it, and so does a recipe that the requester chose, unless it is demanded" + demanded + " unless the policy demands only a signer",
 		}
 	case LinkSource:
-		against := "commit, tree and ref in the provenance, and the signers demanded, if any"
-		if opts.SourceCheck == nil {
-			against += " (the repository was not asked)"
-		}
-		rule := "it breaks if the commit is gone or has another tree, the tag leads to another commit, the branch no longer has the commit, or none of the signers signed; "
-		if p.Provenance().RequireSource {
-			return Explanation{"the repository that the provenance names, today", against, rule + "demanded by the policy"}
-		}
-		return Explanation{"the repository that the provenance names, today", against, rule + "without an answer the image is still accepted, because the policy has no requireSource"}
+		return opts.explainSource()
 	case LinkAttestation:
 		return Explanation{
 			"the attestations of the predicate types that the policy demands or forbids, and who signed them",
@@ -72,41 +66,26 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 			"each must exist, with the right signer and all values; of those that must be absent none may exist, and everything attached must have been read" + demanded,
 		}
 	case LinkSBOM:
-		rule := "an SPDX and a CycloneDX document must each be signed by the signer of the provenance and be about this digest"
-		against := "the signer of the provenance, this digest, and the source of the provenance"
-		switch p.SBOM() {
-		case policy.SBOMOptional:
-			rule += "; not demanded by the policy, so a document that does not hold is ignored"
-		case policy.SBOMContents:
-			against += "; what is installed in the image: Go binaries, dpkg, apk, npm and Python packages"
-			rule += "; a package that only the document or only the image has breaks it" + demanded
-		default:
-			rule += "; demanded, but not of workflows on GitHub and pipelines on GitLab, which attach none"
-		}
-		return Explanation{"the SBOM attestations", against, rule}
-	}
-	if link == LinkTrack {
+		return opts.explainSBOM()
+	case LinkTrack:
 		return Explanation{
 			"the SLSA verification summaries about the commit of the provenance, or else what the forge of the repository says now",
 			opts.trusted() + "; " + verifiers(p.Provenance().SourceVerifiers),
 			"the last summary by a verifier about the commit in this repository must say PASSED, with the Source level and the reviewers; without one, the forge must show both" + demanded,
 		}
-	}
-	if link == LinkDistrust {
+	case LinkDistrust:
 		return Explanation{
 			"the lists of what is no longer trusted, of the issuers that this machine names",
 			"digest, source, commit, builder, signers, base images, downloads and packages of the proofs that the verdict rests on",
 			"no entry that counts may be about any of them, however old its list is; each list must have been read, and not have expired" + demanded,
 		}
-	}
-	if link == LinkRule {
+	case LinkRule:
 		return Explanation{
 			"the rules of the policy that are about this image",
 			"the image's canonical name, tag and digest",
 			"each rule that enforces must be satisfied by one of its alternatives with all conditions, or the image be exempt; an image that no rule is about is denied unless the policy says otherwise",
 		}
-	}
-	if link == LinkSummary {
+	case LinkSummary:
 		return Explanation{
 			"the SLSA verification summaries about this digest",
 			opts.trusted() + "; " + verifiers(p.Verifiers),
@@ -114,6 +93,33 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 		}
 	}
 	return Explanation{}
+}
+
+func (opts Options) explainSource() Explanation {
+	against := "commit, tree and ref in the provenance, and the signers demanded, if any"
+	if opts.SourceCheck == nil {
+		against += " (the repository was not asked)"
+	}
+	rule := "it breaks if the commit is gone or has another tree, the tag leads to another commit, the branch no longer has the commit, or none of the signers signed; "
+	if opts.Policy.Provenance().RequireSource {
+		return Explanation{"the repository that the provenance names, today", against, rule + "demanded by the policy"}
+	}
+	return Explanation{"the repository that the provenance names, today", against, rule + "without an answer the image is still accepted, because the policy has no requireSource"}
+}
+
+func (opts Options) explainSBOM() Explanation {
+	rule := "an SPDX and a CycloneDX document must each be signed by the signer of the provenance and be about this digest"
+	against := "the signer of the provenance, this digest, and the source of the provenance"
+	switch opts.Policy.SBOM() {
+	case policy.SBOMOptional:
+		rule += "; not demanded by the policy, so a document that does not hold is ignored"
+	case policy.SBOMContents:
+		against += "; what is installed in the image: Go binaries, dpkg, apk, npm and Python packages"
+		rule += "; a package that only the document or only the image has breaks it" + demanded
+	default:
+		rule += "; demanded, but not of workflows on GitHub and pipelines on GitLab, which attach none"
+	}
+	return Explanation{"the SBOM attestations", against, rule}
 }
 
 // verifiers returns verifiers for people.
