@@ -38,22 +38,45 @@ func offer(begun string, candidates []string) []string {
 	return slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, begun) || !harmless.MatchString(c) })
 }
 
+// completed says how the arguments and flags of one command are completed.
+type completed struct {
+	command   []string
+	arguments completion
+	flags     map[string]completion // by name
+}
+
 // addCompletion makes the commands below root complete values: arguments, and flags by name.
 func addCompletion(root *cobra.Command) {
+	for _, c := range slices.Concat(completedImages(), completedRules(), completedRecords()) {
+		cmd, _, err := root.Find(c.command)
+		if err != nil {
+			continue
+		}
+		cmd.ValidArgsFunction = c.arguments
+		for name, f := range c.flags {
+			if cmd.Flags().Lookup(name) != nil {
+				_ = cmd.RegisterFlagCompletionFunc(name, f) // fails only for a flag that does not exist
+			}
+		}
+	}
+}
+
+// flagsOfSigners returns the flags that the commands that sign share.
+func flagsOfSigners() map[string]completion {
+	return map[string]completion{
+		"trust-root": completeTrust, "signing-config": completeServices, "predicate": filesNamed("json"), "schema": filesNamed("json"),
+		"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...), "type": oneOf(append(predicateNames(), kindOfJob)...),
+	}
+}
+
+// completedImages returns the commands that make, sign or check images.
+func completedImages() []completed {
 	image := map[string]completion{
 		"policy": filesNamed("json"), "platform": platformNames, "trust-root": completeTrust,
 		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"), "forge": oneOf("github", "gitlab", "gitea"),
 	}
-	signing := map[string]completion{
-		"trust-root": completeTrust, "signing-config": completeServices, "predicate": filesNamed("json"), "schema": filesNamed("json"),
-		"identity-token-from": oneOf(append(token.Providers(), fromBrowser)...), "type": oneOf(append(predicateNames(), kindOfJob)...),
-	}
-	recorded := map[string]completion{"kind": oneOf(kindsOfRecords()...), "outcome": oneOf(audit.Outcomes()...), "effect": oneOf(audit.Allowed, audit.Refused, audit.Nothing)}
-	for _, c := range []struct {
-		command   []string
-		arguments completion
-		flags     map[string]completion
-	}{
+	signing := flagsOfSigners()
+	return []completed{
 		{[]string{"release"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{
 			"ref": completeRef, "image": completeReleaseImage, "builder": oneOf("buildkit", "golang"), "platform": platformNames,
 			"save": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), "declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
@@ -67,6 +90,13 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"why"}, firstImage, image},
 		{[]string{"inspect"}, firstImage, image},
 		{[]string{"copy"}, completeImage, image},
+	}
+}
+
+// completedRules returns the commands about what is trusted: policies and lists of distrust.
+func completedRules() []completed {
+	signing := flagsOfSigners()
+	return []completed{
 		{[]string{"policy", "init"}, firstImage, map[string]completion{
 			"mode": oneOf("audit", "warn", "enforce"), "notation-ca": filesNamed("pem", "crt", "cer"), "notation-tsa": filesNamed("pem", "crt", "cer"), "notation-crls": filesNamed("pem", "crl")}},
 		{[]string{"policy", "check"}, filesNamed("yaml", "yml", "json"), nil},
@@ -83,6 +113,14 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"distrust", "issuer", "add"}, cobra.NoFileCompletions, map[string]completion{"trust-root": completeTrust, "key": filesNamed("pem", "pub"), "only": oneOf(kindNames()...)}},
 		{[]string{"distrust", "issuer", "remove"}, completeIssuer, nil},
 		{[]string{"policy", "convert"}, filesNamed("yaml", "yml", "json"), map[string]completion{"to": oneOf(convert.Formats()...)}},
+	}
+}
+
+// completedRecords returns the commands about what is known of images: documents, clusters,
+// cases, logs and trust roots.
+func completedRecords() []completed {
+	recorded := map[string]completion{"kind": oneOf(kindsOfRecords()...), "outcome": oneOf(audit.Outcomes()...), "effect": oneOf(audit.Allowed, audit.Refused, audit.Nothing)}
+	return []completed{
 		{[]string{"sbom"}, firstImage, map[string]completion{"format": oneOf("spdx", "cyclonedx"), "platform": platformNames}},
 		{[]string{"sbom", "diff"}, completeImage, nil},
 		{[]string{"sbom", "merge"}, completeImage, map[string]completion{"image": completeImage}},
@@ -109,17 +147,6 @@ func addCompletion(root *cobra.Command) {
 		{[]string{"trust", "show"}, completeTrust, nil},
 		{[]string{"trust", "refresh"}, completeTrust, nil},
 		{[]string{"trust", "remove"}, completeTrust, nil},
-	} {
-		cmd, _, err := root.Find(c.command)
-		if err != nil {
-			continue
-		}
-		cmd.ValidArgsFunction = c.arguments
-		for name, f := range c.flags {
-			if cmd.Flags().Lookup(name) != nil {
-				_ = cmd.RegisterFlagCompletionFunc(name, f) // fails only for a flag that does not exist
-			}
-		}
 	}
 }
 

@@ -99,6 +99,11 @@ unless --ref is a commit id.`,
 			return runRelease(cmd, src, o)
 		},
 	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *releaseOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.ref, "ref", "", "tag, branch or commit id to release (required)")
 	f.StringVar(&o.image, "image", "", "REGISTRY/NAME to publish to, or `NAME` of an image in .colophon.yaml (default: all images there)")
@@ -130,7 +135,6 @@ unless --ref is a commit id.`,
 	for _, flag := range []string{"cache-mounts", "docker-attestations", "declare"} {
 		cmd.MarkFlagsMutuallyExclusive("files", flag)
 	}
-	return cmd
 }
 
 func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {

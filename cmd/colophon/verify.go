@@ -173,7 +173,8 @@ func (o *verifyOptions) input(arg string) error {
 	return nil
 }
 
-func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
+// check returns an error if flags and arguments do not fit together.
+func (o *verifyOptions) check(cmd *cobra.Command, args []string) error {
 	many := o.many.asked(args)
 	switch {
 	case !many && len(args) == 0:
@@ -183,7 +184,11 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	case o.many.parallel < 1 || o.many.parallel > maxParallel:
 		return usageError("", "--parallel: expected 1 to %d, found %d", maxParallel, o.many.parallel)
 	}
-	if err := checkReports(o.reports, reportFormats); err != nil {
+	return checkReports(o.reports, reportFormats)
+}
+
+func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
+	if err := o.check(cmd, args); err != nil {
 		return err
 	}
 	var opts verify.Options
@@ -199,13 +204,36 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if opts.Platform, err = parsePlatform(o.platform); err != nil {
 		return err
 	}
-	if many {
+	if o.many.asked(args) {
 		if o.summary != (summaryOptions{}) {
 			return usageError("", "--vsa needs exactly one image or file")
 		}
 		return runVerifyMany(cmd, args, o, opts)
 	}
-	what := args[0]
+	return runVerifyOne(cmd, args[0], demand, o, opts)
+}
+
+// kind is the function that verifies one kind of thing, and whether that is a single file.
+type kind struct {
+	verify func(ctx context.Context, what string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error)
+	file   bool
+}
+
+// kindOf returns the kind of what; ref is what, parsed as the name of an image.
+func (o *verifyOptions) kindOf(what string, ref oci.Reference) kind {
+	switch {
+	case isURL(what):
+		return kind{o.download, true}
+	case isReleaseDir(what, ref):
+		return kind{o.directory, false}
+	case o.bundle != "" && !spelledAsImage(what, ref), o.bundle == "" && isBundledFile(what, ref):
+		return kind{o.file, true}
+	}
+	return kind{o.image, false}
+}
+
+// runVerifyOne verifies what, which is no list. demand is the policy as it was read.
+func runVerifyOne(cmd *cobra.Command, what string, demand []byte, o verifyOptions, opts verify.Options) error {
 	ref, err := oci.ParseReference(what)
 	switch {
 	case isURL(what):
@@ -229,19 +257,11 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	}
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)
 	defer cancel()
-	judge, file := o.image, false
-	switch {
-	case isURL(what):
-		judge, file = o.download, true
-	case isReleaseDir(what, ref):
-		judge = o.directory
-	case o.bundle != "" && !spelledAsImage(what, ref), o.bundle == "" && isBundledFile(what, ref):
-		judge, file = o.file, true
-	}
-	if o.rules != nil && (file || isReleaseDir(what, ref)) {
+	k := o.kindOf(what, ref)
+	if o.rules != nil && (k.file || isReleaseDir(what, ref)) {
 		return usageError("", "a policy of version 2 is about images, and %s is none", what)
 	}
-	summary, err := o.summary.prepare(cmd, ref, file, demand, opts.Trust)
+	summary, err := o.summary.prepare(cmd, ref, k.file, demand, opts.Trust)
 	if err != nil {
 		return err
 	}
@@ -249,7 +269,7 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 		return usageError("verify each file separately", "--vsa needs exactly one image or file, and %s is a directory", what)
 	}
 	stop := waiting(cmd.ErrOrStderr(), "verifying "+what)
-	v, err := judge(ctx, what, ref, opts)
+	v, err := k.verify(ctx, what, ref, opts)
 	stop()
 	if err != nil {
 		return err
