@@ -66,6 +66,11 @@ type role struct {
 // roles returns the table of roles. A role stands after the roles that it sends
 // requests to: serve starts roles in this order and stops them in reverse order.
 func roles() []role {
+	return slices.Concat(keepers(), makers(), fronts(), helpers())
+}
+
+// keepers returns serve, and the roles that keep keys, logs, images and their indexes.
+func keepers() []role {
 	return []role{
 		{
 			name: roleTrust, does: "holds the keys: issuer, CA, logs, timestamp authority, trust root", user: 1,
@@ -93,6 +98,12 @@ func roles() []role {
 			needed: (*platform).needsSearch, prepare: prepareSearch, run: inZone(runSearch),
 			memory: 2 << 30, killed: 500,
 		},
+	}
+}
+
+// makers returns the roles that make releases.
+func makers() []role {
+	return []role{
 		{
 			name: roleRooms, does: "opens the rooms in which Dockerfiles are built, and starts a driver for each build",
 			stops: "Dockerfiles cannot be built",
@@ -117,6 +128,12 @@ func roles() []role {
 			prepare: prepareAttestor, run: inZone(runAttestor),
 			memory: 4 << 30, killed: 100,
 		},
+	}
+}
+
+// fronts returns the roles that answer other hosts.
+func fronts() []role {
+	return []role{
 		{
 			name: roleACME, does: "gets the certificate of the port from an authority", user: 9,
 			stops: "the certificate of the port cannot be renewed",
@@ -136,6 +153,12 @@ func roles() []role {
 			needed: (*platform).hasVisitors, prepare: prepareDoor, run: inZone(runDoor),
 			memory: 1 << 30, killed: 200,
 		},
+	}
+}
+
+// helpers returns the roles that rooms starts for one room or one task.
+func helpers() []role {
+	return []role{
 		{
 			name: roleGateway, does: "connects one room to the network and records it", user: 6, // rooms starts it
 			dirs: []string{"gateway"}, beside: roleBuilder,

@@ -36,20 +36,10 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	helpers, err := s.CredentialHelpers.Find()
+	store, err := s.store(api)
 	if err != nil {
 		return err
 	}
-	kept := verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20}
-	if s.Remember {
-		if api == nil {
-			return errors.New("remember: there is no API server that could keep what is known")
-		}
-		if kept.Program, err = verdicts.Program(); err != nil {
-			return fmt.Errorf("remember: %w", err)
-		}
-	}
-	store := verdicts.New(kept)
 	c := Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics}
 	if s.Ledger != nil {
 		r, err := s.Ledger.Open("admission", log, metrics)
@@ -101,6 +91,24 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	s.startAhead(work, fill)
 	return serve(ctx, h, webhooks, health, certs, l.Checks(metrics, func() string { return unready(ctx, certs) }), log)
+}
+
+// store returns the empty store of verdicts. api is nil outside of a cluster.
+func (s *Settings) store(api *kubeapi.Client) (*verdicts.Store, error) {
+	helpers, err := s.CredentialHelpers.Find()
+	if err != nil {
+		return nil, err
+	}
+	c := verdicts.Config{Transport: verdicts.Transport(s.LoopbackRegistries), Helpers: helpers, Memory: int64(s.Memory) << 20}
+	if s.Remember {
+		if api == nil {
+			return nil, errors.New("remember: there is no API server that could keep what is known")
+		}
+		if c.Program, err = verdicts.Program(); err != nil {
+			return nil, fmt.Errorf("remember: %w", err)
+		}
+	}
+	return verdicts.New(c), nil
 }
 
 // startAhead begins to read images before pods ask for them.
