@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
@@ -122,19 +120,11 @@ func (c *ClientConfig) Content(ctx context.Context, k Kept) ([]byte, error) {
 // Keep has the archive keep a Sigstore bundle, and returns when it is on disk. It needs a
 // token that may push.
 func (c *ClientConfig) Keep(ctx context.Context, raw []byte) (*Kept, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+PathArchive, bytes.NewReader(raw))
+	resp, err := c.call(ctx, http.MethodPost, PathArchive, raw, http.StatusCreated)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Authorization", "Bearer "+c.Token)
-	resp, err := client.Do(r)
-	if err != nil {
-		return nil, unreached(err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusCreated {
-		return nil, refusal(c.URL, resp)
-	}
 	answer, err := strict.Read(resp.Body, limits.Request)
 	if err != nil {
 		return nil, err
@@ -152,7 +142,7 @@ func (c *ClientConfig) Keep(ctx context.Context, raw []byte) (*Kept, error) {
 // archived reads an answer of the archive. It sends the token if there is one: a platform
 // whose registry demands a token to pull demands one here too.
 func (c *ClientConfig) archived(ctx context.Context, path string, max int) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+path, nil)
+	r, err := c.request(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return nil, err
 	}

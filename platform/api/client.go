@@ -170,23 +170,14 @@ func (c *ClientConfig) stream(ctx context.Context, path string, req ReleaseReque
 	if err != nil {
 		return nil, err
 	}
-	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	hr.Header.Set("Authorization", "Bearer "+c.Token)
-	hr.Header.Set("Content-Type", "application/json")
-	resp, err := client.Do(hr)
+	resp, err := c.call(ctx, http.MethodPost, path, body, http.StatusOK)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, unreached(err)
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(c.URL, resp)
-	}
 	last, err := c.events(ctx, resp.Body, progress)
 	switch {
 	case err != nil:
@@ -220,18 +211,11 @@ func (c *ClientConfig) events(ctx context.Context, stream io.Reader, progress fu
 // SigningConfig fetches the platform's signing config: the URLs of its CA, log and
 // timestamp authority (Sigstore protobuf-specs, JSON).
 func (c *ClientConfig) SigningConfig(ctx context.Context) ([]byte, error) {
-	hr, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+PathSigning, nil)
+	resp, err := c.open(ctx, PathSigning)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := client.Do(hr)
-	if err != nil {
-		return nil, unreached(err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(c.URL, resp)
-	}
 	return strict.Read(resp.Body, limits.TrustRoot)
 }
 
@@ -268,18 +252,11 @@ func (c *ClientConfig) PlatformVersion(ctx context.Context) (string, error) {
 
 // get reads a public answer of the platform into v.
 func (c *ClientConfig) get(ctx context.Context, path string, v any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+path, nil)
+	resp, err := c.open(ctx, path)
 	if err != nil {
 		return err
 	}
-	resp, err := client.Do(r)
-	if err != nil {
-		return unreached(err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return refusal(c.URL, resp)
-	}
 	data, err := strict.Read(resp.Body, limits.Request)
 	if err == nil {
 		err = strict.Unmarshal(data, limits.Request, v)
@@ -296,19 +273,11 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 	if !sha256Digest.MatchString(digest) {
 		return nil, fmt.Errorf("digest: got %q, want sha256:HEX", digest)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.URL, "/")+PathLogs+"/"+digest, nil)
+	resp, err := c.call(ctx, http.MethodGet, PathLogs+"/"+digest, nil, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Authorization", "Bearer "+c.Token)
-	resp, err := client.Do(r)
-	if err != nil {
-		return nil, unreached(err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(c.URL, resp)
-	}
 	data, err := strict.Read(resp.Body, max)
 	if err != nil {
 		return nil, fmt.Errorf("platform %s, %s: %w", c.URL, digest, err)
@@ -320,6 +289,48 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 }
 
 // unreached returns the error for a platform that did not answer a request.
+// call sends a request with the token; body is JSON, or nil. It returns the platform's answer, which has
+// the status want.
+func (c *ClientConfig) call(ctx context.Context, method, path string, body []byte, want int) (*http.Response, error) {
+	r, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+c.Token)
+	return c.answer(r, want)
+}
+
+// open asks for something public, without the token.
+func (c *ClientConfig) open(ctx context.Context, path string) (*http.Response, error) {
+	r, err := c.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.answer(r, http.StatusOK)
+}
+
+// request returns a request to the platform, without the token.
+func (c *ClientConfig) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, bytes.NewReader(body))
+	if err == nil && body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return r, err
+}
+
+// answer sends a request and returns the platform's answer, which has the status want.
+func (c *ClientConfig) answer(r *http.Request, want int) (*http.Response, error) {
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, unreached(err)
+	}
+	if resp.StatusCode != want {
+		defer resp.Body.Close()
+		return nil, refusal(c.URL, resp)
+	}
+	return resp, nil
+}
+
 func unreached(err error) error {
 	return &Error{Message: "platform " + reach.Explain(err).Error(), Hint: "is colophond running?"}
 }

@@ -1,12 +1,10 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -26,20 +24,11 @@ func (c *ClientConfig) AddDistrust(ctx context.Context, e distrust.Entry) (*dist
 	if err != nil {
 		return nil, err
 	}
-	hr, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+PathDistrust, bytes.NewReader(body))
+	resp, err := c.call(ctx, http.MethodPost, PathDistrust, body, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
-	hr.Header.Set("Authorization", "Bearer "+c.Token)
-	hr.Header.Set("Content-Type", "application/json")
-	resp, err := client.Do(hr)
-	if err != nil {
-		return nil, unreached(err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, refusal(c.URL, resp)
-	}
 	raw, err := strict.Read(resp.Body, limits.Request)
 	if err != nil {
 		return nil, err

@@ -178,7 +178,7 @@ func (c *ClientConfig) ask(ctx context.Context, method, path string, v any) erro
 
 // send sends a request without a body. The answer's status is 200.
 func (c *ClientConfig) send(ctx context.Context, method, path string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, nil)
+	r, err := c.request(ctx, method, path, nil)
 	if err != nil {
 		return nil, err
 	}
