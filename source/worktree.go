@@ -17,29 +17,46 @@ type WorkTree struct {
 	Untracked []string // files that are neither in the index nor ignored
 }
 
-// ListWorkTree lists the files below dir, which must be in a git working directory. The owner's
-// global ignore file is not read, and no program runs that the repository configures.
-func ListWorkTree(ctx context.Context, dir string) (*WorkTree, error) {
+// workGit runs git in a working directory.
+type workGit struct {
+	*git
+	at string // absolute path of the working directory
+}
+
+func newWorkGit(dir string) (*workGit, error) {
+	at, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	g, err := newGit("")
 	if err != nil {
 		return nil, err
 	}
-	defer g.Close()
-	if dir, err = filepath.Abs(dir); err != nil {
+	return &workGit{g, at}, nil
+}
+
+// ask returns the output of a git command, byte for byte: the name of a file may begin with a space.
+func (g *workGit) ask(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	cmd := g.command(ctx, "", args...)
+	cmd.Dir = g.at
+	out, err := run(ctx, cmd)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", g.at, err)
+	}
+	return string(out), nil
+}
+
+// ListWorkTree lists the files below dir, which must be in a git working directory. The owner's
+// global ignore file is not read, and no program runs that the repository configures.
+func ListWorkTree(ctx context.Context, dir string) (*WorkTree, error) {
+	g, err := newWorkGit(dir)
+	if err != nil {
 		return nil, err
 	}
-	list := func(args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(ctx, localTimeout)
-		defer cancel()
-		cmd := g.command(ctx, "", append([]string{"ls-files", "-z"}, args...)...)
-		cmd.Dir = dir
-		out, err := run(ctx, cmd)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", dir, err)
-		}
-		return string(out), nil
-	}
-	staged, err := list("--stage")
+	defer g.Close()
+	staged, err := g.ask(ctx, "ls-files", "-z", "--stage")
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +77,7 @@ func ListWorkTree(ctx context.Context, dir string) (*WorkTree, error) {
 			w.Tracked = append(w.Tracked, name)
 		}
 	}
-	others, err := list("--others", "--exclude-standard")
+	others, err := g.ask(ctx, "ls-files", "-z", "--others", "--exclude-standard")
 	if err != nil {
 		return nil, err
 	}
@@ -88,28 +105,21 @@ type Checkout struct {
 // program runs that the repository configures. Origin is what somebody wrote into the
 // configuration: it may carry credentials, and may name any host (see Canonical).
 func ReadCheckout(ctx context.Context, dir string) (*Checkout, error) {
-	g, err := newGit("")
+	g, err := newWorkGit(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer g.Close()
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
 	ask := func(args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(ctx, localTimeout)
-		defer cancel()
-		cmd := g.command(ctx, "", args...)
-		cmd.Dir = dir
-		out, err := run(ctx, cmd)
-		return strings.TrimSpace(string(out)), err
+		out, err := g.ask(ctx, args...)
+		return strings.TrimSpace(out), err
 	}
 	commit, err := ask("rev-parse", "--verify", "--quiet", "--end-of-options", "HEAD^{commit}")
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", dir, err)
+		return nil, err
 	case !IsCommitID(commit):
-		return nil, fmt.Errorf("%s: HEAD: expected the id of a commit, found %q", dir, commit)
+		return nil, fmt.Errorf("%s: HEAD: expected the id of a commit, found %q", g.at, commit)
 	}
 	c := &Checkout{Commit: commit}
 	// Both fail if there is none.

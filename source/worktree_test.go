@@ -1,0 +1,31 @@
+package source_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/colophon-build/colophon/source"
+)
+
+// Git separates names with NUL. Space at the edge of a name is part of it.
+func TestListWorkTree(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("git", "init", "-q", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, name := range []string{" first", "last "} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := source.ListWorkTree(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{" first", "last "}; !slices.Equal(tree.Untracked, want) {
+		t.Errorf("got %q, want %q", tree.Untracked, want)
+	}
+}
