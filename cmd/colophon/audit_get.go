@@ -33,15 +33,9 @@ that it has no such record.`,
   colophon audit get sha256:8ed52a29b6ee --open --json`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), l.timeout)
-			defer cancel()
-			ledger, err := l.openLedger(ctx)
+			_, p, err := l.getRecord(cmd.Context(), args[0])
 			if err != nil {
 				return err
-			}
-			_, p, err := ledger.get(ctx, args[0])
-			if err != nil {
-				return ledger.exit(err)
 			}
 			r, err := newAuditRecord(*p, opened)
 			if err != nil {
@@ -125,15 +119,9 @@ The values of hidden fields are left out unless --open is given.`,
   colophon audit verify record.json --key audit.example.com+1a2b3c4d+AaBb…`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), l.timeout)
-			defer cancel()
-			ledger, err := l.openLedger(ctx)
+			a, _, err := l.getRecord(cmd.Context(), args[0])
 			if err != nil {
 				return err
-			}
-			a, _, err := ledger.get(ctx, args[0])
-			if err != nil {
-				return ledger.exit(err)
 			}
 			if !opened {
 				a.Records[0].Openings = nil

@@ -253,6 +253,18 @@ func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*au
 // recordName matches an index, or an ID that is long enough to mean one record.
 var recordName = regexp.MustCompile(`^([0-9]{1,19}|sha256:[0-9a-f]{12,64})$`)
 
+// getRecord opens the ledger and returns its one record with an index or an ID. Its error has the exit code.
+func (o *ledgerOptions) getRecord(ctx context.Context, name string) (*audit.Answer, *audit.Proven, error) {
+	ctx, cancel := withTimeout(ctx, o.timeout)
+	defer cancel()
+	ledger, err := o.openLedger(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, p, err := ledger.get(ctx, name)
+	return a, p, ledger.exit(err)
+}
+
 // get returns the one record with an index or an ID.
 func (l *auditLedger) get(ctx context.Context, name string) (*audit.Answer, *audit.Proven, error) {
 	if !recordName.MatchString(name) {

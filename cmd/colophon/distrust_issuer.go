@@ -91,16 +91,9 @@ func kindNames() (names []string) {
 	return names
 }
 
-func addIssuer(cmd *cobra.Command, i distrust.Issuer, o signerOptions) error {
-	if !o.given() {
-		return usageError("", "who signs the list? Name --identity and --issuer, or --key")
-	}
-	d, err := o.read()
-	if err != nil {
+func addIssuer(cmd *cobra.Command, i distrust.Issuer, o signerOptions) (err error) {
+	if i.Signer, err = o.required("the list"); err != nil {
 		return err
-	}
-	if i.Signer, err = d.Signer(); err != nil {
-		return usageError("", "%v", err)
 	}
 	if !strings.Contains(i.From, "://") {
 		if i.From, err = filepath.Abs(i.From); err != nil {

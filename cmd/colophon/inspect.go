@@ -252,17 +252,9 @@ func inspect(ctx context.Context, src oci.Source, reference string) (*inspection
 }
 
 func inspectPlatforms(ctx context.Context, src oci.Source, d v1.Descriptor) ([]inspectedPlatform, error) {
-	manifests := []v1.Descriptor{d}
-	if d.MediaType.IsIndex() {
-		raw, _, err := src.Manifest(ctx, d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		var index v1.IndexManifest
-		if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
-			return nil, err
-		}
-		manifests = index.Manifests
+	manifests, err := manifestsOf(ctx, src, d)
+	if err != nil {
+		return nil, err
 	}
 	platforms := make([]inspectedPlatform, len(manifests))
 	var group errgroup.Group

@@ -144,45 +144,33 @@ func auditArchive(ctx context.Context, log *trustedLog, demands indexOptions, te
 }
 
 func (a auditedLog) print(w io.Writer) {
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "%-10s %s\n", name, printable.Text(fmt.Sprintf(format, args...)))
-	}
+	a.printAs(w, auditWords{"log", "entries", "all read", "colophon log search", "the index has every entry that it is about, and nothing else"})
 	if a.Archive != nil {
-		defer a.Archive.printArchive(w)
+		fmt.Fprintln(w)
+		a.Archive.printAs(w, auditWords{"archive", "records", "all read, with their content", "colophon log search --archive",
+			"the archive has what its log has, and the index has every record that it is about, and nothing else"})
 	}
-	line("log", "%s, key of the trust root %s", a.Log, a.TrustRoot)
-	line("entries", "%d, all read", a.Size)
-	line("roots", "%d in the index log, all computed again and equal", a.Roots)
-	line("indexed", "%d entries under %d keys", a.Indexed, a.Keys)
-	if a.Unparsed > 0 {
-		line("unread", "%d entries could not be read, or not fully: colophon log search --unparsed", a.Unparsed)
-	}
-	if behind := a.Size - a.Indexed; behind > 0 {
-		line("behind", "the last %d entries are not in the index yet", behind)
-	}
-	if words := a.words(); words != "" {
-		line("witnesses", "log and index: %s", words)
-	}
-	line("audited", "the index has every entry that it is about, and nothing else")
 }
 
-func (a auditedLog) printArchive(w io.Writer) {
+// auditWords are the words for a log, or for an archive.
+type auditWords struct{ log, entries, read, search, audited string }
+
+func (a auditedLog) printAs(w io.Writer, words auditWords) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%-10s %s\n", name, printable.Text(fmt.Sprintf(format, args...)))
 	}
-	fmt.Fprintln(w)
-	line("archive", "%s, key of the trust root %s", a.Log, a.TrustRoot)
-	line("records", "%d, all read, with their content", a.Size)
+	line(words.log, "%s, key of the trust root %s", a.Log, a.TrustRoot)
+	line(words.entries, "%d, %s", a.Size, words.read)
 	line("roots", "%d in the index log, all computed again and equal", a.Roots)
-	line("indexed", "%d records under %d keys", a.Indexed, a.Keys)
+	line("indexed", "%d %s under %d keys", a.Indexed, words.entries, a.Keys)
 	if a.Unparsed > 0 {
-		line("unread", "%d records could not be read, or not fully: colophon log search --archive --unparsed", a.Unparsed)
+		line("unread", "%d %s could not be read, or not fully: %s --unparsed", a.Unparsed, words.entries, words.search)
 	}
 	if behind := a.Size - a.Indexed; behind > 0 {
-		line("behind", "the last %d records are not in the index yet", behind)
+		line("behind", "the last %d %s are not in the index yet", behind, words.entries)
 	}
-	if words := a.words(); words != "" {
-		line("witnesses", "log and index: %s", words)
+	if witnesses := a.words(); witnesses != "" {
+		line("witnesses", "log and index: %s", witnesses)
 	}
-	line("audited", "the archive has what its log has, and the index has every record that it is about, and nothing else")
+	line("audited", "%s", words.audited)
 }

@@ -136,16 +136,9 @@ Exit codes: 0 added, 2 usage error, 1 failure.`,
 	return cmd
 }
 
-func addAuthor(cmd *cobra.Command, a policy.Author, o signerOptions) error {
-	if !o.given() {
-		return usageError("", "who signs policies? Name --identity and --issuer, or --key")
-	}
-	d, err := o.read()
-	if err != nil {
+func addAuthor(cmd *cobra.Command, a policy.Author, o signerOptions) (err error) {
+	if a.Signer, err = o.required("policies"); err != nil {
 		return err
-	}
-	if a.Signer, err = d.Signer(); err != nil {
-		return usageError("", "%v", err)
 	}
 	authors, err := loadAuthors()
 	if err != nil {

@@ -204,18 +204,27 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 // release asks for one release and prints it.
 func (o releaseOptions) release(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, p progress) error {
 	o.cacheMounts = req.CacheMounts // a retry repeats the request
+	rel, err := o.request(ctx, platform, req, p)
+	if err != nil {
+		return err
+	}
+	return o.answer(cmd.OutOrStdout(), rel, func(out io.Writer) { o.printRelease(out, rel) })
+}
+
+// request asks for one release, shows its progress, and writes its lock if that was asked for.
+func (o releaseOptions) request(ctx context.Context, platform *api.ClientConfig, req api.ReleaseRequest, p progress) (*api.Release, error) {
 	rel, err := platform.Release(ctx, req, func(e api.Event) { p.event(req.Image, e) })
 	p.ended(req.Image, err != nil)
 	p.close()
 	if err != nil {
-		return o.explain(ctx, err)
+		return nil, o.explain(ctx, err)
 	}
 	if o.writeLock != "" {
 		if err := writeLock(ctx, platform, rel, o.writeLock); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return o.answer(cmd.OutOrStdout(), rel, func(out io.Writer) { o.printRelease(out, rel) })
+	return rel, nil
 }
 
 // answer prints a release in the form that was asked for. text prints it for people.

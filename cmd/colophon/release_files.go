@@ -63,16 +63,9 @@ func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.Clie
 		}
 		req.Image = strings.TrimSuffix(registry, "/") + "/" + name
 	}
-	rel, err := platform.Release(ctx, req, func(e api.Event) { p.event(req.Image, e) })
-	p.ended(req.Image, err != nil)
-	p.close()
+	rel, err := o.request(ctx, platform, req, p)
 	if err != nil {
-		return o.explain(ctx, err)
-	}
-	if o.writeLock != "" {
-		if err := writeLock(ctx, platform, rel, o.writeLock); err != nil {
-			return err
-		}
+		return err
 	}
 	stop := waiting(cmd.ErrOrStderr(), "downloading and verifying the files")
 	s := savedFiles{to: o.save, rel: rel}

@@ -329,22 +329,31 @@ type platformImage struct {
 	created  time.Time
 }
 
+// manifestsOf returns d or, if d is an index, what it lists.
+func manifestsOf(ctx context.Context, src oci.Source, d v1.Descriptor) ([]v1.Descriptor, error) {
+	if !d.MediaType.IsIndex() {
+		return []v1.Descriptor{d}, nil
+	}
+	raw, _, err := src.Manifest(ctx, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var index v1.IndexManifest
+	if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
+		return nil, err
+	}
+	if n := len(index.Manifests); n > limits.IndexManifests {
+		return nil, fmt.Errorf("index: got %d manifests, want at most %d", n, limits.IndexManifests)
+	}
+	return index.Manifests, nil
+}
+
 // sbomImages returns the images in d, which may be an index: those of all platforms, or of one.
 // What is no image, as BuildKit's attestations, is left out.
 func sbomImages(ctx context.Context, src oci.Source, d v1.Descriptor, platform string) ([]platformImage, error) {
-	manifests := []v1.Descriptor{d}
-	if d.MediaType.IsIndex() {
-		raw, _, err := src.Manifest(ctx, d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		var index v1.IndexManifest
-		if err := strict.Unmarshal(raw, limits.Manifest, &index); err != nil {
-			return nil, err
-		}
-		if manifests = index.Manifests; len(manifests) > limits.IndexManifests {
-			return nil, fmt.Errorf("index: got %d manifests, want at most %d", len(manifests), limits.IndexManifests)
-		}
+	manifests, err := manifestsOf(ctx, src, d)
+	if err != nil {
+		return nil, err
 	}
 	var images []platformImage
 	var names []string

@@ -52,6 +52,22 @@ func (o signerOptions) read() (*policy.DocumentSigner, error) {
 	return &o.DocumentSigner, nil
 }
 
+// required returns the signer that the flags must name. It signs what, for error texts.
+func (o signerOptions) required(what string) (policy.Signer, error) {
+	if !o.given() {
+		return nil, usageError("", "who signs %s? Name --identity and --issuer, or --key", what)
+	}
+	d, err := o.read()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := d.Signer()
+	if err != nil {
+		return nil, usageError("", "%v", err)
+	}
+	return signer, nil
+}
+
 // isBundledFile reports whether the argument is the path of a file with bundles beside it. What
 // is spelled as an image of a registry, or begins with "oci:", never is.
 func isBundledFile(what string, ref oci.Reference) bool {
