@@ -15,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/userns"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/release/scan"
@@ -267,7 +268,7 @@ func findScanner() (string, error) {
 // zone returns the zone of a role on this host: it sees the role's own directories
 // and the directory of sockets.
 func (p *platform) zone(r role) zone.Zone {
-	z := zone.Zone{Separate: p.users.separate, UID: p.users.byRole[r.name], Group: p.users.group, Confine: r.confine, CAs: p.cas, Memory: r.memory, Killed: r.killed}
+	z := zone.Zone{Separate: p.users.separate, UID: p.users.byRole[r.name], Group: p.users.group, Confine: r.confine, Entered: userns.Entered(), CAs: p.cas, Memory: r.memory, Killed: r.killed}
 	for _, name := range r.dirs {
 		z.Mounts = append(z.Mounts, zone.Mount{Source: p.dir(name), Name: name, Write: true})
 	}

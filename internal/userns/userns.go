@@ -37,12 +37,16 @@ const (
 	quoted   = 1 << 10 // bytes of a program's output in an error
 )
 
-// entered reports whether Run started this process.
+// entered reports whether Run started this process, or the one that started it: see Inherit.
 var entered bool
 
 // Entered reports whether Run of this program started this process as root of the
-// namespace.
+// namespace, or the process that started it: see Inherit.
 func Entered() bool { return entered }
+
+// Inherit says that the process that started this one is Entered, and checked the paths that
+// this one gets.
+func Inherit() { entered = true }
 
 // Initial reports whether this process is in the host's own user namespace, where id 0 is
 // root of the host. The kernel gives that namespace a constant inode number

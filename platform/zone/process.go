@@ -17,6 +17,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/internal/userns"
 )
 
 // Process runs this program again, as its command Name, in a zone. The command calls
@@ -191,6 +192,9 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 	}
 	c := Child[S]{Log: logs.New(os.Stderr, o.Logs).With("role", name), Logs: o.Logs}
 	slog.SetDefault(c.Log)
+	if o.Zone.Entered {
+		userns.Inherit()
+	}
 	if err := o.Zone.enter(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

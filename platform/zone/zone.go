@@ -37,6 +37,7 @@ type Zone struct {
 	Confine  confine.Policy `json:"confine"`
 	Memory   int64          `json:"memory"`             // bytes of data of the process, and of those that it starts unless they set another limit; required
 	Killed   int            `json:"killed"`             // how much earlier than the starter the kernel kills the process when memory runs out (proc_pid_oom_score_adj(5))
+	Entered  bool           `json:"entered,omitempty"`  // userns.Entered of the starter, which checked the mounts
 	HideProc bool           `json:"hideProc,omitempty"` // with Separate: the process sees an empty /proc
 }
 
