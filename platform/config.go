@@ -54,6 +54,8 @@ type configFile struct {
 
 	Log logConfig `json:"log,omitzero"`
 
+	Audit auditConfig `json:"audit,omitzero"`
+
 	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
 }
@@ -201,6 +203,9 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if _, err := c.Log.settings(); err != nil {
 		return c, fmt.Errorf("%s: log: %w", path, err)
+	}
+	if err := c.Audit.check(); err != nil {
+		return c, fmt.Errorf("%s: audit: %w", path, err)
 	}
 	for _, r := range c.Recipes {
 		if err := r.Check(); err != nil {

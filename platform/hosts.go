@@ -47,8 +47,8 @@ func (p *platform) findVisitors() error {
 		}
 	}
 	if p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
-		// Without the door the archive cannot be searched, and all else works.
-		p.visitors = slices.DeleteFunc(p.visitors, func(name string) bool { return name == roleSearch })
+		// Without the door the archive cannot be searched, and the ledger has no records of the registry: all else works.
+		p.visitors = slices.DeleteFunc(p.visitors, func(name string) bool { return name == roleSearch || name == roleRegistry })
 	}
 	if p.hasVisitors() && p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
 		return fmt.Errorf("%v on other hosts connect to roles of this host: set roles.door to HOST:PORT of this host", p.visitors)

@@ -23,7 +23,7 @@ func TestWhereRolesRun(t *testing.T) {
 		runs, visitors []string
 	}{
 		{"serve", []string{"serve", "registry", "acme", "api"}, []string{"search"}},
-		{"trust", []string{"trust", "search"}, []string{"serve", "attestor", "api"}},
+		{"trust", []string{"ledger", "trust", "search"}, []string{"serve", "registry", "attestor", "api"}},
 		{"builder", []string{"rooms", "builder", "gateway", "driver", "hasher"}, []string{"attestor", "api"}},
 		{"attestor", []string{"attestor"}, []string{"api"}},
 	} {

@@ -33,6 +33,9 @@ func (p *platform) allReady(ctx context.Context) error {
 	if err := writeClients(p.data, p.url, trusted.Fingerprint); err != nil {
 		return err
 	}
+	if err := p.writeAuditKey(ctx); err != nil {
+		return err
+	}
 	if err := p.frontReady(ctx); err != nil {
 		return err
 	}

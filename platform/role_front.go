@@ -123,6 +123,8 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 			mux.Handle("GET "+path, proxy(roleSearch))
 		}
 	}
+	mux.Handle(api.PathAudit+"/", proxy(roleLedger))
+	mux.Handle(api.PathAudit+"/writers", http.NotFoundHandler()) // roles enrol at the socket
 	mux.Handle("POST "+distrust.Path, front.Administering(s.Tokens.administrator, distrust.HeaderAccount, proxy(roleTrust)))
 	mux.Handle("/v2", http.RedirectHandler("/v2/", http.StatusPermanentRedirect))
 	front.New(front.Config{

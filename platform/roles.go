@@ -27,6 +27,7 @@ const (
 	roleHasher   = "hasher"
 	roleACME     = "acme"
 	roleSearch   = "search"
+	roleLedger   = "ledger"
 )
 
 // role is one row of the table of roles.
@@ -73,21 +74,28 @@ func roles() []role {
 func keepers() []role {
 	return []role{
 		{
+			name: roleLedger, does: "keeps the audit ledger: what the platform, gates and clusters decided", user: 12,
+			stops: "decisions wait in the spools of who decided; with audit.required, releases, tags and changes of the distrust list stop",
+			dirs:  []string{"audit"}, beside: roleTrust, checks: true,
+			prepare: prepareLedger, run: inZone(runLedger),
+			memory: 2 << 30, killed: 100,
+		},
+		{
 			name: roleTrust, does: "holds the keys: issuer, CA, logs, timestamp authority, trust root", user: 1,
 			stops: "nothing can be signed or logged; the logs and the trust root can be read",
-			dirs:  []string{"trust", "log", "ct", "index", "archivelog", "archiveindex", "distrust"}, listen: otherHosts,
+			dirs:  []string{"trust", "log", "ct", "index", "archivelog", "archiveindex", "distrust"}, asks: []string{roleLedger}, listen: otherHosts,
 			prepare: prepareTrust, run: inZone(runTrust),
 			memory: 2 << 30, killed: 0,
 		},
 		{
 			name: roleServe, does: "starts the other roles and reads no input from outside",
-			asks:   []string{roleTrust},
+			asks:   []string{roleTrust, roleLedger},
 			memory: 1 << 30,
 		},
 		{
 			name: roleRegistry, does: "stores images and proofs, and archives the proofs", user: 4,
 			stops: "images and proofs cannot be pushed; pulling works",
-			dirs:  []string{"registry", "archive"}, listen: otherHosts, checks: true,
+			dirs:  []string{"registry", "archive"}, asks: []string{roleLedger}, listen: otherHosts, checks: true,
 			prepare: prepareRegistry, run: inZone(runRegistry),
 			memory: 2 << 30, killed: 200,
 		},
@@ -123,7 +131,7 @@ func makers() []role {
 		{
 			name: roleAttestor, does: "fetches, measures, signs and publishes releases", user: 2,
 			stops: "releases fail; records of earlier ones can be read",
-			dirs:  []string{"attestor"}, asks: []string{roleTrust, roleBuilder, roleRooms}, listen: otherHosts, flags: []string{"mirror"}, pushes: true,
+			dirs:  []string{"attestor"}, asks: []string{roleTrust, roleBuilder, roleRooms, roleLedger}, listen: otherHosts, flags: []string{"mirror"}, pushes: true,
 			confine: confine.Policy{Rooms: true}, // for the namespaces of the processes that read repositories and images
 			prepare: prepareAttestor, run: inZone(runAttestor),
 			memory: 4 << 30, killed: 100,
@@ -144,7 +152,7 @@ func fronts() []role {
 		},
 		{
 			name: roleAPI, does: "serves the platform's port", user: 5,
-			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms, roleACME, roleSearch}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
+			asks: []string{roleTrust, roleRegistry, roleAttestor, roleBuilder, roleRooms, roleACME, roleSearch, roleLedger}, listen: "127.0.0.1:8080", flags: []string{"tls-cert", "tls-key"}, checks: true,
 			prepare: prepareFront, run: inZone(runFront),
 			memory: 2 << 30, killed: 300,
 		},

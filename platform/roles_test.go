@@ -42,7 +42,7 @@ func TestTableOfRoles(t *testing.T) {
 	}
 	// These users own the files of existing platforms, so they must not change
 	// (docs/configuration.md).
-	for name, want := range map[string]int{"trust": 1, "attestor": 2, "builder": 3, "registry": 4, "api": 5, "gateway": 6, "door": 7, "driver": 8, "acme": 9, "rooms": 0, "serve": 0} {
+	for name, want := range map[string]int{"trust": 1, "attestor": 2, "builder": 3, "registry": 4, "api": 5, "gateway": 6, "door": 7, "driver": 8, "acme": 9, "search": 11, "ledger": 12, "rooms": 0, "serve": 0} {
 		if r, err := findRole(name); err != nil || r.user != want {
 			t.Errorf("%s: got user %d and %v, want %d", name, r.user, err, want)
 		}

@@ -15,8 +15,8 @@ func TestUIDsDoNotOverlap(t *testing.T) {
 	}{
 		{0, 0, ""},
 		{64800, slot * 2, ""},
-		{slot*2 - 12, slot * 2, ""},
-		{slot*2 - 11, slot * 2, "roles.uidBase and build.uidBase"}, // that of search
+		{slot*2 - 13, slot * 2, ""},
+		{slot*2 - 12, slot * 2, "roles.uidBase and build.uidBase"}, // that of ledger
 		{slot * 2, slot * 2, "roles.uidBase and build.uidBase"},
 		{slot*130 - 1, slot * 2, "roles.uidBase and build.uidBase"},
 		{slot * 130, slot * 2, ""},

@@ -481,7 +481,7 @@ func TestEnrolOnlyNewKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	l.Register(mux, func(*http.Request) Access { return Access{Account: "ci", Enrol: "attestor"} })
+	l.Register(mux, func(*http.Request) Access { return Access{Account: "ci", Enrol: []string{"attestor"}} })
 	enrol := func(key []byte) int {
 		raw, err := json.Marshal(records.Writer{Role: "attestor", Instance: "ci", Key: key})
 		if err != nil {

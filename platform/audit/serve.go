@@ -29,10 +29,10 @@ const (
 
 // Access says what whoever sent a request may do.
 type Access struct {
-	Account string // name of the account, for the record
-	Read    bool   // ask questions, and read the ledger
-	Enrol   string // role for which it may enrol keys of its own; "": none
-	Erase   bool   // erase openings
+	Account string   // name of the account, for the record
+	Read    bool     // ask questions, and read the ledger
+	Enrol   []string // roles for which it may enrol keys of its own
+	Erase   bool     // erase openings
 }
 
 // Register adds the ledger's paths to mux. Records may come from anybody: their signatures say
@@ -182,7 +182,7 @@ func (l *Ledger) enrol(w http.ResponseWriter, r *http.Request, by Access) {
 	l.mu.Lock()
 	taken := l.writers.Enrolled(wanted.Key) && !l.writers.Has(wanted) // revoked, or another writer's
 	l.mu.Unlock()
-	if by.Enrol == "" || wanted.Role != by.Enrol || wanted.Revoked || by.Account != "" && wanted.Instance != by.Account || taken {
+	if !slices.Contains(by.Enrol, wanted.Role) || wanted.Revoked || by.Account != "" && wanted.Instance != by.Account || taken {
 		http.Error(w, "this account may not enrol this key; name the key in audit.writers of the configuration", http.StatusForbidden)
 		return
 	}

@@ -42,12 +42,21 @@ func (s *Settings) Check() (retention time.Duration, err error) {
 	if s.Origin == "" || s.Dir == "" || s.Tokens == "" {
 		return 0, errors.New("expected origin, dir and tokens")
 	}
-	if s.Retention != "" {
-		if retention, err = time.ParseDuration(s.Retention); err != nil || retention < time.Hour {
-			return 0, fmt.Errorf("retention: expected a duration of an hour or more, such as \"8760h\", found %q", s.Retention)
-		}
+	if retention, err = ParseRetention(s.Retention); err != nil {
+		return 0, err
 	}
 	return retention, s.Settings.Check("127.0.0.1:5030", "127.0.0.1:5031")
+}
+
+// ParseRetention reads how old a leaf may be; 0: it stays for ever.
+func ParseRetention(s string) (retention time.Duration, err error) {
+	if s == "" {
+		return 0, nil
+	}
+	if retention, err = time.ParseDuration(s); err != nil || retention < time.Hour {
+		return 0, fmt.Errorf("retention: expected a duration of an hour or more, such as \"8760h\", found %q", s)
+	}
+	return retention, nil
 }
 
 // accounts are who may read the ledger, by name.
@@ -109,7 +118,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) (err error) {
 	defer func() { err = errors.Join(err, l.Close()) }()
 	log.Info("this audit ledger takes records; verify it with its key", "origin", s.Origin, "key", l.Key())
 	if retention > 0 {
-		go l.retireDaily(ctx, retention)
+		go l.RetireDaily(ctx, retention)
 	}
 	mux := http.NewServeMux()
 	l.Register(mux, known.access)
@@ -121,8 +130,8 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) (err error) {
 	}), log)
 }
 
-// retireDaily deletes what is too old, until ctx ends.
-func (l *Ledger) retireDaily(ctx context.Context, age time.Duration) {
+// RetireDaily deletes the leaves of closed segments that are older than age, once a day until ctx ends.
+func (l *Ledger) RetireDaily(ctx context.Context, age time.Duration) {
 	for ctx.Err() == nil {
 		if err := l.Retire(ctx, age); err != nil && ctx.Err() == nil {
 			l.cfg.Log.Error("old segments of the audit ledger are not deleted", "error", err)

@@ -64,7 +64,7 @@ func TestZonesAreApart(t *testing.T) {
 	users := map[string]int{}
 	killed := map[string]int{}
 	for role, dirs := range map[string][]string{
-		"trust": {"trust", "log", "ct", "index", "archivelog", "archiveindex", "distrust"}, "search": {"search"}, "attestor": {"attestor"}, "builder": {"builder"}, "registry": {"registry"}, "api": nil, "rooms": {"rooms"},
+		"trust": {"trust", "log", "ct", "index", "archivelog", "archiveindex", "distrust"}, "search": {"search"}, "ledger": {"audit"}, "attestor": {"attestor"}, "builder": {"builder"}, "registry": {"registry"}, "api": nil, "rooms": {"rooms"},
 	} {
 		pid := p.Role(role)
 		if pid == 0 {
