@@ -48,7 +48,9 @@ func (p *platform) findVisitors() error {
 	}
 	if p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
 		// Without the door the archive cannot be searched, and the ledger has no records of the registry: all else works.
-		p.visitors = slices.DeleteFunc(p.visitors, func(name string) bool { return name == roleSearch || name == roleRegistry })
+		p.visitors = slices.DeleteFunc(p.visitors, func(name string) bool {
+			return name == roleSearch || name == roleRegistry && (p.file.Registry.Gate == nil || !p.file.Audit.Required)
+		})
 	}
 	if p.hasVisitors() && p.host == roleServe && p.file.Roles.Hosts[roleDoor] == "" {
 		return fmt.Errorf("%v on other hosts connect to roles of this host: set roles.door to HOST:PORT of this host", p.visitors)

@@ -26,7 +26,9 @@ import (
 
 // auditConfig is the member audit of the configuration: the platform's audit ledger.
 type auditConfig struct {
+	Required  bool             `json:"required,omitempty"`  // releases, changes of the distrust list, and what the gate of the registry lets through, have an effect only when the ledger has recorded them
 	Writers   []records.Writer `json:"writers,omitempty"`   // whose records count besides those of the platform's roles: gates and clusters
+	Private   []string         `json:"private,omitempty"`   // fields that records of the platform's roles only commit to: user, image, reason. Default: user, reason
 	Retention string           `json:"retention,omitempty"` // leaves of closed segments that are older are deleted: "8760h". Default: never
 }
 
@@ -35,6 +37,11 @@ func (c auditConfig) check() error {
 	for i, w := range c.Writers {
 		if _, err := records.ParseKey(w.Key); err != nil || w.Role == "" || w.Role == records.RoleLedger || slices.Contains(recordingRoles, w.Role) {
 			return errors.Join(fmt.Errorf("writers: %d: expected the role of a gate or cluster, and its key, found the role %q", i+1, w.Role), err)
+		}
+	}
+	for _, field := range c.Private {
+		if !slices.Contains(records.Fields(), field) {
+			return fmt.Errorf("private: expected %s, found %q", strings.Join(records.Fields(), ", "), field)
 		}
 	}
 	_, err := audit.ParseRetention(c.Retention)
@@ -125,7 +132,7 @@ func (p *platform) writeAuditKey(ctx context.Context) error {
 		return err
 	}
 	key, err := get(ctx, ledger.Client(), "http://ledger"+pathAuditKey)
-	if err != nil && !p.runs(roleLedger) {
+	if err != nil && !p.runs(roleLedger) && !p.file.Audit.Required {
 		p.log.Warn("the audit ledger does not answer; enrol the role trust again, if its host has none", "error", err)
 		return nil
 	} else if err != nil {

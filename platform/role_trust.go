@@ -49,6 +49,8 @@ type trustSettings struct {
 	ArchiveIndexDir string `json:"archiveIndexDir"` // of its index log
 	Distrust        string `json:"distrust"`        // directory of the list of what is no longer trusted
 
+	Recording recording `json:"recording"`
+
 	Fulcio   json.RawMessage       `json:"fulcio,omitempty"`
 	Outside  *root.Outside         `json:"outside,omitempty"`
 	Builders []release.BuilderInfo `json:"builders"`
@@ -63,9 +65,13 @@ func prepareTrust(p *platform, process *zone.Process) error {
 	}
 	process.Zone.Confine.Inet = p.file.Fulcio != nil || witnesses.Policy != "" // to ask outside issuers for their keys, and witnesses
 	z := process.Zone
+	recording, err := p.records(process, roleTrust, "distrust")
+	if err != nil {
+		return err
+	}
 	process.Settings = trustSettings{
 		URL: p.url, KeyDir: z.Path("trust"), LogDir: z.Path("log"), CTDir: z.Path("ct"), IndexDir: z.Path("index"),
-		ArchiveDir: z.Path("archivelog"), ArchiveIndexDir: z.Path("archiveindex"), Distrust: z.Path("distrust"),
+		ArchiveDir: z.Path("archivelog"), ArchiveIndexDir: z.Path("archiveindex"), Distrust: z.Path("distrust"), Recording: recording,
 		Fulcio: p.file.Fulcio, Outside: p.outside, Builders: p.builders(), Witnesses: witnesses,
 	}
 	return nil
@@ -103,7 +109,16 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 			return err
 		}
 	}
-	withdrawn, err := distrust.New(distrust.Config{KeyDir: s.KeyDir, Dir: s.Distrust, URL: s.URL, Log: c.Log.With("service", "distrust")})
+	changes := distrust.Config{KeyDir: s.KeyDir, Dir: s.Distrust, URL: s.URL, Log: c.Log.With("service", "distrust")}
+	ledger, closeLedger, err := s.Recording.open(roleTrust, t.metrics, c.Log)
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, func(context.Context) error { return closeLedger() })
+	if ledger != nil {
+		changes.Record = ledger.Record
+	}
+	withdrawn, err := distrust.New(changes)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func TestConfigSchema(t *testing.T) {
   "$schema": "https://colophon.example.com/schemas/configuration.json",
   "mirror": "/var/lib/images",
   "registry": {"mutable": ["scratch/*"], "privatePull": true, "gate": {"policies": "/etc/colophon/policies", "trust": "/etc/colophon/trust", "mode": "audit", "memory": 64}},
-  "audit": {"writers": [{"role": "gate", "instance": "edge", "key": "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="}], "retention": "8760h"},
+  "audit": {"required": true, "private": ["user"], "writers": [{"role": "gate", "instance": "edge", "key": "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="}], "retention": "8760h"},
   "recipes": [{"images": "registry.example.com/team/*", "recipe": {"target": {"pattern": "a|b"}, "hermetic": true}}],
   "build": {"cpus": 1.5, "memory": 1000000000, "wallTime": "30m", "concurrent": 2, "cacheMounts": {"size": 1000000000, "total": 8000000000, "age": "72h"}, "network": {"ports": [443], "allow": ["10.0.0.0/8"], "denyHosts": ["*.example.com"]}},
   "roles": {"uidBase": 64700, "registry": "10.0.0.2:8443", "door": "10.0.0.1:8444"}

@@ -4,6 +4,7 @@
 package distrust
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -19,10 +20,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
 	list "github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/sign"
 )
 
@@ -50,6 +53,9 @@ type Config struct {
 	Dir    string       // has the list
 	URL    string       // of the platform
 	Log    *slog.Logger // required
+	// Record brings each change to an audit ledger, before the list changes. If it fails, the list stays as it is.
+	// nil: nobody does.
+	Record func(context.Context, audit.Record) error
 	Now    func() time.Time
 }
 
@@ -59,7 +65,9 @@ type Service struct {
 	key *keys.Key
 	pem []byte
 
-	mu   sync.Mutex // one writer
+	adding sync.Mutex // one writer
+
+	mu   sync.Mutex // readers wait for no record
 	raw  []byte
 	list *list.List
 	etag string
@@ -101,16 +109,17 @@ func New(c Config) (*Service, error) {
 			return nil, fmt.Errorf("the list of what is no longer trusted is lost: %s is missing; restore it from a backup", filepath.Join(c.Dir, listFile))
 		}
 	}
-	if _, err := s.Add(); err != nil {
+	if _, err := s.Add(context.Background()); err != nil {
 		return nil, err
 	}
 	return s, durable.WriteFile(made, []byte(c.URL+Path+"\n"), 0o600)
 }
 
-// Add adds entries, whose numbers and times it sets, and signs the list. They are on disk when it returns.
-func (s *Service) Add(more ...list.Entry) ([]list.Entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Add adds entries, whose numbers and times it sets, and signs the list. They are on disk when it returns. If
+// the error matches recorder.ErrNotRecorded, the audit ledger did not record them, and the list is as before.
+func (s *Service) Add(ctx context.Context, more ...list.Entry) ([]list.Entry, error) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
 	now := s.Now()
 	if s.list != nil && now.Before(s.list.Issued) {
 		now = s.list.Issued // the clock went back: readers would take an older head for a rollback
@@ -135,12 +144,62 @@ func (s *Service) Add(more ...list.Entry) ([]list.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.WriteFile(filepath.Join(s.Dir, listFile), raw, 0o600); err != nil {
+	acts := s.acts(more, lines, raw)
+	if err := s.record(ctx, acts); err != nil {
 		return nil, err
 	}
+	if err := durable.WriteFile(filepath.Join(s.Dir, listFile), raw, 0o600); err != nil {
+		for i := range acts {
+			acts[i].Outcome, acts[i].Reason = audit.Failed, audit.Shown("the list could not be written")
+		}
+		return nil, errors.Join(err, s.record(ctx, acts))
+	}
 	sum := sha256.Sum256(raw)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.raw, s.list, s.etag = raw, next, `"`+hex.EncodeToString(sum[:16])+`"`
 	return more, nil
+}
+
+// acts returns the records of the changes that make the list raw.
+func (s *Service) acts(more []list.Entry, lines [][]byte, raw []byte) (acts []audit.Record) {
+	digest := func(b []byte) string {
+		sum := sha256.Sum256(b)
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	for i, e := range more {
+		r := audit.Record{
+			Kind: audit.KindDistrust, Outcome: audit.Done, Basis: audit.Basis{Distrust: digest(raw)}, Reason: audit.Shown(e.Reason),
+			Statement: &audit.Statement{MediaType: statementType, Data: lines[i]},
+		}
+		r.By.User = audit.Shown(e.By)
+		if s.raw != nil {
+			r.Basis.Before = digest(s.raw)
+		}
+		if e.Lift != nil {
+			r.Kind = audit.KindLift
+		}
+		if scope := e.Scope; scope != nil {
+			r.About = audit.About{Source: scope.Source, Commit: scope.Commit, Builder: scope.Builder, Digest: scope.Digest}
+		}
+		acts = append(acts, r)
+	}
+	return acts
+}
+
+// statementType is the media type of an entry of a list (spec/distrust/v1) in a record.
+const statementType = "application/vnd.colophon.distrust.v1+json"
+
+func (s *Service) record(ctx context.Context, acts []audit.Record) error {
+	if s.Record == nil {
+		return nil
+	}
+	for _, r := range acts {
+		if err := s.Record(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Run signs the list again every few minutes, until ctx ends.
@@ -151,7 +210,7 @@ func (s *Service) Run(done <-chan struct{}) {
 			return
 		case <-time.After(renew):
 		}
-		if _, err := s.Add(); err != nil {
+		if _, err := s.Add(context.Background()); err != nil {
 			s.Log.Error("the list of what is no longer trusted could not be signed again", "error", err)
 		}
 	}
@@ -199,8 +258,12 @@ func (s *Service) Adding() http.Handler {
 			return
 		}
 		e.By = account
-		added, err := s.Add(e)
-		if err != nil {
+		added, err := s.Add(r.Context(), e)
+		if errors.Is(err, recorder.ErrNotRecorded) {
+			s.Log.Error("THE LIST OF WHAT IS NO LONGER TRUSTED DID NOT CHANGE", "by", account, "error", err)
+			http.Error(w, recorder.ErrNotRecorded.Error()+"; the list did not change; the log of the platform says why", http.StatusServiceUnavailable)
+			return
+		} else if err != nil {
 			http.Error(w, fmt.Sprintf("request: %v", err), http.StatusBadRequest)
 			return
 		}

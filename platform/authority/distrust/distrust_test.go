@@ -2,6 +2,7 @@ package distrust
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
 	list "github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/verify"
@@ -86,7 +89,7 @@ func TestList(t *testing.T) {
 		t.Fatalf("got %+v", one.Head)
 	}
 	c.now = c.now.Add(renew)
-	if _, err := c.service.Add(); err != nil {
+	if _, err := c.service.Add(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if again := c.read(&one.Head); again.Chain != one.Chain || !again.Issued.After(one.Issued) {
@@ -101,7 +104,7 @@ func TestList(t *testing.T) {
 	}
 	// A clock that goes back makes no head that readers take for an older one.
 	c.now = c.now.Add(-time.Hour)
-	if _, err := c.service.Add(); err != nil {
+	if _, err := c.service.Add(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.service.list.Issued; got.Before(one.Issued) {
@@ -187,5 +190,54 @@ func TestNotModified(t *testing.T) {
 	}
 	if next := get(first.Header.Get("ETag")); next.StatusCode != http.StatusOK {
 		t.Errorf("after an entry: got %d, want the list", next.StatusCode)
+	}
+}
+
+// TestRecorded: a change is in the audit ledger before the list has it. What the ledger does not record is no
+// change, and readers of the list do not wait for it. A head that is signed again is no change.
+func TestRecorded(t *testing.T) {
+	c := newScene(t)
+	var told []audit.Record
+	var fails error
+	c.config.Record = func(_ context.Context, r audit.Record) error {
+		told = append(told, r)
+		if c.read(nil).Entries != len(told)-1 {
+			t.Errorf("record %d came after the list changed", len(told))
+		}
+		return fails
+	}
+	c.start()
+	if len(told) != 0 {
+		t.Fatalf("got %d records of an empty list", len(told))
+	}
+	if code, body := c.post("admin", commit); code != http.StatusOK {
+		t.Fatalf("got %d, %s", code, body)
+	}
+	if code, body := c.post("admin", `{"number":0,"time":"2020-01-01T00:00:00Z","lift":0,"reason":"a mistake"}`); code != http.StatusOK {
+		t.Fatalf("got %d, %s", code, body)
+	}
+	if len(told) != 2 || told[0].Kind != audit.KindDistrust || told[1].Kind != audit.KindLift {
+		t.Fatalf("got %+v", told)
+	}
+	r := told[0]
+	if r.By.User.Value != "admin" || r.Reason.Value != "stolen" || r.About.Commit != "381e42a0c0ffee00c0ffee00c0ffee00c0ffee00" || r.Basis.Distrust == r.Basis.Before || told[1].Basis.Before != r.Basis.Distrust {
+		t.Errorf("got %+v", r)
+	}
+	if e, err := list.ParseEntry(r.Statement.Data); err != nil || e.By != "admin" {
+		t.Errorf("statement: got %+v, %v", e, err)
+	}
+	if list.MaxEntry > audit.MaxStatement {
+		t.Errorf("an entry of %d bytes is no statement of a record", list.MaxEntry)
+	}
+	fails = recorder.ErrNotRecorded
+	before := c.read(nil)
+	if code, body := c.post("admin", commit); code != http.StatusServiceUnavailable || !strings.Contains(body, "the list did not change") {
+		t.Errorf("without a record: got %d, %s", code, body)
+	}
+	if after := c.read(nil); after.Chain != before.Chain {
+		t.Errorf("without a record, the list changed")
+	}
+	if _, err := c.service.Add(t.Context()); err != nil {
+		t.Errorf("signing again: %v", err)
 	}
 }
