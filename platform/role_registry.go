@@ -28,13 +28,22 @@ type registrySettings struct {
 	PrivatePull bool     `json:"privatePull"`
 	Mutable     []string `json:"mutable"`
 
+	Recording recording `json:"recording"` // of what the gate decides
+
 	Gate *gateConfig `json:"gate,omitempty"` // the files are read by serve, which hands on what is in them
 }
 
 func prepareRegistry(p *platform, process *zone.Process) error {
+	var recording recording
+	if p.file.Registry.Gate != nil {
+		var err error
+		if recording, err = p.records(process, roleRegistry, "registry"); err != nil {
+			return err
+		}
+	}
 	process.Settings = registrySettings{
 		URL: p.url, Dir: process.Zone.Path("registry"), Archive: process.Zone.Path("archive"), Tokens: p.known,
-		PrivatePull: p.file.Registry.PrivatePull, Mutable: p.file.Registry.Mutable, Gate: p.file.Registry.Gate,
+		PrivatePull: p.file.Registry.PrivatePull, Mutable: p.file.Registry.Mutable, Gate: p.file.Registry.Gate, Recording: recording,
 	}
 	process.Updates = p.gate.updates
 	return nil
@@ -55,6 +64,14 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	}
 	if s.Gate != nil {
 		config.Gate = &registry.Gate{Audit: s.Gate.Mode == "audit", Memory: int64(s.Gate.Memory) << 20}
+		ledger, closeLedger, err := s.Recording.open(roleRegistry, metrics, c.Log)
+		if err != nil {
+			return err
+		}
+		defer closeLedger()
+		if ledger != nil {
+			config.Gate.Recorder = ledger
+		}
 	}
 	reg, err := registry.New(config)
 	if err != nil {

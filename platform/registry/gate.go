@@ -24,8 +24,9 @@ import (
 // by digest who may not push. Whoever may push reads by digest what was pushed: proofs of an
 // image come after the image, and the tag comes last.
 type Gate struct {
-	Audit  bool  // decisions are recorded, and nothing is refused
-	Memory int64 // bytes for what is known about images; 0: verdicts.DefaultMemory
+	Audit    bool              // decisions are recorded, and nothing is refused
+	Recorder verdicts.Recorder // gets each decision, for an audit ledger; nil: nobody does
+	Memory   int64             // bytes for what is known about images; 0: verdicts.DefaultMemory
 }
 
 // maxJudged is the limit of manifests that are judged at once; more wait.
@@ -45,7 +46,7 @@ func newGate(cfg Config, host string, s *store) *gate {
 	known := verdicts.New(verdicts.Config{Memory: cfg.Gate.Memory, Open: func(repository string, _ authn.AuthConfig) (oci.Source, error) {
 		return &source{s, repository, strings.TrimPrefix(repository, host+"/")}, nil
 	}})
-	judge := serving.New(serving.Config{Verdicts: known, Audit: cfg.Gate.Audit, Log: cfg.Log, Registerer: cfg.Registerer})
+	judge := serving.New(serving.Config{Verdicts: known, Audit: cfg.Gate.Audit, Recorder: cfg.Gate.Recorder, Log: cfg.Log, Registerer: cfg.Registerer})
 	return &gate{host: host, store: s, judge: judge, judging: make(chan struct{}, maxJudged), patience: serving.Patience}
 }
 

@@ -1,0 +1,65 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/colophon-build/colophon/audit"
+)
+
+// ledger notes what the gate records.
+type ledger struct {
+	mu   sync.Mutex
+	got  []audit.Record
+	down error
+}
+
+func (l *ledger) Record(_ context.Context, r audit.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got = append(l.got, r)
+	return l.down
+}
+
+// Each decision of the gate about a pull or a tag is recorded, with who asked. Without a record, nothing is served
+// and no tag is set.
+func TestGateRecords(t *testing.T) {
+	l := &ledger{}
+	g := startGated(t, Config{Gate: &Gate{Recorder: l}})
+	good := g.bytesOf(g.good.Digest)
+	last := func(kind audit.Kind, outcome, effect, user string) {
+		t.Helper()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.got) == 0 {
+			t.Fatalf("no record, want %s %s", kind, outcome)
+		}
+		r := l.got[len(l.got)-1]
+		if r.Kind != kind || r.Outcome != outcome || r.Effect != effect || r.By.User.Value != user || r.About.Digest == "" || r.About.Image.Value == "" {
+			t.Errorf("got %+v, want %s %s %s by %q", r, kind, outcome, effect, user)
+		}
+	}
+	g.want(200, "GET", at("v1.2.0"), nil)
+	last(audit.KindGate, audit.Accepted, audit.Allowed, "")
+	g.denied("GET", at("bad"), unsigned)
+	last(audit.KindGate, audit.Rejected, audit.Refused, "")
+	if r := g.as("pusher").put("team/app", "again", good); r.StatusCode != 201 {
+		t.Fatalf("a tag: got %d %s", r.StatusCode, r.body)
+	}
+	last(audit.KindTag, audit.Accepted, audit.Allowed, "pusher")
+	if r := g.as("pusher").put("team/app", "worse", g.bytesOf(g.bad.Digest)); r.StatusCode != 403 {
+		t.Fatalf("a tag for what is not signed: got %d %s", r.StatusCode, r.body)
+	}
+	last(audit.KindTag, audit.Rejected, audit.Refused, "pusher")
+	l.down = errors.New("the disk of the audit ledger is full")
+	if r := g.do("GET", at("v1.2.0"), nil); r.StatusCode != 503 {
+		t.Errorf("served without a record: %d %s", r.StatusCode, r.body)
+	}
+	if r := g.as("pusher").put("team/app", "third", good); r.StatusCode != 503 {
+		t.Errorf("a tag without a record: %d %s", r.StatusCode, r.body)
+	}
+	l.down = nil
+	g.as("").want(404, "GET", at("third"), nil)
+}
