@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/api"
@@ -49,6 +51,7 @@ type attestorSettings struct {
 	Setup         map[string]string     `json:"setup"`
 	Recipes       []release.RecipeRule  `json:"recipes,omitempty"`
 	Credentials   *credentials.Set      `json:"credentials"`
+	Recording     recording             `json:"recording"`
 }
 
 func prepareAttestor(p *platform, process *zone.Process) error {
@@ -85,6 +88,9 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 		if *at, err = p.endpoint(z.Path("run"), roleAttestor, other); err != nil {
 			return err
 		}
+	}
+	if s.Recording, err = p.records(process, roleAttestor, "attestor"); err != nil {
+		return err
 	}
 	process.Settings = s
 	return nil
@@ -123,12 +129,21 @@ func runAttestor(ctx context.Context, c zone.Child[attestorSettings]) error {
 	if err != nil {
 		return fmt.Errorf("cannot confine the processes that read repositories and images: %w", err)
 	}
+	metrics := prometheus.NewRegistry()
+	ledger, closeLedger, err := c.Settings.Recording.open(roleAttestor, metrics, c.Log)
+	if err != nil {
+		return err
+	}
+	defer closeLedger()
+	if ledger != nil {
+		cfg.Record = ledger.Record
+	}
 	r, err := release.New(cfg)
 	if err != nil {
 		return err
 	}
 	finish := r.Resume()
-	service := attestor.New(r, c.Settings.Dir, c.Log)
+	service := attestor.New(r, c.Settings.Dir, metrics, c.Log)
 	var resumed sync.WaitGroup
 	resumed.Go(finish)
 	disks, self := watchDisks(ctx, roleAttestor, c.Dirs, c.Log), watchSelf(ctx, c.Settings.URL, cfg.Trust, c.Log)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/source"
@@ -31,9 +33,9 @@ type Service struct {
 	running  sync.WaitGroup
 }
 
-// New returns a service that runs releases with r. dir is r's Config.Dir.
-func New(r *release.Releaser, dir string, log *slog.Logger) *Service {
-	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics(r)}
+// New returns a service that runs releases with r. dir is r's Config.Dir. GET /metrics serves reg.
+func New(r *release.Releaser, dir string, reg *prometheus.Registry, log *slog.Logger) *Service {
+	return &Service{releaser: r, dir: dir, log: log, metrics: newMetrics(r, reg)}
 }
 
 // Handler serves the paths of package api that are about releases, and GET /metrics.

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release"
 )
@@ -39,7 +41,7 @@ func TestRecordsAndLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(New(r, dir, slog.New(slog.DiscardHandler)).Handler())
+	srv := httptest.NewServer(New(r, dir, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)).Handler())
 	defer srv.Close()
 	for path, want := range map[string]struct {
 		status int
@@ -95,7 +97,7 @@ func TestRecordsAndLogs(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	srv := httptest.NewServer(New(nil, t.TempDir(), slog.New(slog.DiscardHandler)).Handler())
+	srv := httptest.NewServer(New(nil, t.TempDir(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler)).Handler())
 	defer srv.Close()
 	for name, body := range map[string]string{
 		"unknown member": `{"evil":1}`, "duplicate": `{"ref":"a","ref":"b"}`, "no JSON": `x`, "nothing": ``, "two": `{}{}`,
@@ -162,7 +164,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(r, dir, slog.New(slog.DiscardHandler))
+	s := New(r, dir, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	s.metrics.ended(nil, 3*time.Second)
 	s.metrics.ended(fmt.Errorf("build: %w", context.Canceled), time.Second)
 	s.metrics.ended(&api.Error{Message: "refused"}, time.Second)

@@ -20,7 +20,7 @@ type metrics struct {
 	running  prometheus.Gauge
 }
 
-func newMetrics(r *release.Releaser) *metrics {
+func newMetrics(r *release.Releaser, reg *prometheus.Registry) *metrics {
 	m := &metrics{
 		releases: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "colophon_releases_total", Help: "Releases that ended: released, failed, or cancelled by the requester.",
@@ -31,7 +31,6 @@ func newMetrics(r *release.Releaser) *metrics {
 		}, []string{"outcome"}),
 		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_releases_running", Help: "Releases that run or wait."}),
 	}
-	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.releases, m.seconds, m.running)
 	for from, count := range map[string]func() float64{
 		"store":   func() float64 { n, _ := r.Downloads(); return float64(n) },

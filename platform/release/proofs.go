@@ -18,7 +18,6 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
-	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/sign"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -360,6 +359,9 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 	if err != nil {
 		return err
 	}
+	if err := j.tell(ctx, digest, v); err != nil {
+		return err
+	}
 	if v.Outcome != verify.Accepted {
 		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was created: %s", v.Why()), Hint: "if the cause was temporary, run the release again to finish it"}
 	}
@@ -368,7 +370,7 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 }
 
 func (j *run) verdict(ctx context.Context, reference string) (*verify.Verdict, error) {
-	demand, err := policy.Document{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID, Recipe: j.demand()}.Policy()
+	demand, err := j.expected().Policy()
 	if err != nil {
 		return nil, err
 	}
@@ -424,6 +426,11 @@ func (j *run) finishTagged(ctx context.Context) (digest string, err error) {
 		return "", err
 	}
 	j.resumed, j.unchanged = true, len(missing) == 0
+	if len(missing) > 0 {
+		if err := j.tell(ctx, digest, j.verified); err != nil {
+			return "", err
+		}
+	}
 	return digest, j.tag(ctx, first, missing)
 }
 

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
@@ -66,6 +67,9 @@ type Config struct {
 	RegistryToken string // push token for it; other registries use the host's docker credentials
 	// Archive keeps a bundle that is not pushed to the platform's registry, durably. nil: nothing does.
 	Archive func(ctx context.Context, bundle []byte) error
+	// Record brings the verdict of the final verification to an audit ledger, before the tags. If it fails, there
+	// are no tags. nil: nobody does.
+	Record func(ctx context.Context, r audit.Record) error
 	// LoopbackTargets allows images in other registries on this host's loopback. It is only for platforms that
 	// serve on loopback themselves; elsewhere it would let remote users reach services on the platform's loopback.
 	LoopbackTargets bool

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
@@ -76,6 +78,25 @@ func newAuditWriter(t *testing.T, role string) (audit.Writer, ed25519.PrivateKey
 	return audit.Writer{Role: role, Key: spki}, key
 }
 
+func auditSigner(t *testing.T, key ed25519.PrivateKey, role string) *audit.Signer {
+	t.Helper()
+	s, err := audit.NewSigner(key, role, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// auditRecord returns a small signed record.
+func auditRecord(t *testing.T, s *audit.Signer) []byte {
+	t.Helper()
+	e, err := s.Seal(audit.Record{Kind: audit.KindRelease, Outcome: audit.Accepted, Effect: audit.Allowed}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Marshal()
+}
+
 func post(t *testing.T, client *http.Client, url, token string, body []byte) int {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
@@ -116,17 +137,7 @@ func TestAuditRole(t *testing.T) {
 			t.Errorf("reading with a token of %d bytes: got status %d, want %d", len(token), resp.StatusCode, want)
 		}
 	}
-	record := func(key ed25519.PrivateKey, role string) []byte {
-		s, err := audit.NewSigner(key, role, "", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := s.Seal(audit.Record{Kind: audit.KindRelease, Outcome: audit.Accepted, Effect: audit.Allowed}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return e.Marshal()
-	}
+	record := func(key ed25519.PrivateKey, role string) []byte { return auditRecord(t, auditSigner(t, key, role)) }
 	mine, key := newAuditWriter(t, "attestor")
 	wanted, err := json.Marshal(mine)
 	if err != nil {
@@ -183,4 +194,87 @@ func TestAuditRole(t *testing.T) {
 			t.Errorf("the port serves the ledger's key at %s", path)
 		}
 	}
+}
+
+// TestAuditRequired: with audit.required, a release and a change of the distrust list are in the ledger, or have no
+// effect. When the full disk of the ledger has room again, they work.
+func TestAuditRequired(t *testing.T) {
+	needs.Root(t, "mounting a small disk")
+	p := harness.Reserve(t)
+	disk := filepath.Join(p.Data, "audit")
+	if err := os.MkdirAll(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=8m,mode=0700"); err != nil {
+		needs.Missing(t, "no tmpfs can be mounted here: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+	p.Args = []string{"--config", harness.Config(t, map[string]any{"audit": map[string]any{"required": true}})}
+	p.Up()
+	p.Trust()
+	a := newAuditor(p)
+	repo := harness.GoRepo(t)
+	commit := harness.Git(t, repo, "rev-parse", "HEAD")
+	release(t, p, repo, "one")
+	a.list([]string{"release", "accepted", "allowed", p.Addr + "/one:v1.0.0"}, "--kind", "release", "--commit", commit)
+	add := []string{"distrust", "add", "--commit", strings.Repeat("ab", 20), "--reason", "pushed with a stolen token"}
+	a.run("admin.json", 0, add...)
+	a.list([]string{"distrust", "done"}, "--kind", "distrust", "--commit", strings.Repeat("ab", 20))
+	told := p.Get("/distrust")
+
+	other, key := newAuditWriter(t, "attestor")
+	wanted, err := json.Marshal(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := post(t, p.As("attestor", "ledger"), "http://ledger/audit/v1/writers", "", wanted); code != http.StatusOK {
+		t.Fatalf("enrolling: got status %d", code)
+	}
+	waste, err := os.Create(filepath.Join(disk, "fill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waste.Close()
+	signer := auditSigner(t, key, "attestor")
+	for n, refused := 0, 0; refused < 5; n++ { // the journal may have a little room in a page that it has
+		for err = nil; err == nil; {
+			_, err = waste.Write(make([]byte, 1<<12))
+		}
+		if code := post(t, http.DefaultClient, p.URL+"/audit/v1/records", "", auditRecord(t, signer)); code != http.StatusOK {
+			refused++
+		}
+		if n == 200 {
+			t.Fatal("the ledger takes records on a full disk")
+		}
+	}
+	again := []string{"release", repo, "--ref", "v1.0.0", "--image", p.Addr + "/two"}
+	if out := a.run("client.json", 1, again...); !strings.Contains(out, "the audit ledger did not record the release") {
+		t.Errorf("a release on a full disk of the ledger:\n%s", out)
+	}
+	r, err := http.NewRequest(http.MethodGet, p.URL+"/v2/two/manifests/v1.0.0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != http.StatusNotFound {
+		t.Errorf("the tag of the release that was not recorded: got %v, %v", resp, err)
+	}
+	if out := a.run("admin.json", 1, add...); !strings.Contains(out, "the list did not change") {
+		t.Errorf("a change of the list on a full disk of the ledger:\n%s", out)
+	}
+	entries := func(raw []byte) int { return bytes.Count(raw, []byte("\n")) }
+	if now := p.Get("/distrust"); entries(now) != entries(told) {
+		t.Errorf("the list changed:\n%s", now)
+	}
+
+	if err := waste.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	a.list([]string{"refused", p.Addr + "/two:v1.0.0"}, "--kind", "release", "--effect", "refused") // what became of the first attempt
+	release(t, p, repo, "two")
+	a.list([]string{"allowed", p.Addr + "/two:v1.0.0"}, "--kind", "release", "--effect", "allowed", "--image", p.Addr+"/two:v1.0.0")
+	a.run("admin.json", 0, add...)
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	a.run("client.json", 0, "audit", "verify", filepath.Join(disk, "ledger"), "--key", a.key)
 }

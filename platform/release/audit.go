@@ -1,0 +1,56 @@
+package release
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// expected is what the image of this release must prove.
+func (j *run) expected() policy.Document {
+	return policy.Document{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID, Recipe: j.demand()}
+}
+
+// tell brings the verdict of the final verification to the audit ledger. After an accepted one, the tags
+// follow, unless tell fails.
+func (j *run) tell(ctx context.Context, digest string, v *verify.Verdict) error {
+	if j.Record == nil {
+		return nil
+	}
+	demand, err := json.Marshal(j.expected())
+	if err != nil {
+		return err
+	}
+	line := func(s string) audit.Field { return audit.Shown(printable.Cut(printable.Line(s), audit.MaxText-8)) }
+	r := audit.Record{
+		Kind: audit.KindRelease, Outcome: v.Outcome.String(), Effect: audit.Refused,
+		About: audit.About{Image: line(j.req.Image + ":" + j.tags[0]), Digest: digest, Source: j.commit.URI, Commit: j.commit.ID, Ref: j.commit.Ref, Builder: j.builder.ID, Level: v.Level},
+		Basis: audit.Basis{Policy: sumOf(demand), Trust: sumOf(j.Trust.Raw)},
+	}
+	r.By.User = line(j.actor)
+	if v.Outcome == verify.Accepted {
+		r.Effect = audit.Allowed
+	} else {
+		r.Reason = line(v.Why())
+	}
+	for _, l := range v.Links[:min(len(v.Links), audit.MaxItems)] {
+		r.Links = append(r.Links, audit.Link{Name: l.Name, State: string(l.Status)})
+	}
+	if err := j.Record(ctx, r); err != nil {
+		j.Log.Error("A RELEASE STOPS", "image", j.req.Image, "digest", digest, "error", err)
+		return &api.Error{Message: "the audit ledger did not record the release, and the configuration of the platform requires it, so no tag was created", Hint: "ask the operator of the platform to look at the ledger's disk; then run the release again to finish it"}
+	}
+	return nil
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
