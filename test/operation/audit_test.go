@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,6 +177,12 @@ func TestAuditRole(t *testing.T) {
 		}
 	}
 	a.list([]string{"release", "attestor"})
+	metrics := string(p.Get("/metrics"))
+	for _, line := range []string{`colophon_audit_spool_bytes{role="attestor"} 0`, `colophon_audit_spool_bytes{role="trust"} 0`, "colophon_audit_entries 2"} {
+		if !strings.Contains(metrics, line) {
+			t.Errorf("the metrics have no %s", line)
+		}
+	}
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -277,4 +284,30 @@ func TestAuditRequired(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.run("client.json", 0, "audit", "verify", filepath.Join(disk, "ledger"), "--key", a.key)
+}
+
+// TestAuditSpooled: without audit.required, a ledger that does not answer stops nothing. What was decided meanwhile is
+// recorded later, also if the platform was killed in between.
+func TestAuditSpooled(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Start(t)
+	p.Trust()
+	a := newAuditor(p)
+	ledger := p.Role("ledger")
+	if err := syscall.Kill(ledger, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	repo := harness.GoRepo(t)
+	release(t, p, repo, "one")
+	a.run("admin.json", 0, "distrust", "add", "--commit", strings.Repeat("ab", 20), "--reason", "pushed with a stolen token")
+	p.Kill()
+	p.Up()
+	a.list([]string{p.Addr + "/one:v1.0.0", "allowed"}, "--kind", "release")
+	a.list([]string{"done"}, "--kind", "distrust", "--commit", strings.Repeat("ab", 20))
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if out := a.run("client.json", 0, "audit", "verify", filepath.Join(p.Data, "audit", "ledger"), "--key", a.key); strings.Contains(out, "missing") {
+		t.Errorf("got %s", out)
+	}
 }
