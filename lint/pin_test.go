@@ -67,7 +67,10 @@ func (s *actionServer) look(p Pinner, file, uses string, days int) (Pin, string)
 	s.t.Helper()
 	src := "on: push\r\njobs:\r\n  a:\r\n    steps:\r\n    - uses: " + uses + "\r\n"
 	tree := newTree(s.t, map[string]string{".github/workflows/a.yml": src})
-	known := pins.Cache(file)
+	known, err := pins.Cache(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	p.Resolver = &pins.Resolver{Server: "file://" + s.dir, Known: known}
 	p.Now = time.Now().Add(time.Duration(days) * 24 * time.Hour)
 	all, err := p.Pins(s.t.Context(), tree)
@@ -263,7 +266,10 @@ func TestPinImages(t *testing.T) {
 	look := func(p Pinner, dockerfile string, days int) (Pin, string) {
 		t.Helper()
 		tree := newTree(t, map[string]string{"Dockerfile": dockerfile})
-		known := pins.Cache(cache)
+		known, err := pins.Cache(cache)
+		if err != nil {
+			t.Fatal(err)
+		}
 		p.Resolver = &pins.Resolver{Private: true, Known: known}
 		p.Now = time.Now().Add(time.Duration(days) * 24 * time.Hour)
 		all, err := p.Pins(t.Context(), tree)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/lint/report"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy/convert"
 	"github.com/colophon-build/colophon/sbom"
@@ -80,6 +81,9 @@ func completedImages() []completed {
 		{[]string{"release"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{
 			"ref": completeRef, "image": completeReleaseImage, "builder": oneOf("buildkit", "golang"), "platform": platformNames,
 			"save": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), "declare": filesNamed("yaml", "yml", "json"), "progress": oneOf(progressModes...)}},
+		{[]string{"lint"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{
+			"resolutions": filesNamed("json"), "format": oneOf(report.Names()...), "fail-on": oneOf("note", "warning", "error")}},
+		{[]string{"pin"}, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs), map[string]completion{"resolutions": filesNamed("json")}},
 		{[]string{"sign"}, completeImage, signing},
 		{[]string{"attest"}, completeAttested, signing},
 		{[]string{"level"}, firstImage, map[string]completion{

@@ -121,7 +121,7 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if err := o.complete(ctx); err != nil {
 		return err
 	}
-	resolver, keep, err := o.resolve.resolver()
+	resolver, keep, err := o.resolve.resolver(cmd)
 	if err != nil {
 		return err
 	}
@@ -142,9 +142,7 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	case err != nil:
 		return err
 	}
-	if err := keep(); err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), printable.Line(err.Error()))
-	}
+	keep()
 	a := initAnswer{Source: plan.Source, Image: plan.Image, Written: []string{}, Unchanged: []string{}}
 	var changes []lint.Change
 	for _, f := range plan.Files {

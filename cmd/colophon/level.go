@@ -73,15 +73,7 @@ Exit codes: 0 it has what is demanded, or nothing is and verify accepts the imag
   colophon level git.example.com/team/app --ref v1.2.0 --forge gitea --forge-token-file token --min-source-level 3 --reviewers 1
   colophon level git.example.com/team/app --forge gitea --vsa source.vsa.json --verifier https://example.com/source --key source.key`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
-			defer cancel()
-			what := "."
-			if len(args) == 1 {
-				what = args[0]
-			}
-			return o.run(ctx, cmd, what)
-		},
+		RunE: inDirectory(&o.timeout, o.run),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.image, "image", "", "with DIR, also verify this `IMAGE`")

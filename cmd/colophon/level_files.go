@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/level"
 	"github.com/colophon-build/colophon/level/report"
 	"github.com/colophon-build/colophon/lint"
@@ -18,7 +16,7 @@ import (
 // files reads the files of a directory, as lint does.
 func (o *levelOptions) files(ctx context.Context, cmd *cobra.Command, d *report.Document, e *level.Evidence) error {
 	resolve := o.resolve // a file with resolutions is about the files: the repository can be asked
-	resolver, keep, err := resolve.resolver()
+	resolver, keep, err := resolve.resolver(cmd)
 	if err != nil {
 		return err
 	}
@@ -31,9 +29,7 @@ func (o *levelOptions) files(ctx context.Context, cmd *cobra.Command, d *report.
 		return err
 	}
 	e.Files = tree.Files()
-	if err := keep(); err != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), printable.Line(err.Error()))
-	}
+	keep()
 	return nil
 }
 

@@ -52,18 +52,7 @@ Exit codes: 0 no finding is at or above --fail-on, 1 failure, 2 usage error, 3 f
 		PreRunE: func(*cobra.Command, []string) error {
 			return o.check()
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
-			defer cancel()
-			dir := "."
-			if len(args) == 1 {
-				dir = args[0]
-			}
-			return o.run(ctx, cmd, dir)
-		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+		RunE: inDirectory(&o.timeout, o.run),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.fix, "fix", false, "mend what can be mended; bytes elsewhere stay as they are")
@@ -73,13 +62,6 @@ Exit codes: 0 no finding is at or above --fail-on, 1 failure, 2 usage error, 3 f
 	f.StringVar(&o.failOn, "fail-on", string(finding.Warning), "least `SEVERITY` of a finding for exit code 3: note, warning or error")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this long")
 	cmd.MarkFlagsMutuallyExclusive("fix", "diff")
-	complete := func(values []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return values, cobra.ShellCompDirectiveNoFileComp
-		}
-	}
-	_ = cmd.RegisterFlagCompletionFunc("format", complete(report.Names()))
-	_ = cmd.RegisterFlagCompletionFunc("fail-on", complete([]string{"note", "warning", "error"}))
 	return cmd
 }
 
@@ -94,15 +76,11 @@ func (o *lintOptions) check() error {
 }
 
 func (o *lintOptions) run(ctx context.Context, cmd *cobra.Command, dir string) error {
-	resolver, keep, err := o.resolve.resolver()
+	resolver, keep, err := o.resolve.resolver(cmd)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := keep(); err != nil {
-			fmt.Fprintln(cmd.ErrOrStderr(), printable.Line(err.Error()))
-		}
-	}()
+	defer keep()
 	checkers := lint.Checkers(resolver)
 	var mended []string
 	for n := 0; ; n++ {

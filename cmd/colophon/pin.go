@@ -79,18 +79,7 @@ Exit codes: 0 done, 1 failure, 2 usage error, 3 an alarm, 4 something could not 
   colophon pin --update --cooldown 14d
   colophon pin services/web --json`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := withTimeout(cmd.Context(), o.timeout)
-			defer cancel()
-			dir := "."
-			if len(args) == 1 {
-				dir = args[0]
-			}
-			return o.run(ctx, cmd, dir)
-		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return nil, cobra.ShellCompDirectiveFilterDirs
-		},
+		RunE: inDirectory(&o.timeout, o.run),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.update, "update", false, "write the updates, and pin what is not pinned")
@@ -114,15 +103,11 @@ type pinAnswer struct {
 }
 
 func (o *pinOptions) run(ctx context.Context, cmd *cobra.Command, dir string) (err error) {
-	resolver, keep, err := o.resolve.resolver()
+	resolver, keep, err := o.resolve.resolver(cmd)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := keep(); err != nil {
-			fmt.Fprintln(cmd.ErrOrStderr(), printable.Line(err.Error()))
-		}
-	}()
+	defer keep()
 	tree, err := finding.OpenTree(ctx, dir)
 	if err != nil {
 		return err

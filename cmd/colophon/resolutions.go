@@ -1,10 +1,14 @@
 package main
 
 import (
-	"errors"
+	"context"
+	"fmt"
+	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/lint/pins"
 )
 
@@ -23,10 +27,24 @@ func (o *resolutionOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.server, "github", pins.GitHub, "`URL` of the server of actions: a GitHub Enterprise Server, Gitea or Forgejo")
 }
 
-// resolver returns what answers, and a function that keeps the answers for the next time.
-func (o *resolutionOptions) resolver() (r *pins.Resolver, keep func() error, err error) {
+// inDirectory returns the RunE of a command on a directory, which is the current one without an argument.
+func inDirectory(timeout *time.Duration, run func(ctx context.Context, cmd *cobra.Command, dir string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, cancel := withTimeout(cmd.Context(), *timeout)
+		defer cancel()
+		dir := "."
+		if len(args) == 1 {
+			dir = args[0]
+		}
+		return run(ctx, cmd, dir)
+	}
+}
+
+// resolver returns what answers, and a function that keeps the answers for the next time. What is
+// wrong with the cache is said on standard error.
+func (o *resolutionOptions) resolver(cmd *cobra.Command) (r *pins.Resolver, keep func(), err error) {
 	r = &pins.Resolver{Server: o.server, Offline: o.offline, Private: o.private}
-	keep = func() error { return nil }
+	keep = func() {}
 	if o.file != "" {
 		o.offline, r.Offline = true, true
 		if r.Known, err = pins.ReadFile(o.file); err != nil {
@@ -39,14 +57,15 @@ func (o *resolutionOptions) resolver() (r *pins.Resolver, keep func() error, err
 		r.Known = pins.New()
 		return r, keep, nil
 	}
-	r.Known = pins.Cache(path)
-	if !o.offline {
-		keep = func() error {
-			if err := r.Known.Save(path); err != nil {
-				return errors.Join(errors.New("what servers answered was not kept for the next time"), err)
-			}
-			return nil
+	warn := func(what string, err error) {
+		if err != nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), printable.Line(what+": "+err.Error()))
 		}
+	}
+	r.Known, err = pins.Cache(path)
+	warn("the cache cannot be read: when releases were first seen is not known, and a tag that moved is not noticed", err)
+	if !o.offline {
+		keep = func() { warn("what servers answered was not kept for the next time", r.Known.Save(path)) }
 	}
 	return r, keep, nil
 }

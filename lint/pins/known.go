@@ -104,6 +104,9 @@ func (k *Known) check(path string) error {
 	if k.Version != 1 {
 		return fmt.Errorf("%s: version: expected 1, found %d", path, k.Version)
 	}
+	if k.Repositories == nil || k.Images == nil {
+		return fmt.Errorf("%s: expected repositories and images, found null", path)
+	}
 	for uri, r := range k.Repositories {
 		if r == nil {
 			return fmt.Errorf("%s: repositories: %s: expected refs, found none", path, uri)
@@ -111,6 +114,11 @@ func (k *Known) check(path string) error {
 		for name, id := range r.Refs {
 			if !IsCommit(id) {
 				return fmt.Errorf("%s: repositories: %s: %s: expected the full id of a commit, found %q", path, uri, name, id)
+			}
+		}
+		for tag, s := range r.Seen {
+			if !IsCommit(s.Commit) || s.Before != "" && !IsCommit(s.Before) {
+				return fmt.Errorf("%s: repositories: %s: seen: %s: expected full ids of commits, found %q and %q", path, uri, tag, s.Commit, s.Before)
 			}
 		}
 	}
@@ -128,15 +136,17 @@ func CacheFile() (string, error) {
 	return filepath.Join(dir, "colophon", "resolutions.json"), err
 }
 
-// Cache reads the cache of a user, whose answers count for as long as they are Fresh. A cache that
-// cannot be read is empty.
-func Cache(path string) *Known {
-	k, err := ReadFile(path)
-	if err != nil {
+// Cache reads the cache of a user, whose answers count for as long as they are Fresh. A cache that is
+// missing or cannot be read is empty; then err says why it cannot be read.
+func Cache(path string) (k *Known, err error) {
+	if k, err = ReadFile(path); err != nil {
 		k = New()
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
 	k.fresh = Fresh
-	return k
+	return k, err
 }
 
 // Save writes the answers to a file, if there are new ones. Only its owner can read it: it names

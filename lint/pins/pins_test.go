@@ -202,7 +202,11 @@ func TestManyRefs(t *testing.T) {
 func TestKnown(t *testing.T) {
 	address, git := forge(t)
 	path := filepath.Join(t.TempDir(), "a", "b.json")
-	r := &Resolver{Server: address, Known: Cache(path)}
+	empty, err := Cache(path) // there is none
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Resolver{Server: address, Known: empty}
 	want, err := r.Ref(t.Context(), "o/action", "v4")
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +229,10 @@ func TestKnown(t *testing.T) {
 	}
 	// Of a cache, answers count for an hour; of a file that somebody wrote, always.
 	late := func() time.Time { return time.Now().Add(2 * Fresh) }
-	cache := Cache(path)
+	cache, err := Cache(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cache.now, known.now = late, late
 	if _, ok := cache.refs(address + "/o/action"); ok {
 		t.Error("an old answer of the cache counts")
@@ -240,7 +247,8 @@ func TestKnownRefused(t *testing.T) {
 		"no JSON": "{", "version": `{"version": 2, "repositories": {}, "images": {}}`, "unknown member": `{"version": 1, "tokens": {}}`, "twice": `{"version": 1, "version": 1}`,
 		"short id":  `{"version": 1, "repositories": {"https://x.example/a/b": {"asked": "2026-01-01T00:00:00Z", "refs": {"refs/tags/v1": "0a"}}}, "images": {}}`,
 		"no digest": `{"version": 1, "repositories": {}, "images": {"a/b:v1": {"asked": "2026-01-01T00:00:00Z", "digest": "latest"}}}`,
-		"null":      `{"version": 1, "repositories": {"x": null}, "images": {}}`, "large": strings.Repeat(" ", maxKnown+1),
+		"bad seen":  `{"version": 1, "repositories": {"https://x.example/a/b": {"asked": "2026-01-01T00:00:00Z", "refs": {}, "seen": {"v1.0.0": {"commit": "v2", "since": "2026-01-01T00:00:00Z"}}}}, "images": {}}`,
+		"null":      `{"version": 1, "repositories": {"x": null}, "images": {}}`, "nothing": `{"version": 1, "repositories": null, "images": null}`, "large": strings.Repeat(" ", maxKnown+1),
 	} {
 		path := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -248,6 +256,9 @@ func TestKnownRefused(t *testing.T) {
 		}
 		if _, err := ReadFile(path); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: got %v", name, err)
+		}
+		if k, err := Cache(path); err == nil || len(k.Repositories)+len(k.Images) > 0 {
+			t.Errorf("%s: got the cache %+v, %v", name, k, err)
 		}
 	}
 }

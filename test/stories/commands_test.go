@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,7 +19,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/colophon-build/colophon/attest"
@@ -34,6 +40,7 @@ import (
 //	gitserver DIR             serve the repositories below the directory over http on loopback, at $GIT
 //	forgeserver DIR FILE REPO as gitserver, and answer with FILE as Gitea's API does: in it, BASE is the tag of that
 //	                          name in REPO, HEAD its refs/pull/7/head, and RESULT its main
+//	registry NAME:TAG…        put an image of random bytes under each name into a registry on loopback, at $REGISTRY
 //	alone COMMAND ARG…        run a program in an empty network namespace, in which even loopback is down
 //	spoil DIR                 change one byte of the largest blob of a layout
 //	untag IMAGE               remove a tag, as an admin may
@@ -57,6 +64,7 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 		"gitserver":   must(gitserver, 1),
 		"fileserver":  must(fileserver, 1),
 		"forgeserver": must(forgeserver, 3),
+		"registry":    must(openRegistry, 1),
 		"alone":       alone,
 		"spoil":       must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
 		"untag":       must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),
@@ -97,6 +105,28 @@ func fileserver(ts *testscript.TestScript, args []string) error {
 	srv := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
 	ts.Defer(srv.Close)
 	ts.Setenv("SERVER", srv.URL)
+	return nil
+}
+
+func openRegistry(ts *testscript.TestScript, args []string) error {
+	if ts.Getenv("REGISTRY") == "" {
+		srv := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+		ts.Defer(srv.Close)
+		ts.Setenv("REGISTRY", strings.TrimPrefix(srv.URL, "http://"))
+	}
+	for _, arg := range args {
+		ref, err := name.ParseReference(ts.Getenv("REGISTRY") + "/" + arg)
+		if err != nil {
+			return err
+		}
+		img, err := random.Image(16, 1)
+		if err != nil {
+			return err
+		}
+		if err := remote.Write(ref, img); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
