@@ -291,7 +291,8 @@ func TestPinImages(t *testing.T) {
 	from := "from  " + image + "@" + old + " as x\n"
 	// Pipelines and manifests name images too.
 	for file, src := range map[string]string{
-		".gitlab-ci.yml": "a: {image: '%s', script: make}\n", "bitbucket-pipelines.yml": "image: '%s'\n", "task.yaml": "apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: '%s'}]}\n",
+		".gitlab-ci.yml": "a: {image: '%s', script: make}\n", "bitbucket-pipelines.yml": "image: '%s'\n", "pipeline.yaml": "apiVersion: tekton.dev/v1\nkind: PipelineRun\nspec: {pipelineRef: {resolver: bundles, params: [{name: kind, value: pipeline}, {name: bundle, value: '%s'}]}}\n",
+		"run.yaml": "apiVersion: tekton.dev/v1beta1\nkind: TaskRun\nspec: {taskRef: {name: a, bundle: '%s'}}\n", "task.yaml": "apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: '%s'}]}\n",
 		"pod.yaml": "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: '%s'}]}\n", "compose.yaml": "services: {a: {image: '%s'}}\n",
 	} {
 		tree := newTree(t, map[string]string{file: fmt.Sprintf(src, image)})

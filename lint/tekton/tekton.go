@@ -46,20 +46,21 @@ func Wants(name string) bool {
 	return (ext == ".yml" || ext == ".yaml") && !strings.HasPrefix(name, ".github/")
 }
 
-// Images returns the names of images that the steps of tasks in a file run. The error says why the
-// file could not be read.
+// Images returns the names of images that the steps of tasks in a file run, and of bundles that have
+// its tasks and pipelines. The error says why the file could not be read.
 func Images(f *finding.File) ([]yamlfile.Text, error) {
 	c, err := read(f)
 	if err != nil {
 		return nil, err
 	}
-	return c.images, nil
+	return append(c.images, c.bundles...), nil
 }
 
 type checker struct {
-	f      *finding.File
-	out    []finding.Finding
-	images []yamlfile.Text
+	f       *finding.File
+	out     []finding.Finding
+	images  []yamlfile.Text
+	bundles []yamlfile.Text
 }
 
 // read checks the objects of Tekton in a file. Others are not read.
@@ -161,9 +162,9 @@ func (c *checker) reference(n *yaml.Node) {
 	resolver := yamlfile.Get(n, "resolver")
 	switch bundle := yamlfile.Get(n, "bundle"); {
 	case bundle != nil:
-		at, message, mend = unpinned(bundle)
+		at, message, mend = c.bundle(bundle)
 	case yamlfile.Value(resolver) == "bundles":
-		at, message, mend = unpinned(params["bundle"])
+		at, message, mend = c.bundle(params["bundle"])
 	case yamlfile.Value(resolver) == "git":
 		revision := yamlfile.Value(params["revision"])
 		if pins.IsCommit(revision) || strings.Contains(revision, "$(") || strings.Contains(revision, "{{") {
@@ -184,10 +185,14 @@ func (c *checker) reference(n *yaml.Node) {
 	}
 }
 
-// unpinned returns what is wrong with the name of a bundle; at is nil if it has a digest, or is not known.
-func unpinned(bundle *yaml.Node) (at *yaml.Node, message, mend string) {
+// bundle keeps the name of a bundle, and returns what is wrong with it; at is nil if it has a digest, or is not known.
+func (c *checker) bundle(bundle *yaml.Node) (at *yaml.Node, message, mend string) {
 	name := yamlfile.Value(bundle)
-	if name == "" || strings.Contains(name, "@sha256:") || strings.Contains(name, "$(") || strings.Contains(name, "{{") {
+	if name == "" || strings.Contains(name, "{{") {
+		return nil, "", ""
+	}
+	c.bundles = append(c.bundles, yamlfile.Of(c.f, bundle))
+	if strings.Contains(name, "@sha256:") || strings.Contains(name, "$(") {
 		return nil, "", ""
 	}
 	return bundle, "the bundle " + name + " is whatever its tag points to when it runs", "write " + name + "@sha256:DIGEST"
