@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/colophon-build/colophon/platform/api"
@@ -43,28 +42,14 @@ func TestPowerCut(t *testing.T) {
 	if n := len(tr.Acknowledged(tr.Len())); n != 40 {
 		t.Fatalf("%d pieces were acknowledged", n)
 	}
-	r := rand.New(rand.NewPCG(16, 8))
-	cuts := 60
-	if os.Getenv("COLOPHON_LONG") == "1" {
-		cuts = 3000
-	}
-	for i := range cuts {
-		moment := r.IntN(tr.Len() + 1)
-		into := filepath.Join(t.TempDir(), "disk")
-		tr.Cut(t, dir, moment, []powercut.Loss{powercut.All, powercut.None, powercut.Some(r)}[i%3], into)
-		a, err := Open(Config{Dir: into, Log: slog.New(slog.DiscardHandler)})
+	tr.Cuts(t, dir, 60, rand.New(rand.NewPCG(16, 8)), func(left string, acknowledged []string) error {
+		a, err := Open(Config{Dir: left, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
-			t.Errorf("cut %d, at %d of %d calls: %v", i, moment, tr.Len(), err)
-			continue
+			return err
 		}
-		for _, text := range tr.Acknowledged(moment) {
+		for _, text := range acknowledged {
 			a.wants(t, "sha256:"+sumOf([]byte(text)), []byte(text))
 		}
-		if err := a.Close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Fatalf("cut %d, at %d of %d calls, after %q", i, moment, tr.Len(), tr.Acknowledged(moment))
-		}
-	}
+		return a.Close()
+	})
 }

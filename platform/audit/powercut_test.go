@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 
@@ -55,19 +54,7 @@ func TestPowerCut(t *testing.T) {
 	if n := len(tr.Acknowledged(tr.Len())); n != 350 {
 		t.Fatalf("%d entries were acknowledged", n)
 	}
-	r := rand.New(rand.NewPCG(17, 4))
-	cuts := 60
-	if os.Getenv("COLOPHON_LONG") == "1" {
-		cuts = 3000
-	}
-	for i := range cuts {
-		moment := r.IntN(tr.Len() + 1)
-		into := filepath.Join(t.TempDir(), "disk")
-		tr.Cut(t, dir, moment, []powercut.Loss{powercut.All, powercut.None, powercut.Some(r)}[i%3], into)
-		if err := surviving(t, into, tr.Acknowledged(moment)); err != nil {
-			t.Fatalf("cut %d, at %d of %d calls: %v", i, moment, tr.Len(), err)
-		}
-	}
+	tr.Cuts(t, dir, 60, rand.New(rand.NewPCG(17, 4)), func(left string, ids []string) error { return surviving(t, left, ids) })
 }
 
 // surviving fails unless the ledger in dir opens, has these IDs, once each, and verifies.

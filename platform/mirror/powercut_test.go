@@ -54,48 +54,41 @@ func TestPushPowerCut(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestPushPowerCut$")
 	cmd.Env = append(os.Environ(), powercutDir+"="+dir)
 	tr := powercut.Record(t, dir, cmd)
-	r := rand.New(rand.NewPCG(16, 6))
-	cuts := 45
-	if os.Getenv("COLOPHON_LONG") == "1" {
-		cuts = 1500
-	}
-	for i := range cuts {
-		moment := r.IntN(tr.Len() + 1)
-		into := filepath.Join(t.TempDir(), "disk")
-		tr.Cut(t, dir, moment, []powercut.Loss{powercut.All, powercut.None, powercut.Some(r)}[i%3], into)
+	tr.Cuts(t, dir, 45, rand.New(rand.NewPCG(16, 6)), func(left string, acknowledged []string) error {
 		var pending, next, copied int64
-		for _, line := range tr.Acknowledged(moment) {
+		for _, line := range acknowledged {
 			for what, n := range map[string]*int64{"pending": &pending, "next": &next, "copied": &copied} {
 				_, _ = fmt.Sscanf(line, what+" %d", n)
 			}
 		}
-		p := &pusher{t: t, log: logtest.New(origin, 600), dir: filepath.Join(into, "m")}
+		p := &pusher{t: t, log: logtest.New(origin, 600), dir: filepath.Join(left, "m")}
 		p.restart()
 		c := p.m.copies[witness.OriginHash(origin)]
 		last, has := c.inbox.newest()
 		if last.Size < pending || has < max(next, copied) {
-			t.Fatalf("cut %d at %d of %d: got the checkpoint of %d and %d entries, want at least %d and %d", i, moment, tr.Len(), last.Size, has, pending, max(next, copied))
+			return fmt.Errorf("got the checkpoint of %d and %d entries, want at least %d and %d", last.Size, has, pending, max(next, copied))
 		}
 		if copied > 0 {
 			signed, err := c.Checkpoint(t.Context())
 			if err != nil {
-				t.Fatalf("cut %d at %d of %d: %v", i, moment, tr.Len(), err)
+				return err
 			}
 			cp, err := tlog.OpenCheckpoint(signed, p.log.Verifier())
 			if err != nil || cp.Size < copied {
-				t.Fatalf("cut %d at %d of %d: got %v, %v, want at least %d", i, moment, tr.Len(), cp, err, copied)
+				return fmt.Errorf("got %v, %v, want at least %d", cp, err, copied)
 			}
 			p.whole(cp.Size)
 		}
 		if last.Size < 600 {
 			if w := p.checkpoint(p.log, last.Size, 600); w.Code != 200 {
-				t.Fatalf("cut %d at %d of %d: got %d %s", i, moment, tr.Len(), w.Code, w.Body)
+				return fmt.Errorf("got %d %s", w.Code, w.Body)
 			}
 		}
 		if w := p.upload(has, 600, 9); w.Code != 200 {
-			t.Fatalf("cut %d at %d of %d: going on from %d: got %d %s", i, moment, tr.Len(), has, w.Code, w.Body)
+			return fmt.Errorf("going on from %d: got %d %s", has, w.Code, w.Body)
 		}
 		p.whole(600)
 		_ = p.m.Close()
-	}
+		return nil
+	})
 }

@@ -66,21 +66,17 @@ func TestPowerCut(t *testing.T) {
 	if n := len(tr.Acknowledged(tr.Len())); n != 30 {
 		t.Fatalf("%d records were kept", n)
 	}
-	r := rand.New(rand.NewPCG(3, 5))
-	for i := range 200 {
-		moment := r.IntN(tr.Len() + 1)
-		into := filepath.Join(t.TempDir(), "disk")
-		tr.Cut(t, dir, moment, []powercut.Loss{powercut.All, powercut.None, powercut.Some(r)}[i%3], into)
+	tr.Cuts(t, dir, 200, rand.New(rand.NewPCG(3, 5)), func(left string, kept []string) error {
 		sent := map[string]bool{}
-		s := &spool{dir: filepath.Join(into, "spool")}
+		s := &spool{dir: filepath.Join(left, "spool")}
 		parts, err := s.parts()
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
+			return err
 		}
 		for _, n := range parts {
 			data, err := os.ReadFile(s.path(n))
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
 			for line := range bytes.SplitSeq(data, []byte("\n")) {
 				if e, _, _, err := audit.ParseEntry(line); err == nil {
@@ -88,10 +84,11 @@ func TestPowerCut(t *testing.T) {
 				}
 			}
 		}
-		for _, id := range tr.Acknowledged(moment) {
+		for _, id := range kept {
 			if !sent[id] {
-				t.Fatalf("cut %d, at %d of %d calls: %s was kept, and is gone", i, moment, tr.Len(), id)
+				return fmt.Errorf("%s was kept, and is gone", id)
 			}
 		}
-	}
+		return nil
+	})
 }

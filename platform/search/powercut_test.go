@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -53,20 +52,7 @@ func TestPowerCut(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), powercutDir+"="+dir)
 	tr := powercut.Record(t, dir, cmd)
-	r := rand.New(rand.NewPCG(16, 8))
-	cuts := 40
-	if os.Getenv("COLOPHON_LONG") == "1" {
-		cuts = 1000
-	}
-	for i := range cuts {
-		moment := r.IntN(tr.Len() + 1)
-		loss := []powercut.Loss{powercut.All, powercut.None, powercut.Some(r)}[i%3]
-		into := filepath.Join(t.TempDir(), "disk")
-		tr.Cut(t, dir, moment, loss, into)
-		if err := afterPowerCut(t, into, tr.Acknowledged(moment)); err != nil {
-			t.Errorf("cut %d, at %d of %d calls, after %q: %v", i, moment, tr.Len(), tr.Acknowledged(moment), err)
-		}
-	}
+	tr.Cuts(t, dir, 40, rand.New(rand.NewPCG(16, 8)), func(left string, acknowledged []string) error { return afterPowerCut(t, left, acknowledged) })
 }
 
 func afterPowerCut(t *testing.T, dir string, acknowledged []string) error {

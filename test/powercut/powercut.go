@@ -272,6 +272,24 @@ func (tr *Trace) Cut(t testing.TB, from string, moment int, lost Loss, into stri
 	}
 }
 
+// Cuts cuts the power so many times, each at a moment and with a loss that r chooses, and calls check with
+// what is left and what had been acknowledged. With COLOPHON_LONG=1, it does so thirty times as often.
+func (tr *Trace) Cuts(t *testing.T, from string, times int, r *rand.Rand, check func(left string, acknowledged []string) error) {
+	t.Helper()
+	if os.Getenv("COLOPHON_LONG") == "1" {
+		times *= 30
+	}
+	for i := range times {
+		moment := r.IntN(tr.Len() + 1)
+		left := filepath.Join(t.TempDir(), "disk")
+		tr.Cut(t, from, moment, []Loss{All, None, Some(r)}[i%3], left)
+		acknowledged := tr.Acknowledged(moment)
+		if err := check(left, acknowledged); err != nil || t.Failed() {
+			t.Fatalf("cut %d, at %d of %d calls, after %q: %v", i, moment, tr.Len(), acknowledged[max(0, len(acknowledged)-1):], err)
+		}
+	}
+}
+
 // node is a file or a directory, as it is in memory and on disk.
 type node struct {
 	dir  bool
