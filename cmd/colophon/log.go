@@ -171,11 +171,7 @@ func (l *trustedLog) named(name string) bool {
 // trustedLogs returns the logs of all trust roots on this machine that may serve tiles,
 // ordered by URL. A log that several roots name with the same key is one log.
 func trustedLogs() ([]*trustedLog, error) {
-	store, err := openTrust()
-	if err != nil {
-		return nil, err
-	}
-	roots, err := store.Load()
+	roots, err := storedRoots()
 	if errors.Is(err, trust.ErrEmpty) {
 		return nil, &exitError{code: exitFailure, msg: err.Error(), hint: "colophon trust add URL, or sigstore or github"}
 	}

@@ -190,11 +190,7 @@ func (o *watchOptions) watch(ctx context.Context) (*monitor.Watch, error) {
 		}
 		w.Known = append(w.Known, file)
 	}
-	store, err := openTrust()
-	if err != nil {
-		return nil, err
-	}
-	roots, err := store.Load()
+	roots, err := storedRoots()
 	if err != nil {
 		return nil, err
 	}

@@ -274,11 +274,7 @@ func (o releaseOptions) recipeDemand() (*policy.DocumentRecipe, error) {
 // trustOf returns the trust root of a platform: that of this machine, or else the one whose
 // fingerprint the login has.
 func trustOf(ctx context.Context, platform *api.ClientConfig) (*trust.Root, error) {
-	store, err := openTrust()
-	if err != nil {
-		return nil, err
-	}
-	roots, err := store.Load()
+	roots, err := storedRoots()
 	if err != nil && !errors.Is(err, trust.ErrEmpty) {
 		return nil, err
 	}

@@ -56,11 +56,7 @@ type services struct {
 
 // find returns the services that the flags name.
 func (o *signingOptions) find(ctx context.Context) (*services, error) {
-	store, err := openTrust()
-	if err != nil {
-		return nil, err
-	}
-	roots, err := store.Load()
+	roots, err := storedRoots()
 	if err != nil && !errors.Is(err, trust.ErrEmpty) {
 		return nil, err
 	}

@@ -304,6 +304,15 @@ func openTrust() (trust.Store, error) {
 	return trust.Store{Dir: dir}, err
 }
 
+// storedRoots returns the trust roots on this machine. If there is none, the error matches trust.ErrEmpty.
+func storedRoots() ([]*trust.Root, error) {
+	store, err := openTrust()
+	if err != nil {
+		return nil, err
+	}
+	return store.Load()
+}
+
 // printChanges prints what differs from the trust root that is replaced, if any.
 func printChanges(w io.Writer, old, r *trust.Root) {
 	if old == nil {
@@ -468,11 +477,7 @@ func newTrustRemoveCommand() *cobra.Command {
 // pinned returns the trust roots with the URL or fingerprint in args, or all roots
 // if args is empty.
 func pinned(args []string) ([]*trust.Root, error) {
-	store, err := openTrust()
-	if err != nil {
-		return nil, err
-	}
-	roots, err := store.Load()
+	roots, err := storedRoots()
 	if err != nil || len(args) == 0 {
 		return roots, err
 	}

@@ -63,11 +63,7 @@ func windowOf(name string, from, until time.Time) listedWindow {
 }
 
 func runTrustList(cmd *cobra.Command, o output) error {
-	store, err := openTrust()
-	if err != nil {
-		return err
-	}
-	roots, err := store.Load()
+	roots, err := storedRoots()
 	if errors.Is(err, trust.ErrEmpty) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%v\n", err)
 		printHint(cmd.ErrOrStderr(), "colophon trust add URL, or sigstore or github")

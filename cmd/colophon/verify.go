@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -293,12 +292,7 @@ const hintTrust = "add a trust root first: colophon trust add URL"
 // loadTrust loads the trust roots on this machine. An empty store is not an error:
 // the verdict reports it.
 func loadTrust(opts *verify.Options) (empty bool, err error) {
-	dir, err := trust.DefaultDir(os.Getenv)
-	if err != nil {
-		return false, err
-	}
-	opts.Trust, err = trust.Store{Dir: dir}.Load()
-	if errors.Is(err, trust.ErrEmpty) {
+	if opts.Trust, err = storedRoots(); errors.Is(err, trust.ErrEmpty) {
 		return true, nil
 	}
 	return false, err
