@@ -292,7 +292,7 @@ var _ = register(attack{
 var _ = register(attack{
 	name: "secret-mounts", tries: "get secrets, ssh keys, privileges or the host's network through the Dockerfile",
 	guard: "builds get no entitlement, secret or agent: platform/builder/buildkit options, daemonConfig",
-	cuts: []cut{{"platform/builder/buildkit/rooms.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
+	cuts: []cut{{"platform/builder/buildkit/room.go", `insecure-entitlements = []`, `insecure-entitlements = ["network.host", "security.insecure"]`},
 		{solveFile, `		ProxyNetwork:  true,
 `, `		ProxyNetwork:  true,
 		AllowedEntitlements: []string{"network.host", "security.insecure"},

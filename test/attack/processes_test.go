@@ -27,7 +27,7 @@ var (
 
 // cutContainers lets steps share the pid namespace of their room. Otherwise BuildKit's
 // runc gives each step a pid namespace, which also stops the attack.
-var cutContainers = cut{"platform/builder/buildkit/rooms.go", `  rootless = true
+var cutContainers = cut{"platform/builder/buildkit/room.go", `  rootless = true
 `, `  rootless = true
   noProcessSandbox = true
 `}
