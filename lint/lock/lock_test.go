@@ -49,20 +49,20 @@ func TestFound(t *testing.T) {
 		"pnpm, broken":              {map[string]string{"pnpm-lock.yaml": "a: [\n"}, "syntax pnpm-lock.yaml:0"},
 		"yarn 1":                    {map[string]string{"yarn.lock": "# yarn lockfile v1\n\nb@^1:\n  version \"1.0.0\"\n  resolved \"https://r.example.com/b.tgz\"\n\nc@^1:\n  resolved \"https://r.example.com/c.tgz#" + sum[:40] + "\"\n"}, "without-hash yarn.lock:3"},
 		"yarn 4":                    {map[string]string{"yarn.lock": "# x\n\n__metadata:\n  version: 8\n\n\"b@npm:^1\":\n  resolution: \"b@npm:1.0.0\"\n\n\"c@npm:^1\":\n  resolution: \"c@npm:1.0.0\"\n  checksum: 10c0/x\n\n\"d@workspace:.\":\n  resolution: \"d@workspace:.\"\n"}, "without-hash yarn.lock:6"},
-		"Cargo":                     {map[string]string{"Cargo.lock": "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n\n[[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n"}, "without-hash Cargo.lock:2"},
+		"Cargo":                     {map[string]string{"Cargo.lock": "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://index.example.com/crates\"\n\n[[package]]\nname = \"mine\"\nversion = \"1.0.0\"\n"}, "without-hash Cargo.lock:2"},
 		"Cargo, no lock":            {map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[[bin]]\nname = \"a\"\n[dependencies]\nb = \"1\"\n"}, "missing Cargo.toml:0"},
 		"Cargo, a library":          {map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[dependencies]\nb = \"1\"\n"}, ""},
 		"Cargo, broken":             {map[string]string{"Cargo.lock": "[[package]]\nname = \n"}, "syntax Cargo.lock:2"},
 		"poetry":                    {map[string]string{"poetry.lock": "[[package]]\nname = \"b\"\nversion = \"1\"\nfiles = []\n[[package]]\nname = \"c\"\nversion = \"1\"\nfiles = [{file = \"c.whl\", hash = \"sha256:x\"}]\n"}, "without-hash poetry.lock:2"},
 		"poetry, not in the lock":   {map[string]string{"pyproject.toml": "[tool.poetry.dependencies]\npython = \"^3\"\nMy_Lib = \"1\"\nother = \"2\"\n", "poetry.lock": "[[package]]\nname = \"my-lib\"\nfiles = [{file = \"c\", hash = \"x\"}]\n"}, "out-of-date pyproject.toml:4"},
-		"uv":                        {map[string]string{"uv.lock": "[[package]]\nname = \"b\"\nsource = { registry = \"https://pypi.org/simple\" }\nwheels = [{ url = \"https://x\" }]\n[[package]]\nname = \"me\"\nsource = { virtual = \".\" }\n"}, "without-hash uv.lock:2"},
+		"uv":                        {map[string]string{"uv.lock": "[[package]]\nname = \"b\"\nsource = { registry = \"https://index.example.com/simple\" }\nwheels = [{ url = \"https://x\" }]\n[[package]]\nname = \"me\"\nsource = { virtual = \".\" }\n"}, "without-hash uv.lock:2"},
 		"Pipfile.lock":              {map[string]string{"Pipfile.lock": `{"_meta":{"hash":{"sha256":"x"}},"default":{"b":{"version":"==1"},"c":{"hashes":["sha256:x"]}}}`}, "without-hash Pipfile.lock:1"},
 		"npm, no address":           {map[string]string{"package-lock.json": `{"packages":{"":{"version":"1.0.0"},"w":{"version":"1.0.0"},"node_modules/a":{"version":"1.0.0"},"node_modules/w":{"link":true},"node_modules/i":{"version":"1.0.0","integrity":"x"},"node_modules/f":{"version":"1.0.0","resolved":"file:f.tgz"}}}`}, "without-hash package-lock.json:1"},
 		"npm version 1, no address": {map[string]string{"package-lock.json": `{"dependencies":{"a":{"version":"1.0.0"},"g":{"version":"git+https://g.example.com/g.git#0123"},"f":{"version":"file:f"}}}`}, "without-hash package-lock.json:1"},
 		"a hash in a comment":       {map[string]string{"requirements.txt": "a==1 # --hash=sha256:x\nb==1 \\\n  # --hash=sha256:x\nc @ https://x/c.zip#sha256=x --hash=sha256:x\n"}, "without-hash requirements.txt:1"},
 		"a comment goes not on":     {map[string]string{"requirements.txt": "# git+ \\\na==1\n"}, "without-hash requirements.txt:2"},
 		"requirements with options": {map[string]string{"requirements/prod.txt": "-r base.txt\n# x\n.\n--no-binary :all:\n"}, ""},
-		"Gemfile.lock":              {map[string]string{"Gemfile.lock": "GEM\n  remote: http://rubygems.org/\n  specs:\n    b (1.0)\n\nCHECKSUMS\n  b (1.0)\n  c (1.0) sha256=x\n"}, "plain-http Gemfile.lock:2,without-hash Gemfile.lock:7"},
+		"Gemfile.lock":              {map[string]string{"Gemfile.lock": "GEM\n  remote: http://gems.example.com/\n  specs:\n    b (1.0)\n\nCHECKSUMS\n  b (1.0)\n  c (1.0) sha256=x\n"}, "plain-http Gemfile.lock:2,without-hash Gemfile.lock:7"},
 		"Gemfile, not in the lock":  {map[string]string{"Gemfile": "gem \"b\"\ngem 'c', '~> 1'\n", "Gemfile.lock": "GEM\n  specs:\n    c (1.0)\n\nCHECKSUMS\n  c (1.0) sha256=x\n"}, "out-of-date Gemfile:1"},
 		"composer":                  {map[string]string{"composer.json": `{"require":{"php":">=8","a/b":"1"}}`, "composer.lock": `{"packages":[{"name":"a/b","dist":{"url":"https://x","shasum":""}}]}`}, "without-hash composer.lock:1"},
 		"NuGet":                     {map[string]string{"packages.lock.json": `{"dependencies":{"net9.0":{"B":{"type":"Direct","resolved":"1.0.0"},"C":{"type":"Project"}}}}`}, "without-hash packages.lock.json:1"},
@@ -193,6 +193,36 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: got %d findings in %s", name, len(r.Findings), took)
 		}
 	}
+}
+
+// TestNames: a package is in a lock file in each of the forms that package managers write, and another one whose name
+// begins or ends like its name is not it.
+func TestNames(t *testing.T) {
+	all := map[string]repository{}
+	add := func(lock, text, want string) {
+		want = strings.ReplaceAll(want, "lacks", "out-of-date package.json:1")
+		all[lock+" "+text] = repository{map[string]string{"package.json": `{"dependencies":{"b":"1","@s/b":"1"}}`, lock: text}, want}
+	}
+	for _, text := range []string{
+		"\"@s/b@^1\", b@^1, b@^2:\n  version \"1\"\n", "# yarn lockfile v1\n\nb@1:\n  version \"1\"\n\n\"@s/b@1\":\n  version \"1\"\n", "a@1, b@1, \"@s/b@1\":\n  version \"1\"\n",
+		"\"@s/b@npm:^1\":\n  version: 1\n\"b@npm:^1, b@npm:^2\":\n  version: 1\n",
+	} {
+		add("yarn.lock", text, "")
+	}
+	for _, text := range []string{
+		"packages:\n  /@s/b/1.0.0:\n    dev: false\n  /b/1.0.0:\n    dev: false\n", "packages:\n  /@s/b@1.0.0(c@1):\n    dev: false\n  /b@1.0.0(c@1):\n    dev: false\n", "importers:\n  .:\n    dependencies:\n      '@s/b':\n        version: 1\n      b:\n        version: 1\n",
+		"packages:\n  registry.example.com/@s/b/1.0.0:\n    dev: false\n  registry.example.com/b/1.0.0:\n    dev: false\n",
+	} {
+		add("pnpm-lock.yaml", text, "")
+	}
+	add("bun.lock", `{"packages":{"x":["@s/b@1"],"y":["b@1"]}}`, "")
+	add("package-lock.json", `{"packages":{"node_modules/a/node_modules/@s/b":{},"w/node_modules/b":{}}}`, "")
+	add("package-lock.json", `{"dependencies":{"b":{},"@s/b":{}}}`, "")
+	for _, text := range []string{"xb@1, b-x@1, \"@s/b-x@1\", \"@t/b@1\":\n  version \"1\"\n  dependencies:\n    b \"^1\"\n"} {
+		add("yarn.lock", text, "lacks")
+	}
+	add("package-lock.json", `{"packages":{"node_modules/xb":{},"node_modules/b-x":{},"node_modules/@s/b-x":{}}}`, "lacks")
+	try(t, all)
 }
 
 // TestManyNames: a manifest of as many names as fit, with a lock file of as many, costs a bounded time, and so do as
