@@ -25,10 +25,7 @@ func Checker(r *pins.Resolver) finding.Checker {
 			if err != nil {
 				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
-			for _, t := range c.images {
-				c.out = append(c.out, pins.CheckImage(ctx, r, ruleImage, t, t.Value)...)
-			}
-			return c.out
+			return append(c.out, pins.CheckImages(ctx, r, ruleImage, c.images)...)
 		},
 	}
 }
@@ -56,15 +53,12 @@ type checker struct {
 }
 
 func read(f *finding.File) (*checker, error) {
-	roots, err := yamlfile.Parse(f)
+	root, err := yamlfile.Mapping(f)
 	if err != nil {
 		return nil, err
 	}
-	if len(roots) != 1 || roots[0].Kind != yaml.MappingNode {
-		return nil, &yamlfile.Error{Line: 1, Text: "expected one mapping of keys to values"}
-	}
 	c := &checker{f: f, seen: map[*yaml.Node]bool{}}
-	c.walk(roots[0])
+	c.walk(root)
 	return c, nil
 }
 

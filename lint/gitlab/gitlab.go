@@ -26,11 +26,7 @@ func Checker(r *pins.Resolver) finding.Checker {
 			if err != nil {
 				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
-			var out []finding.Finding
-			for _, t := range p.images() {
-				out = append(out, pins.CheckImage(ctx, r, ruleImage, t, t.Value)...)
-			}
-			out = append(out, p.includes()...)
+			out := append(pins.CheckImages(ctx, r, ruleImage, p.images()), p.includes()...)
 			for _, j := range p.jobs {
 				out = append(out, p.scripts(j)...)
 				out = append(out, p.caches(j)...)

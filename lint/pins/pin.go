@@ -103,6 +103,14 @@ func CheckImage(ctx context.Context, r *Resolver, rule string, t yamlfile.Text, 
 	return []finding.Finding{f}
 }
 
+// CheckImages finds the images of a list that are named by tag.
+func CheckImages(ctx context.Context, r *Resolver, rule string, images []yamlfile.Text) (found []finding.Finding) {
+	for _, t := range images {
+		found = append(found, CheckImage(ctx, r, rule, t, t.Value)...)
+	}
+	return found
+}
+
 // Repin returns the edits that replace a pin, and the tag in the comment behind it. Without such a
 // comment, it writes one. It returns none where no comment can stand.
 func Repin(t yamlfile.Text, start, end int, pin, label string) []finding.Edit {

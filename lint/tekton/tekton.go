@@ -32,10 +32,7 @@ func Checker(r *pins.Resolver) finding.Checker {
 				}
 				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
 			}
-			for _, t := range c.images {
-				c.out = append(c.out, pins.CheckImage(ctx, r, ruleImage, t, t.Value)...)
-			}
-			return c.out
+			return append(c.out, pins.CheckImages(ctx, r, ruleImage, c.images)...)
 		},
 	}
 }

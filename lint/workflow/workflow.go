@@ -87,14 +87,11 @@ func (s *step) get(keys ...string) *yaml.Node { return yamlfile.Get(s.node, keys
 
 // parse reads a workflow or an action.
 func parse(f *finding.File) (*file, error) {
-	roots, err := yamlfile.Parse(f)
+	root, err := yamlfile.Mapping(f)
 	if err != nil {
 		return nil, err
 	}
-	if len(roots) != 1 || roots[0].Kind != yaml.MappingNode {
-		return nil, &yamlfile.Error{Line: 1, Text: "expected one mapping of keys to values"}
-	}
-	w := &file{File: f, root: roots[0], events: map[string]*yaml.Node{}}
+	w := &file{File: f, root: root, events: map[string]*yaml.Node{}}
 	if yamlfile.Get(w.root, "runs") != nil && yamlfile.Get(w.root, "jobs") == nil {
 		w.action = true
 		w.jobs = []*job{w.job(&yaml.Node{Kind: yaml.ScalarNode}, yamlfile.Get(w.root, "runs"), "")}

@@ -79,6 +79,18 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 	}
 }
 
+// Mapping returns the root of a file with one document, which is a mapping. The error is an *Error.
+func Mapping(f *finding.File) (*yaml.Node, error) {
+	roots, err := Parse(f)
+	if err == nil && (len(roots) != 1 || roots[0].Kind != yaml.MappingNode) {
+		err = &Error{Line: 1, Text: "expected one mapping of keys to values"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return roots[0], nil
+}
+
 // lineBreaks are those of YAML 1.1, which the parser counts.
 var lineBreaks = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -179,5 +180,42 @@ func TestMerged(t *testing.T) {
 	}
 	if got := Value(Get(roots[0], "c", "x")); got != "1" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestLongLine: a file of one line, with a byte order mark or without, costs a bounded time, and so does a script of many lines.
+func TestLongLine(t *testing.T) {
+	flow := "[" + strings.Repeat("'a', bcdefghijklmnop, ", 40_000) + "x]\n"
+	for name, src := range map[string]string{"a mark": byteOrderMark + flow, "no mark": flow, "a break of YAML alone": "# \u2028" + flow} {
+		start := time.Now()
+		f := finding.NewFile("f", []byte(src))
+		roots, err := Parse(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range Scalars(roots[0]) {
+			text := Of(f, n)
+			if from, to, exact := text.Range(0, len(text.Value)); !exact || src[from:to] != n.Value {
+				t.Fatalf("%s: %q is at %q", name, n.Value, src[from:to])
+			}
+			text.Position(0, 1)
+		}
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("%s: it took %s", name, took)
+		}
+	}
+	f := finding.NewFile("f", []byte("k: |\n"+strings.Repeat("  abcd\n", 200_000)))
+	roots, err := Parse(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, start := Of(f, scalar(roots[0])), time.Now()
+	for at := 0; at+4 <= len(text.Value); at += 5 {
+		if from, to, exact := text.Range(at, at+4); !exact || string(f.Data[from:to]) != "abcd" {
+			t.Fatalf("%d is at %d", at, from)
+		}
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("a script: it took %s", took)
 	}
 }
