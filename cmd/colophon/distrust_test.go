@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
@@ -147,6 +150,32 @@ func TestDistrustDryRun(t *testing.T) {
 		t.Error("a dry run wrote the list")
 	}
 	s.run(exitUsage, []string{"distrust", "add", "--commit", prooftest.Commit, "--reason", "r", "-f", images}, "--dry-run")
+
+	// What a list rejects already is not rejected because of the entry.
+	s.own(exitOK, []string{"add", "--commit", prooftest.Commit, "--reason", "stolen", "--list-name", "https://example.com/list"})
+	s.run(exitOK, []string{"distrust", "issuer", "add", "own", s.list, "--key", s.public, "--insecure-no-log"})
+	try(exitOK, []string{"rejected already", "stolen (entry 0 of own)", "0 of 1 images would be rejected because", "1 are not accepted without it"}, "--builder", prooftest.Builder, "--wide")
+}
+
+// TestDistrustDryRunCut: of a platform that may have more releases than were tried, it is not known what else an entry does.
+func TestDistrustDryRunCut(t *testing.T) {
+	s := newDistrustStage(t)
+	runs := maxTried
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		all := make([]api.Run, runs)
+		for i := range all {
+			all[i] = api.Run{ID: strings.Repeat("0", 32), State: api.Released}
+		}
+		_ = json.NewEncoder(w).Encode(api.Runs{Releases: all})
+	}))
+	defer server.Close()
+	t.Setenv("COLOPHON_PLATFORM", s.file("admin.json", []byte(`{"url":"`+server.URL+`","token":"t","fingerprint":""}`)))
+	try := []string{"distrust", "add", "--commit", prooftest.Commit, "--reason", "r", "--dry-run"}
+	s.run(exitUndecided, try, "only the newest 1000 releases")
+	runs--
+	if out := s.run(exitOK, try, "0 of 0"); strings.Contains(out, "only the newest") {
+		t.Errorf("all were tried:\n%s", out)
+	}
 }
 
 // TestAttestScans: what is of no format is refused before it is signed.

@@ -36,13 +36,13 @@ type tried struct {
 	Image   string         `json:"image"`
 	Digest  string         `json:"digest,omitempty"`
 	Outcome verify.Outcome `json:"outcome"`          // with the entry
-	Because bool           `json:"because"`          // it would be rejected because of the entry
+	Because bool           `json:"because"`          // it would be rejected because of the entry, and of no other one
 	Reason  string         `json:"reason,omitempty"` // why it is not accepted
 }
 
 // tryEntry says which images an entry would take down.
 func (o *scopeOptions) tryEntry(cmd *cobra.Command, args []string, e distrust.Entry) error {
-	lists, err := listWith(e)
+	entry, err := listWith(e)
 	if err != nil {
 		return usageError("", "%v", err)
 	}
@@ -55,8 +55,12 @@ func (o *scopeOptions) tryEntry(cmd *cobra.Command, args []string, e distrust.En
 	if _, err := loadTrust(&opts); err != nil {
 		return err
 	}
-	opts.Distrust.Lists = lists
-	images, err := o.tryImages(cmd, args)
+	// The lists that count already come first: what they reject now is not rejected because of the entry.
+	if err := loadLists(cmd.Context(), &opts, v.now, false); err != nil {
+		return err
+	}
+	opts.Distrust.Lists = append(opts.Distrust.Lists, *entry)
+	images, cut, err := o.tryImages(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -71,39 +75,42 @@ func (o *scopeOptions) tryEntry(cmd *cobra.Command, args []string, e distrust.En
 		})
 	}
 	_ = workers.Wait() // each image has its own answer
-	return o.printTried(cmd, all)
+	return o.printTried(cmd, all, cut)
 }
 
+// newEntry stands for the issuer of the entry that is tried. No issuer can have this name: it has spaces.
+const newEntry = "the new entry"
+
 // listWith returns a list that has one entry and nobody's signature.
-func listWith(e distrust.Entry) (distrust.Lists, error) {
+func listWith(e distrust.Entry) (*distrust.Known, error) {
 	head, lines, err := distrust.Next(nil, "dry run", []distrust.Entry{e}, time.Now(), time.Hour)
 	if err != nil {
 		return nil, err
 	}
 	l, err := distrust.Parse(distrust.File(nil, head, []byte("{}"), lines))
-	return distrust.Lists{{Issuer: distrust.Issuer{Name: "the new entry", Wide: true}, List: l}}, err
+	return &distrust.Known{Issuer: distrust.Issuer{Name: newEntry, Wide: true}, List: l}, err
 }
 
-// tryImages returns the images that are named, or the newest releases of the platform.
-func (o *scopeOptions) tryImages(cmd *cobra.Command, args []string) ([]imagelist.Image, error) {
+// tryImages returns the images that are named, or the newest releases of the platform; cut: it may have more.
+func (o *scopeOptions) tryImages(cmd *cobra.Command, args []string) (images []imagelist.Image, cut bool, err error) {
 	if len(args) > 0 || o.many.from != "" {
 		ts, err := o.many.targets(cmd, args)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		return ts.Images, nil
+		return ts.Images, false, nil
 	}
 	platform, err := platformInUse(cmd.Context())
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	return releasesOf(cmd.Context(), platform)
 }
 
-func releasesOf(ctx context.Context, platform *api.ClientConfig) (images []imagelist.Image, err error) {
+func releasesOf(ctx context.Context, platform *api.ClientConfig) (images []imagelist.Image, cut bool, err error) {
 	runs, err := platform.Runs(ctx, api.RunFilter{State: api.Released, Limit: maxTried})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	seen := map[string]bool{}
 	for _, run := range runs {
@@ -116,19 +123,23 @@ func releasesOf(ctx context.Context, platform *api.ClientConfig) (images []image
 			images = append(images, imagelist.Image{Name: name, Reference: ref})
 		}
 	}
-	return images, nil
+	return images, len(runs) >= maxTried, nil
 }
 
 func triedOf(v *verify.Verdict) tried {
 	t := tried{Image: v.Image, Digest: v.Digest, Outcome: v.Outcome, Reason: v.Why()}
 	for _, l := range v.Links {
-		t.Because = t.Because || l.Name == verify.LinkDistrust && l.Status == verify.Broken
+		t.Because = t.Because || l.Name == verify.LinkDistrust && l.Status == verify.Broken && l.Cause.Authority == newEntry
 	}
 	return t
 }
 
-func (o *scopeOptions) printTried(cmd *cobra.Command, all []tried) error {
+func (o *scopeOptions) printTried(cmd *cobra.Command, all []tried, cut bool) error {
 	worst, hit, others := verify.Accepted, 0, 0
+	if cut {
+		worst = verify.Undecided
+		fmt.Fprintf(cmd.ErrOrStderr(), "only the newest %d releases of the platform were tried; it is not known what the entry does to older ones: name images, or -f FILE\n", maxTried)
+	}
 	for _, t := range all {
 		switch {
 		case t.Because:
@@ -159,6 +170,10 @@ func printTriedImage(w io.Writer, t tried) {
 	case t.Because:
 		fmt.Fprintf(w, "%s %s%s\n", paint(w, red, "rejected "), printable.Text(t.Image), paint(w, faint, shortDigest(t.Digest)))
 	case t.Outcome != verify.Accepted:
-		fmt.Fprintf(w, "%s %s\n    %s\n", paint(w, yellow, "not known"), printable.Text(t.Image), printable.Text(t.Reason))
+		word := "not known"
+		if t.Outcome == verify.Rejected {
+			word = "rejected already"
+		}
+		fmt.Fprintf(w, "%s %s\n    %s\n", paint(w, yellow, word), printable.Text(t.Image), printable.Text(t.Reason))
 	}
 }
