@@ -54,7 +54,10 @@ func advice(c *Case, out Conclusion) []string {
 		if f == nil || c.Subject.Kind == Image && f.Total <= int64(len(signedOf(c))) {
 			continue
 		}
-		add("look at the %d entries of the log with the %s %s: %s", f.Total, f.Kind, f.Value, names(aboutOthers(f, digest)))
+		if n, _ := c.count(f); n == 0 {
+			continue
+		}
+		add("look at the %s entries of the log with the %s %s: %s", c.Count(f), f.Kind, f.Value, names(aboutOthers(f, digest)))
 	}
 	if out.State == Whole {
 		add("keep the case; nothing that was asked contradicts the proof")
@@ -65,13 +68,21 @@ func advice(c *Case, out Conclusion) []string {
 	return do
 }
 
-// distrustCommand returns the command that distrusts a scope. What evidence chose is quoted.
+// maxCommand is the limit of a command in advice, in bytes: a line that is cut would be another command.
+const maxCommand = maxLine - 80
+
+// distrustCommand returns the command that distrusts a scope. What evidence chose is quoted. A value that a line
+// cannot show as it is, because it is too long or a terminal would obey it, is left to a person.
 func distrustCommand(scope ...string) string {
 	words := []string{"colophon", "distrust", "add"}
 	for _, w := range append(scope, "--reason", "REASON") {
 		words = append(words, printable.ShellWord(w))
 	}
-	return strings.Join(words, " ")
+	out := strings.Join(words, " ")
+	if len(out) > maxCommand || line(out) != out {
+		return "colophon distrust add " + scope[0] + " (its value is too long, or has characters that are not shown: it is in the JSON of the case)"
+	}
+	return out
 }
 
 // stillRunning names what runs the subject.

@@ -16,6 +16,8 @@ type ArchiveSearch interface {
 	// kind is "base" (sha256:HEX), "package" (NAME@VERSION) or "fetched" (a URL). It verifies that the
 	// content has the value. It may be called concurrently.
 	Find(ctx context.Context, kind search.Kind, value string, limit int) (found []Archived, total int64, err error)
+	// Filling reports whether the archive still lacks some of what its registry had before it.
+	Filling(ctx context.Context) (bool, error)
 }
 
 // Archived is a signed statement that an archive keeps.
@@ -47,6 +49,10 @@ func ArchiveAskers(archive ArchiveSearch) map[ID]Asker {
 				f.Value = fmt.Sprintf("%s and %d more", all[0], len(all)-1)
 			}
 			r.Query += " " + f.Value
+			var err error
+			if f.Filling, err = archive.Filling(ctx); err != nil { // before the search: what it lacks may have come since
+				return r, err
+			}
 			for _, value := range all {
 				found, total, err := archive.Find(ctx, kind, value, maxArchived)
 				if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,11 @@ type shelf struct {
 	t     *testing.T
 	asked []string
 	err   error
+
+	filling bool
 }
+
+func (s *shelf) Filling(context.Context) (bool, error) { return s.filling, nil }
 
 func (s *shelf) Name() string { return "the archive" }
 
@@ -46,6 +51,10 @@ func TestArchive(t *testing.T) {
 		all, err := Recheck(t.Context(), c, in.Evidence, nil, noLogs)
 		if err != nil || all[0].Result != OnlySaid {
 			t.Errorf("got %+v, %v", all, err)
+		}
+		s.filling = true
+		if c, err = Run(t.Context(), in); err != nil || !slices.ContainsFunc(c.Conclusion.Open, func(l string) bool { return strings.Contains(l, "not searched whole") }) {
+			t.Errorf("%s: the archive is filling, got %q, %v", subject.Kind, c.Conclusion.Open, err)
 		}
 		s.err = errors.New("no disk")
 		if c, err = Run(t.Context(), in); err != nil || c.Answers[0].Outcome != Failed {

@@ -180,12 +180,13 @@ type Found struct {
 	Log     string      `json:"log"` // URL
 	Kind    search.Kind `json:"kind"`
 	Value   string      `json:"value"`
-	Total   int64       `json:"total"`           // entries with the key, of any time
-	Indexed int64       `json:"indexed"`         // the answer is about the entries of the log before this one
-	Entries []Entry     `json:"entries"`         // the newest, as far as they were read
-	From    int64       `json:"from"`            // entries before this index were not read
-	Until   *int64      `json:"until,omitempty"` // nor were those from this one on; missing: there are none
-	Pages   []int64     `json:"pages"`           // index at which each page of the answer starts; the first items of the evidence
+	Total   int64       `json:"total"`             // entries with the key, of any time
+	Indexed int64       `json:"indexed"`           // the answer is about the entries of the log before this one
+	Entries []Entry     `json:"entries"`           // the newest, as far as they were read
+	From    int64       `json:"from"`              // entries before this index were not read
+	Until   *int64      `json:"until,omitempty"`   // nor were those from this one on; missing: there are none
+	Filling bool        `json:"filling,omitempty"` // the archive lacks some of what its registry had before it: it was not searched whole
+	Pages   []int64     `json:"pages"`             // index at which each page of the answer starts; the first items of the evidence
 }
 
 // Entry is an entry of a log, as far as everybody can read it.

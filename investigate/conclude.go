@@ -10,6 +10,7 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
+	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -74,6 +75,8 @@ func Conclude(c *Case) Conclusion {
 	for _, a := range c.Answers {
 		if a.Outcome != Answered {
 			out.Open = append(out.Open, line(fmt.Sprintf("%s %s: %s", a.Question, a.Outcome, a.Why)))
+		} else if lacks := a.lacks(); lacks != "" {
+			out.Open = append(out.Open, line(fmt.Sprintf("%s not searched whole: %s", a.Question, lacks)))
 		}
 		out.Findings = append(out.Findings, findings(c, a)...)
 	}
@@ -136,10 +139,11 @@ func signedOf(c *Case) []verify.Signed {
 
 // listed returns the line of a subject that is no image.
 func listed(c *Case) string {
-	entries, about := 0, map[string]bool{}
+	entries, least, about := 0, false, map[string]bool{}
 	for _, a := range c.Answers {
 		if f := a.Facts.Found; f != nil {
-			entries += int(f.Total)
+			n, more := c.count(f)
+			entries, least = entries+int(n), least || more
 			for _, e := range f.Entries {
 				for _, d := range e.About {
 					about[d] = true
@@ -152,12 +156,47 @@ func listed(c *Case) string {
 			}
 		}
 	}
-	text := fmt.Sprintf("%s %s: %d log entries, %d images known", c.Subject.Kind, line(c.Subject.Name), entries, len(about))
+	count := fmt.Sprint(entries)
+	if least {
+		count = "at least " + count
+	}
+	text := fmt.Sprintf("%s %s: %s log entries, %d images known", c.Subject.Kind, line(c.Subject.Name), count, len(about))
 	if s := c.Answer(AskStanding).Facts.Standing; s != nil {
 		_, says := s.finding()
 		text += "; " + says
 	}
 	return text
+}
+
+// count returns how many entries there are in the time that the subject asks for; least: some were not read, so that
+// there may be more. An entry without a certificate counts at any time; an archive has no times.
+func (c *Case) count(f *Found) (n int64, least bool) {
+	if s := c.Subject; s.Since == nil && s.Until == nil || slices.Contains([]search.Kind{"base", "package", "fetched"}, f.Kind) {
+		return f.Total, false
+	}
+	return int64(len(f.Entries)), f.From > 0 || f.Until != nil
+}
+
+// Count returns how many entries of an answer there are in the time that the subject asks for, for people.
+func (c *Case) Count(f *Found) string {
+	n, least := c.count(f)
+	if least {
+		return fmt.Sprintf("at least %d", n)
+	}
+	return fmt.Sprint(n)
+}
+
+// lacks says why an answer may lack something; empty: nothing is known to be lacking.
+func (a Answer) lacks() string {
+	switch f := a.Facts; {
+	case f.Found != nil && f.Found.Filling:
+		return "the platform still archives what its registry had before it had an archive"
+	case f.Decided != nil && f.Decided.More:
+		return "the ledger has older decisions, which were not read"
+	case f.Distrust != nil:
+		return f.Distrust.Problem
+	}
+	return ""
 }
 
 // findings returns what one answer means.

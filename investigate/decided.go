@@ -1,6 +1,7 @@
 package investigate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -87,6 +88,7 @@ func (d *Decided) finding() string {
 type Distrusted struct {
 	Lists   []string       `json:"lists"` // names of the issuers whose lists were read
 	Entries []DistrustedBy `json:"entries"`
+	Problem string         `json:"problem,omitempty"` // why lists may have entries that are not here
 }
 
 // DistrustedBy is an entry of a list that counts.
@@ -122,6 +124,9 @@ func DistrustAsker(read func(ctx context.Context, now time.Time) (distrust.Lists
 				return r, fmt.Errorf("the list of %s was not read: %s", k.Issuer.Name, k.Problem)
 			}
 			d.Lists = append(d.Lists, k.Issuer.Name)
+			if err := k.List.Counts(in.At); err != nil || k.Problem != "" {
+				d.Problem = fmt.Sprintf("the list of %s is not up to date: %s", k.Issuer.Name, cmp.Or(k.Problem, fmt.Sprint(err)))
+			}
 			found, err := distrust.Lists{k}.Find(facts)
 			if err != nil {
 				return r, err
@@ -158,7 +163,10 @@ func (d *Distrusted) add(issuer string, e *distrust.Entry) {
 }
 
 func (d *Distrusted) finding() (verify.Status, string) {
-	if len(d.Entries) == 0 {
+	switch {
+	case len(d.Entries) == 0 && d.Problem != "":
+		return verify.Unknown, d.Problem
+	case len(d.Entries) == 0:
 		return verify.Holds, fmt.Sprintf("%d lists say nothing about it", len(d.Lists))
 	}
 	e := d.Entries[0]

@@ -56,7 +56,17 @@ func TestDistrusted(t *testing.T) {
 		if c.want == Whole {
 			continue
 		}
+		late := issuer.Known("shop")
+		late.Problem = "no route"
+		if got := run(late); got.Conclusion.State != Broken || !strings.Contains(strings.Join(got.Conclusion.Open, "\n"), "not searched whole: the list of shop is not up to date: no route") {
+			t.Errorf("%s, from a list that cannot be read now: got %q, %q", what, got.Conclusion.Line, got.Conclusion.Open)
+		}
 		issuer.Lift(0)
+		late = issuer.Known("shop")
+		late.Problem = "no route"
+		if got := run(late); got.Conclusion.State != Undecided || got.Conclusion.Link != string(AskDistrust) {
+			t.Errorf("%s, lifted in a list that cannot be read now: got %q", what, got.Conclusion.Line)
+		}
 		if got := run(issuer.Known("shop")); got.Conclusion.State != Whole {
 			t.Errorf("%s, lifted: got %q", what, got.Conclusion.Line)
 		}
@@ -122,5 +132,14 @@ func TestDecided(t *testing.T) {
 	in.Askers[AskDecided] = DecidedAsker(fakeLedger{})
 	if a := s.run(in).Answer(AskDecided); a.Outcome != Failed {
 		t.Errorf("a ledger that does not answer: got %+v", a)
+	}
+}
+
+// TestDistrustCommandShown: a command that a line would cut or change is not printed.
+func TestDistrustCommandShown(t *testing.T) {
+	for _, hostile := range []string{"a\nb", "a\x1b[2Jb", "a\u202eb", strings.Repeat("a", maxCommand)} {
+		if got := distrustCommand("--identity", hostile); strings.Contains(got, hostile) || !strings.Contains(got, "in the JSON of the case") {
+			t.Errorf("%q: got the command %q", hostile, got)
+		}
 	}
 }

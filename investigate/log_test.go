@@ -252,8 +252,16 @@ func TestBlastRadius(t *testing.T) {
 	}
 	late := s.platform.Now.Add(time.Hour)
 	in = &Inquiry{Subject: Subject{Kind: Identity, Name: prooftest.Builder, Since: &late}, At: s.platform.Now, Evidence: &Evidence{}, Askers: LogAskers(l, l, nil)}
-	if f := s.run(in).Answer(AskSameIdentity).Facts.Found; len(f.Entries) != 0 || f.Total == 0 {
+	c = s.run(in)
+	if f := c.Answer(AskSameIdentity).Facts.Found; len(f.Entries) != 0 || f.Total == 0 {
 		t.Errorf("--since: got %d entries of %d", len(f.Entries), f.Total)
+	}
+	if !strings.Contains(c.Conclusion.Line, ": 0 log entries") || strings.Contains(strings.Join(c.Conclusion.Do, " "), "look at the") {
+		t.Errorf("--since: entries of other times were counted: %q, %q", c.Conclusion.Line, c.Conclusion.Do)
+	}
+	c.Answer(AskSameIdentity).Facts.Found.From = 1
+	if line := Conclude(c).Line; !strings.Contains(line, "at least 0 log entries") {
+		t.Errorf("--since, and not all were read: got %q", line)
 	}
 }
 

@@ -14,17 +14,26 @@ func archiveAskers(platform *api.ClientConfig, log *trustedLog) map[investigate.
 	if err != nil {
 		return nil // the log's own key gives no other error than that it is of no known kind
 	}
-	return investigate.ArchiveAskers(askedArchive{s, platform.URL})
+	return investigate.ArchiveAskers(askedArchive{s, platform})
 }
 
 // askedArchive is an archive as investigations ask it.
 type askedArchive struct {
 	*api.ArchiveSearcher
-	url string
+	platform *api.ClientConfig
 }
 
 // Name implements investigate.ArchiveSearch.
-func (a askedArchive) Name() string { return a.url + ", archive" }
+func (a askedArchive) Name() string { return a.platform.URL + ", archive" }
+
+// Filling implements investigate.ArchiveSearch.
+func (a askedArchive) Filling(ctx context.Context) (bool, error) {
+	kept, err := a.platform.KeptWith(ctx, noLeaf, 0)
+	if err != nil {
+		return false, err
+	}
+	return kept.Filling, nil
+}
 
 // Find implements investigate.ArchiveSearch.
 func (a askedArchive) Find(ctx context.Context, kind search.Kind, value string, limit int) (found []investigate.Archived, total int64, err error) {

@@ -57,7 +57,7 @@ func concerned(c *investigate.Case) (out []string) {
 					about[d] = true
 				}
 			}
-			out = append(out, fmt.Sprintf("%s: %d log entries, about %d digests that are known", a.ID, f.Found.Total, len(about)))
+			out = append(out, fmt.Sprintf("%s: %s log entries, about %d digests that are known", a.ID, c.Count(f.Found), len(about)))
 		}
 		for _, t := range f.Tags {
 			out = append(out, "tag: "+t.Name)
