@@ -31,7 +31,7 @@ func advice(c *Case, out Conclusion) []string {
 			add("find out who released it: the builder says another source, commit or recipe than you demand; if an identity was stolen, distrust it from the time of the theft on")
 			for _, s := range signedOf(c) {
 				if s.Signer != "" && s.Issuer != "" {
-					add("distrust what it signed since: %s", distrustCommand("--identity", s.Signer, "--issuer", s.Issuer, "--from", stamp(c.At)))
+					add("distrust what it signed from the time of the theft on: %s", distrustCommand("--identity", s.Signer, "--issuer", s.Issuer, "--from", "TIME"))
 					break
 				}
 			}
