@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -228,6 +229,24 @@ func TestCopyOfDataThatLies(t *testing.T) {
 			t.Errorf("%q: %v", data, err)
 		} else if got, err := readBlob(t.Context(), dst, blob, 100); err != nil || !bytes.Equal(got, content) {
 			t.Errorf("%q: got %q, %v", data, got, err)
+		}
+	}
+}
+
+// TestWrongBlobIsNeverWhole: a server that has got all bytes may accept an upload before its source is
+// found to be wrong.
+func TestWrongBlobIsNeverWhole(t *testing.T) {
+	want := v1.Descriptor{Digest: digestOf([]byte("content")), Size: 7}
+	for _, text := range []string{"c0ntent", "contents", "content"} {
+		for how, of := range map[string]func(io.Reader) io.Reader{"at once": func(r io.Reader) io.Reader { return r }, "by bytes": iotest.OneByteReader, "with the error": iotest.DataErrReader} {
+			r, err := verifying(io.NopCloser(of(strings.NewReader(text))), want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(r)
+			if right := text == "content"; (err == nil) != right || (len(got) == 7) != right || !right && !errors.Is(err, ErrMismatch) {
+				t.Errorf("%s, %s: got %q, %v", text, how, got, err)
+			}
 		}
 	}
 }
