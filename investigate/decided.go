@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -81,7 +82,7 @@ func (d *Decided) finding() string {
 	if d.More {
 		more = "; older ones were not read"
 	}
-	return fmt.Sprintf("%d decisions recorded: %d allowed, %d refused%s", len(d.Records), effects["allowed"], effects["refused"], more)
+	return fmt.Sprintf("%d decisions recorded: %d allowed, %d refused%s", len(d.Records), effects[audit.Allowed], effects[audit.Refused], more)
 }
 
 // Distrusted is what lists say about the subject.

@@ -138,7 +138,7 @@ func TestSBOMOfSigner(t *testing.T) {
 		{attest.PredicateSPDX, verify.Holds, verify.Rejected, level.NotKnown},
 		{attest.PredicateSPDX, verify.Absent, verify.Accepted, level.NotKnown},
 		{"https://example.com/review", verify.Holds, verify.Accepted, level.NotKnown},
-		{"", verify.Holds, verify.Accepted, level.NotKnown}, // one that must be absent
+		{"", verify.Holds, verify.Accepted, level.NotKnown}, // an attestation that the policy forbids
 	} {
 		v := met(c.outcome)
 		v.Links[1] = verify.Link{Name: verify.LinkSBOM, Status: verify.NotAsked, Reason: "a policy that names a signer demands no SBOM"}

@@ -47,7 +47,7 @@ DIR is the directory "ledger" of colophond audit, or a copy of it. --key is the
 verifier key of the ledger, which colophond audit logs at its start.
 
 URL is a ledger that is served: https://HOST. All its files are read and verified, and its
-tree must extend the last one that this machine has seen; added files are not found. The token
+tree must extend the newest tree that this machine has seen; added files are not found. The token
 is that of the login, or of --token-file.
 
 FILE is a proof by "colophon audit prove".

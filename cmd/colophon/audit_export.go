@@ -25,7 +25,7 @@ func newAuditExportCommand() *cobra.Command {
 		Short: "copy a ledger to files that verify offline",
 		Long: `Export copies the files of a ledger to a new directory: checkpoint, tiles, openings and
 segments. It verifies each byte of them as "colophon audit verify" does, and that the tree
-extends the last one that this machine has seen.
+extends the newest tree that this machine has seen.
 
 The copy has the openings of hidden fields: who may read it finds what records hide.
 

@@ -22,7 +22,7 @@ func newAuditGetCommand() *cobra.Command {
 		Use:   "get INDEX|ID",
 		Short: "get one record, with its proof verified",
 		Long: `Get asks a ledger for one record, and verifies that the ledger's tree has it and that the
-tree extends the last one that this machine has seen. INDEX is the number of its entry, from 0;
+tree extends the newest tree that this machine has seen. INDEX is the number of its entry, from 0;
 ID is sha256:HEX as "colophon audit list --json" prints it, 12 hex digits or more.
 
 With --open, the values of hidden fields are shown, unless they were erased.

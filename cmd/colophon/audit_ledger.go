@@ -167,7 +167,7 @@ func (l *auditLedger) readState() (s ledgerState, err error) {
 	return s, nil
 }
 
-// advance fails unless the checkpoint extends the last one that this machine has seen, and remembers
+// advance fails unless the checkpoint extends the newest one that this machine has seen, and remembers
 // it. That this machine cannot remember says nothing about the ledger.
 func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkpoint) error {
 	if err := tlog.Extends(ctx, l, l.seen, cp); err != nil {

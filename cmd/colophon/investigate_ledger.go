@@ -8,7 +8,6 @@ import (
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/distrust"
-	"github.com/colophon-build/colophon/distrust/follow"
 	"github.com/colophon-build/colophon/investigate"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -38,10 +37,10 @@ func (l askedLedger) Name() string { return l.url + ", audit ledger " + l.verifi
 func (l askedLedger) Decisions(ctx context.Context, digest string, limit int) (out []investigate.Decision, more bool, err error) {
 	proven, more, err := l.page(ctx, audit.Filter{Digest: digest}, nil, min(limit, audit.MaxPage))
 	for _, p := range proven {
-		r, hidden := p.Record, "hidden"
+		r := p.Record
 		value := func(f audit.Field) string {
 			if f.Hidden != "" && f.Value == "" {
-				return hidden
+				return "hidden"
 			}
 			return f.Value
 		}
@@ -56,13 +55,10 @@ func (l askedLedger) Decisions(ctx context.Context, digest string, limit int) (o
 
 // readLists reads the lists of this machine's issuers.
 func readLists(ctx context.Context, now time.Time) (distrust.Lists, error) {
-	issuers, dir, err := loadIssuers()
-	if err != nil || len(issuers) == 0 {
-		return nil, err
-	}
 	var opts verify.Options
 	if _, err := loadTrust(&opts); err != nil {
 		return nil, err
 	}
-	return follow.New(dir, issuers).Refresh(ctx, now, opts.Trust), nil
+	err := loadLists(ctx, &opts, now, false)
+	return opts.Distrust.Lists, err
 }

@@ -37,7 +37,7 @@ const (
 	quoted   = 1 << 10 // bytes of a program's output in an error
 )
 
-// entered reports whether Run started this process, or the one that started it: see Inherit.
+// entered reports whether Run started this process or its parent: see Inherit.
 var entered bool
 
 // Entered reports whether Run of this program started this process as root of the
