@@ -66,10 +66,10 @@ func open(t testing.TB, values ...string) *shop {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := s.Try("logs", "-n", helmNamespace, "deployment/colophon-admission", "--tail=60")
-			t.Logf("admission:\n%s", out)
-			out, _ = s.Try("describe", "pods", "-n", helmNamespace)
-			t.Logf("pods:\n%s", out)
+			out, _ := s.Try("logs", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "--prefix", "--tail=500")
+			t.Logf("admission:\n%s", strings.Join(slices.DeleteFunc(strings.SplitAfter(out, "\n"), func(line string) bool { return strings.Contains(line, `"msg":"decision"`) }), ""))
+			out, _ = s.Try("get", "pods,events", "-n", helmNamespace)
+			t.Logf("pods and events:\n%s", out)
 		}
 		s.Kubectl(t, "delete", "imagepolicies,namespacedimagepolicies", "--all", "-A")
 		if _, err := s.Helm(t, "uninstall", "colophon", "-n", helmNamespace); err != nil {
@@ -80,7 +80,7 @@ func open(t testing.TB, values ...string) *shop {
 	s.policy(t, "enforce")
 	s.Apply(t, "apiVersion: colophon.build/v1\nkind: TrustRoot\nmetadata: {name: platform}\nspec:\n  document: |\n    "+strings.ReplaceAll(strings.TrimSpace(string(prooftest.New(t).Document())), "\n", "\n    "))
 	t.Cleanup(func() { s.Kubectl(t, "delete", "trustroots", "--all") })
-	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=60s")
+	s.settled(t)
 	s.admits(t, s.signed)
 	return s
 }
@@ -100,7 +100,7 @@ func (s *shop) install(t testing.TB, values ...string) {
 // settled waits until all replicas are those of the last change, and are ready.
 func (s *shop) settled(t testing.TB) {
 	t.Helper()
-	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=90s")
+	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=150s")
 }
 
 // sign makes a key and signs with it, by stock cosign.

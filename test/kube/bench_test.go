@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -9,7 +8,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -140,7 +138,7 @@ func (s *shop) rates(b *testing.B) {
 	address := s.replicas(b)[0]
 	got := rate(func(int) error {
 		for _, path := range []string{"/mutate", "/validate"} {
-			if err := direct(address, path, s.signed); err != nil {
+			if err := direct(webhooks, address, path, s.signed); err != nil {
 				return err
 			}
 		}
@@ -151,21 +149,6 @@ func (s *shop) rates(b *testing.B) {
 
 // webhooks is a client of webhooks themselves.
 var webhooks = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64}}
-
-// direct asks a webhook about a pod, as the API server does.
-func direct(address, path, image string) error {
-	review := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","namespace":"shop","userInfo":{"username":"admin"},"object":%s}}`, podJSON(image))
-	resp, err := webhooks.Post("https://"+address+":8443"+path+"?timeout=10s", "application/json", strings.NewReader(review))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err == nil && !bytes.Contains(raw, []byte(`"allowed":true`)) {
-		err = fmt.Errorf("%s", raw)
-	}
-	return err
-}
 
 // memory makes one replica know 10,000 images.
 func (s *shop) memory(b *testing.B) {
@@ -178,7 +161,7 @@ func (s *shop) memory(b *testing.B) {
 	for range 16 {
 		all.Go(func() {
 			for i := range jobs {
-				if err := direct(address, "/validate", s.pushSigned(b, 100+i)); err != nil {
+				if err := direct(webhooks, address, "/validate", s.pushSigned(b, 100+i)); err != nil {
 					b.Error(err)
 				}
 			}

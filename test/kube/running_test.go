@@ -85,7 +85,7 @@ func (s *shop) ahead(t *testing.T) {
 	}
 	before := version()
 	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
-	s.Kubectl(t, "rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=50s")
+	s.settled(t)
 	time.Sleep(12 * time.Second) // until the replicas that end are gone
 	replicas := strings.Fields(s.Kubectl(t, "get", "pods", "-n", helmNamespace, "-o", "jsonpath={.items[*].metadata.name}"))
 	if len(replicas) != 2 {

@@ -195,7 +195,7 @@ func (c *Cluster) Try(args ...string) (string, error) { return c.TryInput("", ar
 
 // TryInput runs kubectl with standard input. The error has what it printed.
 func (c *Cluster) TryInput(input string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program("kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "HOME="+c.dir)
