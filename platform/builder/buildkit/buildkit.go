@@ -129,7 +129,8 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 
 	p := &progress{log: req.Log}
 	if err := d.solve(ctx, opt, req.Layout, p); err != nil {
-		return nil, seen.explain(d.explain(ctx, tooLong, p, err))
+		place := func(err error, step string) string { return place(err, tree.root, opt.FrontendAttrs["filename"], step) }
+		return nil, seen.explain(d.explain(ctx, tooLong, place, p, err))
 	}
 	// A step may succeed although a limit killed one of its processes or kept one from
 	// starting. Its image may differ from the one that the commit describes, so the

@@ -62,9 +62,11 @@ func (d *daemon) ready(ctx context.Context) error {
 
 // explain turns the error of a failed solve into one that the caller can act on: the
 // context's error if it was cancelled, a *builder.Error for an exceeded limit or a
-// failed step, or another error if the builder itself failed.
-func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err error) error {
-	step, cause := p.failure()
+// failed step, or another error if the builder itself failed. place says where in the
+// Dockerfile a step is.
+func (d *daemon) explain(ctx context.Context, tooLong error, place func(err error, step string) string, p *progress, err error) error {
+	name, cause := p.failure()
+	step := at(place(err, name), name)
 	switch {
 	case ctx.Err() != nil && context.Cause(ctx) == tooLong:
 		return &builder.Error{Step: p.last(), Err: tooLong}
@@ -77,7 +79,7 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 	case st.Ended:
 		return fmt.Errorf("buildkitd ended during the build: %w: %s", err, st.Said)
 	}
-	if strings.HasPrefix(step, "[internal] load metadata for ") {
+	if strings.HasPrefix(name, "[internal] load metadata for ") {
 		// If the registry cannot be reached, BuildKit reports the mirror's "not found".
 		cause += " (neither the platform's mirror nor the registry provided this base image)"
 	}
@@ -87,7 +89,7 @@ func (d *daemon) explain(ctx context.Context, tooLong error, p *progress, err er
 	if _, ours := errors.AsType[*builder.LayoutError](err); ours {
 		return err
 	}
-	return &builder.Error{Err: err}
+	return &builder.Error{Step: step, Err: errors.New(plain(err.Error()))}
 }
 
 // keepCaches removes everything but the cache mounts from buildkitd's state, and has the

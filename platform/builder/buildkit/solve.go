@@ -310,7 +310,7 @@ func (p *progress) failure() (step, cause string) {
 	if strings.Contains(p.failed, "] ADD ") && strings.Contains(p.cause, `exec: "git"`) { // a room has no git
 		return p.failed, noGit
 	}
-	return p.failed, p.cause + hint(p.cause+"\n"+p.output+"\n"+p.recent) // the last line may come after the failure
+	return p.failed, plain(p.cause) + hint(p.cause+"\n"+p.output+"\n"+p.recent) // the last line may come after the failure
 }
 
 // hint says why a step failed whose error and last output only say how.
