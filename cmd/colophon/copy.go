@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -28,16 +30,18 @@ type copyOptions struct {
 func newCopyCommand() *cobra.Command {
 	var o copyOptions
 	cmd := &cobra.Command{
-		Use:   "copy IMAGE DESTINATION",
-		Short: "copy an image and everything attached to it between registries, layouts and archives",
+		Use:        "copy IMAGE DESTINATION",
+		SuggestFor: []string{"promote", "push", "save"},
+		Short:      "copy an image and everything attached to it between registries, layouts and archives",
 		Long: `Copy copies an image, and everything attached to it and to its platforms: proofs,
 SBOMs, signatures, and what is attached to those in turn. The digest stays, so that what proves the image here proves it
 there. Copy checks the digests of what it copies.
 
 DESTINATION is HOST/NAME[:TAG], or the path of an OCI layout, which copy creates if
 needed, or of an archive of a layout (a name that ends with .tar; skopeo and podman
-call it oci-archive:FILE:TAG). Without TAG, the copy gets the tag of IMAGE. To
-registries, copy logs in with the credentials of docker and podman.
+call it oci-archive:FILE:TAG). Without TAG, the copy gets the tag of IMAGE. To the
+registry of the platform that release uses, copy logs in with the platform's token; to
+other registries, with the credentials of docker and podman.
 
 With --policy, copy verifies the image first, as "colophon verify" does, and copies
 nothing if it is not accepted: this is how an image is promoted from one registry to
@@ -219,10 +223,29 @@ func copyTo(ctx context.Context, report func(v1.Descriptor), to oci.Reference, s
 		}
 		defer l.Close()
 		dst = l
-	} else if dst, err = oci.OpenRegistry(to.Repository, oci.RegistryOptions{}); err != nil {
+	} else if dst, err = oci.OpenRegistry(to.Repository, pushOptions(to.Repository, platformHere())); err != nil {
 		return nil, err
 	}
-	return copyInto(ctx, report, dst, src, d, tag)
+	left, err = copyInto(ctx, report, dst, src, d, tag)
+	if to.Dir == "" && errors.Is(err, oci.ErrDenied) {
+		host, _, _ := strings.Cut(to.Repository, "/")
+		err = &exitError{code: exitFailure, msg: err.Error(), hint: "log in to the registry, with a token that may push there: docker login " + printable.Text(host)}
+	}
+	return left, err
+}
+
+// pushOptions returns how to log in to the registry of a repository. The token of the platform
+// that release uses may push to the platform's registry, and is sent to no other; other
+// registries get the credentials of docker and podman.
+func pushOptions(repository string, platform *api.ClientConfig) oci.RegistryOptions {
+	if platform == nil {
+		return oci.RegistryOptions{}
+	}
+	host, _, _ := strings.Cut(repository, "/")
+	if u, err := url.Parse(platform.URL); err == nil && u.Host != "" && u.Host == host {
+		return oci.RegistryOptions{Token: platform.Token, TLS: u.Scheme == "https"}
+	}
+	return oci.RegistryOptions{}
 }
 
 func copyInto(ctx context.Context, report func(v1.Descriptor), dst oci.Target, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {

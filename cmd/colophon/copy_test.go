@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -64,4 +66,39 @@ func TestPromote(t *testing.T) {
 	}
 	s.run(exitOK, []string{"copy", s.image, to, "--policy", policy(`{"source":"https://git.example.com/team/app"}`), "-q"}, to+"@sha256:")
 	s.run(exitOK, []string{"verify", to + ":v1.2.0", "--source", prooftest.Source, "--skip-source"}, "accepted")
+}
+
+// TestCopyLogsIn: the registry of the platform gets the platform's token, and no other one
+// does, whatever its name and whatever it asks for.
+func TestCopyLogsIn(t *testing.T) {
+	s := newStage(t)
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	asked := func() (*httptest.Server, *[]string) {
+		var got []string
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if user, password, ok := r.BasicAuth(); ok {
+				got = append(got, user+":"+password)
+			} else if a := r.Header.Get("Authorization"); a != "" {
+				got = append(got, a)
+			}
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		t.Cleanup(srv.Close)
+		return srv, &got
+	}
+	own, toOwn := asked()
+	other, toOther := asked()
+	host := func(srv *httptest.Server) string { return strings.TrimPrefix(srv.URL, "http://") }
+	t.Setenv("COLOPHON_PLATFORM", s.file("client.json", []byte(`{"url":"`+own.URL+`","token":"secret-token","fingerprint":""}`)))
+	for _, srv := range []*httptest.Server{own, other} {
+		s.run(exitFailure, []string{"copy", s.image, host(srv) + "/prod/app"}, "hint: log in to the registry", "docker login "+host(srv))
+	}
+	s.run(exitFailure, []string{"copy", s.image, host(other) + "/" + strings.ReplaceAll(host(own), ":", "/") + "/app"}, "401")
+	if len(*toOwn) == 0 || (*toOwn)[0] != "colophon:secret-token" {
+		t.Errorf("the platform's registry got %q", *toOwn)
+	}
+	if len(*toOther) > 0 {
+		t.Errorf("another registry got %q", *toOther)
+	}
 }
