@@ -43,6 +43,9 @@ func (p *platform) open() (release func(), err error) {
 	}
 	if p.port, err = net.Listen("tcp", p.config.Listen); err != nil {
 		unlock()
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("--listen %s: another program listens there; choose another address, or end that program", p.config.Listen)
+		}
 		return nil, err
 	}
 	return func() { p.port.Close(); unlock() }, nil

@@ -18,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/colophon-build/colophon/internal/keys"
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/authority/archivelog"
@@ -82,7 +83,7 @@ func prepareTrust(p *platform, process *zone.Process) error {
 func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	s := c.Settings
 	t := &trustServices{settings: s, log: c.Log, mux: http.NewServeMux(), inside: http.NewServeMux(), metrics: prometheus.NewRegistry()}
-	klog.SetSlogLogger(c.Log) // Tessera logs with klog
+	klog.SetSlogLogger(logs.Library(c.Log)) // Tessera logs with klog
 	defer func() { err = errors.Join(err, t.close()) }()
 	documents := root.Config{KeyDir: s.KeyDir, Dir: filepath.Join(s.KeyDir, "tuf"), URL: s.URL, Outside: s.Outside, Logger: c.Log}
 	for _, b := range s.Builders {

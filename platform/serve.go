@@ -71,6 +71,15 @@ type platform struct {
 	sockets []string // roles of this host that listen on a socket
 }
 
+// ConfigError means that the command line or a file that it names is wrong. Nothing was
+// started, and trying again does not help.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // newPlatform reads the configuration of a host.
 func newPlatform(c Config, host string) (p *platform, err error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -112,13 +121,13 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 func Serve(ctx context.Context, c Config) error {
 	p, err := newPlatform(c, roleServe)
 	if err != nil {
-		return err
+		return &ConfigError{err}
 	}
 	if p.url, err = origin(c.Listen, c.URL, p.usesTLS()); err != nil {
-		return err
+		return &ConfigError{err}
 	}
 	if err := p.checkACME(); err != nil {
-		return err
+		return &ConfigError{err}
 	}
 	if p.users.plain() {
 		return p.serveInside(ctx)

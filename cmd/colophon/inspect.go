@@ -43,8 +43,9 @@ var sbomKinds = map[string]string{"spdx": "SPDX", "cyclonedx": "CycloneDX"}
 func newInspectCommand() *cobra.Command {
 	var o inspectOptions
 	cmd := &cobra.Command{
-		Use:   "inspect IMAGE|LAYOUT",
-		Short: "show an image and everything attached to it",
+		Use:        "inspect IMAGE|LAYOUT",
+		SuggestFor: []string{"tree", "show", "download"},
+		Short:      "show an image and everything attached to it",
 		Long: `Inspect shows an image, its platforms and layers, and everything attached to it:
 the type of each proof, and the signer and time that it claims; and what Docker Content
 Trust says of it on this machine, or at --notary-server.

@@ -46,8 +46,9 @@ type releaseOptions struct {
 func newReleaseCommand() *cobra.Command {
 	var o releaseOptions
 	cmd := &cobra.Command{
-		Use:   "release [DIR|URL]",
-		Short: "build an image from a git commit, with signed provenance",
+		Use:        "release [DIR|URL]",
+		SuggestFor: []string{"build", "deploy", "publish"},
+		Short:      "build an image from a git commit, with signed provenance",
 		Long: `Release asks the platform to fetch a commit, build it in isolation, compute the
 digest of the result, sign its provenance, and publish the image and its proofs.
 The platform pushes the tags last, and only after the proofs verify. Run an

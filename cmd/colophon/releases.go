@@ -20,8 +20,9 @@ func newReleasesCommand() *cobra.Command {
 	var o output
 	var f api.RunFilter
 	cmd := &cobra.Command{
-		Use:   "releases",
-		Short: "list what ran on the platform, read logs, cancel and retry",
+		Use:        "releases",
+		SuggestFor: []string{"list", "ls", "logs", "builds"},
+		Short:      "list what ran on the platform, read logs, cancel and retry",
 		Long: `Releases lists the releases that were asked for, the newest first: also those that
 failed, that run, and that wait. The commands below it say more about one, which is
 named by its id, the first digits of that, or the invocationId of a provenance.

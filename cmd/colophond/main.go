@@ -41,25 +41,58 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := &cobra.Command{Use: "colophond", Short: "the platform that builds and releases images with proof of their source", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(newServeCommand(), newCheckCommand(), newEnrolCommand(), newScrubCommand(), newAdmissionCommand(), newGateCommand(), newFollowCommand(), newWitnessCommand(), newAuditCommand(), newMirrorCommand(),
+	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		os.Exit(report(os.Stderr, err))
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "colophond",
+		Short: "the platform that builds and releases images with proof of their source",
+		Long: `Colophond builds and releases images with proof of their source, and runs what
+decides about images, watches logs and keeps records.
+
+Exit codes: 0 done, 1 failure, 2 usage error, or a configuration that is wrong.
+
+"colophon status" shows a platform that runs, and whether it is ready.`,
+		Example: `  colophond check --data /var/lib/colophon --config /etc/colophon/colophond.json
+  colophond serve --data ./data`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	group := func(id, title string, commands ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: id, Title: title})
+		for _, c := range commands {
+			c.GroupID = id
+		}
+		root.AddCommand(commands...)
+	}
+	group("run", "Run a platform:", newServeCommand(), newCheckCommand(), newScrubCommand(), newEnrolCommand())
+	group("decide", "Decide which images run:", newAdmissionCommand(), newGateCommand())
+	group("log", "Watch logs and keep records:", newFollowCommand(), newWitnessCommand(), newMirrorCommand(), newAuditCommand())
+	var own []*cobra.Command
+	for _, r := range platform.Roles() {
+		own = append(own, newRoleCommand(r))
+	}
+	group("role", "Roles of a platform, which serve starts, or another host after enrol:", own...)
+	group("other", "Other:",
 		newCommand("version", "print the version", cobra.NoArgs, func(context.Context, []string) error {
 			_, err := fmt.Println("colophond", version)
 			return err
-		}),
+		}))
+	root.SetHelpCommandGroupID("other")
+	root.SetCompletionCommandGroupID("other")
+	root.AddCommand(
 		hidden(newCommand(platform.ScrubCommand, "scrub of one directory (started by scrub)", cobra.NoArgs, func(ctx context.Context, _ []string) error { return platform.ScrubDir(ctx, os.Stdin, os.Stdout) })),
 		hidden(newCommand("read-repository UID GID", "role: reads one local repository as its owner (started by rooms)", cobra.ExactArgs(2), localgit.Jail)),
 		hidden(newCommand("upload-pack SOCKET PATH", "role: connects git to a local repository (started by the attestor)", cobra.ExactArgs(2), func(ctx context.Context, args []string) error {
 			return localgit.Relay(ctx, args[0], args[1], os.Getenv("GIT_PROTOCOL"), os.Stdin, os.Stdout)
 		})),
+		usage.NewExitCodes(),
 		usage.NewManCommand(root))
-	for _, r := range platform.Roles() {
-		root.AddCommand(newRoleCommand(r))
-	}
 	usage.Translate(root)
-	if err := root.ExecuteContext(ctx); err != nil {
-		os.Exit(report(os.Stderr, err))
-	}
+	return root
 }
 
 // report prints an error and returns the exit code for it, which are those of colophon: 1
@@ -71,6 +104,10 @@ func report(w io.Writer, err error) int {
 	fmt.Fprintln(w, "colophond:", err)
 	if wrong, ok := errors.AsType[*usage.Error](err); ok {
 		fmt.Fprintln(w, "hint:", wrong.Hint)
+		return usage.ExitCode
+	}
+	if _, ok := errors.AsType[*platform.ConfigError](err); ok {
+		fmt.Fprintln(w, "hint: colophond check, with the same flags, reads the same and starts nothing")
 		return usage.ExitCode
 	}
 	return 1

@@ -49,6 +49,19 @@ Check exits with 1 if there is an error.`
 	return cmd
 }
 
+// completed says how shells complete the values of flags; the others are names of files.
+var completed = map[string]cobra.CompletionFunc{
+	"data":       cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+	"mirror":     cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+	"config":     cobra.FixedCompletions([]string{"json"}, cobra.ShellCompDirectiveFilterFileExt),
+	"tls-cert":   cobra.FixedCompletions([]string{"pem", "crt"}, cobra.ShellCompDirectiveFilterFileExt),
+	"tls-key":    cobra.FixedCompletions([]string{"pem", "key"}, cobra.ShellCompDirectiveFilterFileExt),
+	"listen":     cobra.NoFileCompletions,
+	"url":        cobra.NoFileCompletions,
+	"log-format": cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp),
+	"log-level":  cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp),
+}
+
 // addFlags adds the named flags to cmd; their values are written to c.
 func addFlags(cmd *cobra.Command, c *platform.Config, names ...string) {
 	all := new(cobra.Command).Flags()
@@ -64,5 +77,8 @@ func addFlags(cmd *cobra.Command, c *platform.Config, names ...string) {
 	all.StringVar(&c.LogLevel, "log-level", "info", "least level of a line of the log: debug, info, warn or error")
 	for _, name := range append(names, "log-format", "log-level") {
 		cmd.Flags().AddFlag(all.Lookup(name))
+		if complete, ok := completed[name]; ok {
+			_ = cmd.RegisterFlagCompletionFunc(name, complete) // fails only for a flag that does not exist
+		}
 	}
 }

@@ -44,6 +44,36 @@ func New(w io.Writer, s Settings) *slog.Logger {
 	return slog.New(handler{slog.NewTextHandler(w, o)})
 }
 
+// Library returns a logger for a library that logs by itself. What it calls info interests
+// its developers, and is debug here.
+func Library(log *slog.Logger) *slog.Logger { return slog.New(library{log.Handler()}) }
+
+type library struct{ slog.Handler }
+
+func lowered(level slog.Level) slog.Level {
+	if level < slog.LevelWarn {
+		return min(level, slog.LevelDebug)
+	}
+	return level
+}
+
+func (l library) Enabled(ctx context.Context, level slog.Level) bool {
+	return l.Handler.Enabled(ctx, lowered(level))
+}
+
+func (l library) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level = lowered(r.Level); !l.Handler.Enabled(ctx, r.Level) { // klog asks for other levels than it logs
+		return nil
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
+func (l library) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return library{l.Handler.WithAttrs(attrs)}
+}
+
+func (l library) WithGroup(name string) slog.Handler { return library{l.Handler.WithGroup(name)} }
+
 // A Request is what log lines say about the request that they belong to.
 type Request struct {
 	ID    string // made by the role api, the same in all roles

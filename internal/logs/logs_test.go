@@ -3,6 +3,7 @@ package logs
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -55,5 +56,19 @@ func TestRequestAcrossRoles(t *testing.T) {
 	New(&lines, Settings{}).With("role", "api").InfoContext(With(context.Background(), of), "pushed")
 	if got := lines.String(); !strings.Contains(got, "level=INFO msg=pushed role=api request=ABC123 actor=client") {
 		t.Errorf("line: got %s", got)
+	}
+}
+
+// What a library calls info is debug; its warnings stay.
+func TestLibrary(t *testing.T) {
+	for level, want := range map[slog.Level]int{slog.LevelInfo: 1, slog.LevelDebug: 2} {
+		var out bytes.Buffer
+		log := Library(New(&out, Settings{Level: level})).With("a", 1).WithGroup("g")
+		log.Info("initialized")
+		log.Warn("broken")
+		log.Log(t.Context(), -5, "far below")
+		if got := strings.Count(out.String(), "\n"); got != want || !strings.Contains(out.String(), "level=WARN msg=broken") || strings.Contains(out.String(), "INFO") {
+			t.Errorf("level %s: got %q", level, out.String())
+		}
 	}
 }

@@ -3,6 +3,7 @@
 package usage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,7 +71,7 @@ func argsError(c *cobra.Command, args []string) error {
 				names = append(names, sub.Name())
 			}
 		}
-		return fail(c, "%s has no command %q%s", c.CommandPath(), args[0], meant("", args[0], names))
+		return fail(c, "%s has no command %q%s", c.CommandPath(), args[0], cmp.Or(suggested(c, args[0]), meant("", args[0], names)))
 	}
 	_, want, _ := strings.Cut(c.Use, " ")
 	want, _, _ = strings.Cut(want, " --")
@@ -82,6 +83,16 @@ func argsError(c *cobra.Command, args []string) error {
 		return fail(c, "%s takes no argument, found %q", c.CommandPath(), found)
 	}
 	return fail(c, "%s: expected %s, found %s", c.CommandPath(), want, found)
+}
+
+// suggested suggests the command that does what other programs call name.
+func suggested(c *cobra.Command, name string) string {
+	for _, sub := range c.Commands() {
+		if slices.Contains(sub.SuggestFor, name) {
+			return "; did you mean " + sub.Name() + "?"
+		}
+	}
+	return ""
 }
 
 // meant suggests the name that somebody meant.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
+	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/ports"
 	"github.com/colophon-build/colophon/monitor"
 	"github.com/colophon-build/colophon/tlog/follow"
@@ -26,37 +27,37 @@ func Serve(ctx context.Context, s Settings, batch Batch, log *slog.Logger) (err 
 	if err != nil {
 		return err
 	}
-	klog.SetSlogLogger(log) // Tessera logs with klog
+	klog.SetSlogLogger(logs.Library(log)) // Tessera logs with klog
 	metrics := ports.Metrics()
 	m := &monitor.Monitor{Watch: p.watch, Sinks: []monitor.Sink{alarms{log}}, Batch: batch}
 	if p.hook != nil {
 		m.Sinks = append(m.Sinks, p.hook)
 	}
-	logs, err := m.Open(p.logs)
+	followed, err := m.Open(p.logs)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		for _, l := range logs {
+		for _, l := range followed {
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	metrics.MustRegister(&collector{m: m, logs: logs})
+	metrics.MustRegister(&collector{m: m, logs: followed})
 	found := &searches{}
 	if p.search.Name != "" {
-		if found, err = openSearches(p, s.Dir, logs, metrics, log); err != nil {
+		if found, err = openSearches(p, s.Dir, followed, metrics, log); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, found.close()) }()
 	}
-	log.Info("following", "logs", len(logs))
+	log.Info("following", "logs", len(followed))
 	work, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { m.Run(work, logs, p.every) })
+	running.Go(func() { m.Run(work, followed, p.every) })
 	for _, x := range found.logs {
 		running.Go(func() { x.run(work) })
 	}
-	checks := ports.Checks(metrics, func() string { return strings.Join(append(unready(logs), found.unready()...), "\n") })
+	checks := ports.Checks(metrics, func() string { return strings.Join(append(unready(followed), found.unready()...), "\n") })
 	if found.mux != nil {
 		err = ports.Serve(ctx, p.search.Settings, found.mux, checks, log)
 	} else {
