@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/sign/token"
 	"github.com/colophon-build/colophon/source/recipes"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // Completion waits so long, and then offers nothing: a shell must not hang.
@@ -148,9 +149,9 @@ func completedRecords() []completed {
 		{[]string{"audit", "get"}, cobra.NoFileCompletions, nil},
 		{[]string{"audit", "prove"}, cobra.NoFileCompletions, nil},
 		{[]string{"login"}, filesNamed("json"), nil},
-		{[]string{"trust", "show"}, completeTrust, nil},
-		{[]string{"trust", "refresh"}, completeTrust, nil},
-		{[]string{"trust", "remove"}, completeTrust, nil},
+		{[]string{"trust", "show"}, completePinned, nil},
+		{[]string{"trust", "refresh"}, completePinned, nil},
+		{[]string{"trust", "remove"}, completePinned, nil},
 	}
 }
 
@@ -333,8 +334,20 @@ func completeServices(_ *cobra.Command, _ []string, begun string) ([]string, cob
 	return offer(begun, names), cobra.ShellCompDirectiveDefault
 }
 
-// completeTrust completes a trust root on this machine.
+// completeTrust completes a trust root on this machine, as a demand names it.
 func completeTrust(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return completeRoot(args, begun, func(*trust.Root) string { return "" })
+}
+
+// completePinned completes a trust root on this machine, which may have a built-in name.
+func completePinned(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	return completeRoot(args, begun, func(r *trust.Root) string {
+		p, _ := publicOf(r)
+		return p.Name
+	})
+}
+
+func completeRoot(args []string, begun string, name func(*trust.Root) string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -346,6 +359,8 @@ func completeTrust(_ *cobra.Command, args []string, begun string) ([]string, cob
 	var names []string
 	for _, r := range roots {
 		switch {
+		case name(r) != "":
+			names = append(names, name(r))
 		case r.URL != "":
 			names = append(names, r.URL)
 		case r.Repository != nil:

@@ -365,7 +365,7 @@ func freshness(r *trust.Root) string {
 func newTrustShowCommand() *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
-		Use:   "show [URL|FINGERPRINT]",
+		Use:   "show [URL|FINGERPRINT|NAME]",
 		Short: "show the trust roots on this machine, or one of them",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -387,7 +387,7 @@ func newTrustShowCommand() *cobra.Command {
 func newTrustRefreshCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "refresh [URL|FINGERPRINT]",
+		Use:   "refresh [URL|FINGERPRINT|NAME]",
 		Short: "update trust roots from their TUF repositories",
 		Long: `Refresh asks all trusted TUF repositories, or the named one, for newer trust
 roots. Verify never does that: it uses the trust roots on this machine, and warns
@@ -454,7 +454,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 
 func newTrustRemoveCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove URL|FINGERPRINT",
+		Use:   "remove URL|FINGERPRINT|NAME",
 		Short: "remove a trust root",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -474,8 +474,8 @@ func newTrustRemoveCommand() *cobra.Command {
 	}
 }
 
-// pinned returns the trust roots with the URL or fingerprint in args, or all roots
-// if args is empty.
+// pinned returns the trust roots with the URL, fingerprint or built-in name in args, or all
+// roots if args is empty.
 func pinned(args []string) ([]*trust.Root, error) {
 	roots, err := storedRoots()
 	if err != nil || len(args) == 0 {
@@ -483,7 +483,7 @@ func pinned(args []string) ([]*trust.Root, error) {
 	}
 	var found []*trust.Root
 	for _, r := range roots {
-		if r.Named(args[0]) {
+		if p, _ := publicOf(r); r.Named(args[0]) || p.Name != "" && p.Name == args[0] {
 			found = append(found, r)
 		}
 	}
