@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
@@ -39,9 +39,9 @@ there. Copy checks the digests of what it copies.
 
 DESTINATION is HOST/NAME[:TAG], or the path of an OCI layout, which copy creates if
 needed, or of an archive of a layout (a name that ends with .tar; skopeo and podman
-call it oci-archive:FILE:TAG). Without TAG, the copy gets the tag of IMAGE. To the
-registry of the platform that release uses, copy logs in with the platform's token; to
-other registries, with the credentials of docker and podman.
+call it oci-archive:FILE:TAG). Without TAG, the copy gets the tag of IMAGE. To
+registries, copy logs in with the credentials of docker and podman; without these, to
+that of the platform that release uses with the platform's token.
 
 With --policy, copy verifies the image first, as "colophon verify" does, and copies
 nothing if it is not accepted: this is how an image is promoted from one registry to
@@ -234,18 +234,31 @@ func copyTo(ctx context.Context, report func(v1.Descriptor), to oci.Reference, s
 	return left, err
 }
 
-// pushOptions returns how to log in to the registry of a repository. The token of the platform
-// that release uses may push to the platform's registry, and is sent to no other; other
-// registries get the credentials of docker and podman.
+// pushOptions returns how to log in to the registry of a repository: with the credentials of
+// docker and podman, and without these with the token of the platform that release uses, if
+// it is that platform's registry.
 func pushOptions(repository string, platform *api.ClientConfig) oci.RegistryOptions {
 	if platform == nil {
 		return oci.RegistryOptions{}
 	}
 	host, _, _ := strings.Cut(repository, "/")
-	if u, err := url.Parse(platform.URL); err == nil && u.Host != "" && u.Host == host {
-		return oci.RegistryOptions{Token: platform.Token, TLS: u.Scheme == "https"}
+	if host != hostOf(platform) {
+		return oci.RegistryOptions{}
 	}
-	return oci.RegistryOptions{}
+	return oci.RegistryOptions{
+		Keychain: authn.NewMultiKeychain(authn.DefaultKeychain, tokenFor{host, platform.Token}),
+		TLS:      strings.HasPrefix(platform.URL, "https:"),
+	}
+}
+
+// tokenFor has the token for one registry.
+type tokenFor struct{ host, token string }
+
+func (t tokenFor) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	if r.RegistryStr() != t.host {
+		return authn.Anonymous, nil
+	}
+	return authn.FromConfig(authn.AuthConfig{Username: "colophon", Password: t.token}), nil
 }
 
 func copyInto(ctx context.Context, report func(v1.Descriptor), dst oci.Target, src oci.Source, d v1.Descriptor, tag string) (left []error, err error) {

@@ -150,14 +150,9 @@ func (s *summariser) attach(ctx context.Context, digest string, bundle []byte, a
 	return err
 }
 
-// openTarget opens the repository or layout of an image to attach something. To the registry
-// of the platform, if it is not nil, it logs in with the platform's token.
+// openTarget opens the repository or layout of an image to attach something.
 func openTarget(ref oci.Reference, platform *api.ClientConfig) (oci.Target, error) {
-	var opts oci.RegistryOptions
-	if host, _, _ := strings.Cut(ref.Repository, "/"); platform != nil && (platform.URL == "http://"+host || platform.URL == "https://"+host) {
-		opts = oci.RegistryOptions{Token: platform.Token, TLS: strings.HasPrefix(platform.URL, "https:")}
-	}
-	src, err := ref.Open(opts)
+	src, err := ref.Open(pushOptions(ref.Repository, platform))
 	if err != nil {
 		return nil, err
 	}
