@@ -60,6 +60,11 @@ proofs are the same, for a log of the archive; the content of each match is fetc
 compared. The answer is complete for what the archive of this platform keeps. With --archive,
 --digest, --image, --source, --commit, --ref and --unparsed ask the archive too.
 
+--package NAME@VERSION --without vex lists images: those that an SBOM with the package is about,
+without those about which an archived VEX statement (OpenVEX, CSAF or CycloneDX) names the
+package. A statement counts if a trust root of this machine vouches for who signed it, or the key of
+--vex-key did, whatever its status is; the answer says what it says.
+
 --since and --until compare the time at which an entry's certificate was issued. Who logs an entry
 may add certificates of their own, so an entry is left out only if each of its signers has a
 certificate of another time. Entries without a certificate are kept. Of the archive they compare
@@ -68,6 +73,7 @@ when the evidence arrived.`,
   colophon log search --identity release@example.com --since 2026-11-01 --json
   colophon log search --digest sha256:8ed52a29b6ee…
   colophon log search --package log4j-core@2.14.1     # which images have it
+  colophon log search --package log4j-core@2.14.1 --without vex  # and nobody has said what that means
   colophon log search --fetched https://files.example.com/tool.tgz
   colophon log search --base golang --since 2026-11-01`,
 		Args: cobra.NoArgs,
@@ -150,11 +156,18 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 		if err != nil {
 			return err
 		}
+		vex, err := s.in.openVEX(q.Kind)
+		if err != nil {
+			return err
+		}
 		log, err := openLog(ctx, s.log)
 		if err != nil {
 			return err
 		}
-		return runArchiveSearch(ctx, cmd.OutOrStdout(), log, s.index, q, s.limit, between, o)
+		return runArchiveSearch(ctx, cmd.OutOrStdout(), log, s.index, q, vex, s.limit, between, o)
+	}
+	if s.in.without != "" || s.in.key != "" {
+		return usageError("", "--without goes with --package")
 	}
 	if s.in.page != "" {
 		return usageError("", "--page is a place in the archive; go on in the log with --from")

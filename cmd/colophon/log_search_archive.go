@@ -24,6 +24,7 @@ type archiveOptions struct {
 	values  map[search.Kind]*string
 	archive bool
 	page    string
+	withoutOptions
 }
 
 // archiveFlags adds the flags, and returns the names of those that say what is looked for.
@@ -40,7 +41,10 @@ func (o *archiveOptions) archiveFlags(cmd *cobra.Command) []string {
 		search.Predicate: f.String("predicate", "", "archive: statements with this predicate `TYPE`"),
 	}
 	f.BoolVar(&o.archive, "archive", false, "ask the archive, not the log: with --digest, --image, --source, --commit, --ref or --unparsed")
+	f.StringVar(&o.without, "without", "", "with --package: images, without those that have a signed VEX statement about the package (`vex`), or about this vulnerability in it (vex:CVE-2021-44228)")
+	f.StringVar(&o.key, "vex-key", "", "with --without: VEX statements that the public key in this `FILE` (PEM) signed, and no others")
 	f.StringVar(&o.page, "page", "", "archive: go on at this `PLACE`, which the answer before says as next")
+	_ = cmd.RegisterFlagCompletionFunc("without", cobra.FixedCompletions([]string{"vex", "vex:CVE-"}, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
 	var names []string
 	for kind := range o.values {
 		names = append(names, string(kind))
@@ -160,7 +164,7 @@ type archivedContent struct {
 // mostAbout is how many digests and names of one piece of content are shown.
 const mostAbout = 20
 
-func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands indexOptions, q search.ArchiveQuestion, limit int, between span, o output) error {
+func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands indexOptions, q search.ArchiveQuestion, vex *vexSearch, limit int, between span, o output) error {
 	platform, err := log.archive()
 	if err != nil {
 		return err
@@ -175,9 +179,13 @@ func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands
 		return unanswered(platform, err)
 	}
 	found.Filling = kept.Filling
+	var images []*imageWith
 	v, err := s.Search(ctx, q, func(m api.ArchiveMatch) error {
 		if between.has(m.Record.Since) {
 			found.Records = append(found.Records, describeArchived(m))
+			if vex != nil {
+				images = withMatch(images, m)
+			}
 		}
 		if len(found.Records) >= limit {
 			return api.ErrEnough
@@ -192,10 +200,17 @@ func runArchiveSearch(ctx context.Context, w io.Writer, log *trustedLog, demands
 	if found.cosigners, err = log.cosigned(demands, s.LogKey, s.IndexKey, v.Checkpoint, v.IndexCheckpoint); err != nil {
 		return err
 	}
-	if !o.text() {
-		return o.print(w, found)
+	var answer interface{ print(io.Writer) } = found
+	if vex != nil {
+		if err := vex.find(ctx, s, images, time.Now()); err != nil {
+			return archiveExit(platform, err)
+		}
+		answer = found.separate(vex.without, images)
 	}
-	found.print(w)
+	if !o.text() {
+		return o.print(w, answer)
+	}
+	answer.print(w)
 	return nil
 }
 
@@ -248,6 +263,11 @@ func (f *foundArchived) print(w io.Writer) {
 		}
 		line("content", c.Digest)
 	}
+	f.end(w)
+}
+
+// end says of what the answer is complete.
+func (f *foundArchived) end(w io.Writer) {
 	more := "and no others"
 	if f.Next != "" {
 		more = "and others: go on with --page " + f.Next

@@ -107,8 +107,13 @@ func unwitnessed(_, _ note.Verifier) (ofLog, ofIndex *witnesses.Set) { return ni
 // push archives a statement that a manifest attaches to a digest, and waits until it is indexed.
 func (s *archiveStage) push(attached, statement string) {
 	s.t.Helper()
+	s.pushType(attached, statement, attest.PayloadType)
+}
+
+func (s *archiveStage) pushType(attached, statement, mediaType string) {
+	s.t.Helper()
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(statement)))
-	manifest := fmt.Sprintf(`{"schemaVersion":2,"layers":[{"mediaType":%q,"digest":%q,"size":%d}],"subject":{"digest":%q}}`, attest.PayloadType, digest, len(statement), attached)
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"layers":[{"mediaType":%q,"digest":%q,"size":%d}],"subject":{"digest":%q}}`, mediaType, digest, len(statement), attached)
 	open := func(string) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte(statement))), nil }
 	if err := s.archive.Manifest(s.t.Context(), []byte(manifest), open); err != nil {
 		s.t.Fatal(err)
