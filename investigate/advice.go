@@ -20,8 +20,11 @@ func advice(c *Case, out Conclusion) []string {
 	if running := stillRunning(c); len(running) > 0 && out.State != Whole {
 		add("stop what runs: %s", names(running))
 	}
+	if scope := c.Subject.scope(); scope != nil && !c.distrusted() {
+		add("if it is bad, take trust in it back; with --dry-run first, which says what that stops: %s", distrustCommand(scope...))
+	}
 	if out.State == Broken {
-		if listed := c.Answer(AskDistrust).Facts.Distrust; listed == nil || len(listed.Entries) == 0 {
+		if !c.distrusted() {
 			add("let nothing run it any more, and pin what runs to a digest that verifies: %s", distrustCommand("--digest", digest))
 		}
 		switch out.Link {
@@ -66,6 +69,39 @@ func advice(c *Case, out Conclusion) []string {
 		add("ask the repository too: --source URI names it")
 	}
 	return do
+}
+
+// distrusted reports whether a list has an entry about the subject already.
+func (c *Case) distrusted() bool {
+	listed := c.Answer(AskDistrust).Facts.Distrust
+	return listed != nil && len(listed.Entries) > 0
+}
+
+// scope returns the flags of distrust add for a subject that is no image; nil for those that an entry cannot be about, and
+// for an image, whose broken link says more. Words in capitals are left to a person.
+func (s Subject) scope() (flags []string) {
+	switch s.Kind {
+	case Commit, Base, Package, Fetched:
+		flags = []string{"--" + string(s.Kind), s.Name}
+	case Builder:
+		flags = []string{"--builder", s.Name}
+	case Identity:
+		flags = []string{"--identity", s.Name, "--issuer", "ISSUER"}
+	default:
+		return nil
+	}
+	if s.Kind == Commit && s.Source != "" {
+		flags = append(flags, "--source", s.Source)
+	}
+	if s.Since != nil {
+		flags = append(flags, "--from", stamp(*s.Since))
+	} else if s.Kind == Builder || s.Kind == Identity { // what it signed before it was taken is good
+		flags = append(flags, "--from", "TIME")
+	}
+	if s.Until != nil {
+		flags = append(flags, "--until", stamp(*s.Until))
+	}
+	return flags
 }
 
 // maxCommand is the limit of a command in advice, in bytes: a line that is cut would be another command.

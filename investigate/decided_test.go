@@ -143,3 +143,69 @@ func TestDistrustCommandShown(t *testing.T) {
 		}
 	}
 }
+
+// TestExpiredList: a list that has expired leaves open whether there are entries by now; the entries that it has count.
+func TestExpiredList(t *testing.T) {
+	s := newScene(t)
+	commit := s.commit("1")
+	s.release("refs/heads/main", commit).Attach(prooftest.Kinds...)
+	issuer := distrusttest.New(t)
+	issuer.Now, issuer.Life = func() time.Time { return s.platform.Now.Add(-2 * time.Hour) }, time.Hour
+	issuer.Add()
+	ask := func() *Case {
+		t.Helper()
+		in := s.inquiry()
+		in.Askers[AskDistrust] = lists(issuer.Known("shop"))
+		c := s.run(in)
+		s.recheck(c, in.Evidence)
+		return c
+	}
+	const open = "not searched whole: the list of shop is not up to date: it expired at "
+	c := ask()
+	if c.Conclusion.State != Undecided || c.Conclusion.Link != string(AskDistrust) || !strings.Contains(strings.Join(c.Conclusion.Open, "\n"), open) {
+		t.Errorf("without an entry: got %q, open %q", c.Conclusion.Line, c.Conclusion.Open)
+	}
+	issuer.Add(distrust.Scope{Commit: commit})
+	if c := ask(); c.Conclusion.State != Broken || c.Conclusion.Link != string(AskDistrust) || !strings.Contains(strings.Join(c.Conclusion.Open, "\n"), open) {
+		t.Errorf("with an entry: got %q, open %q", c.Conclusion.Line, c.Conclusion.Open)
+	}
+}
+
+// TestOlderDecisions: what the ledger has beyond what was read is an open question of the case.
+func TestOlderDecisions(t *testing.T) {
+	for _, more := range []bool{true, false} {
+		c := &Case{Subject: Subject{Kind: Commit, Name: prooftest.Commit}, Answers: []Answer{{ID: AskDecided, Question: "Which decisions?", Outcome: Answered, Facts: Facts{Decided: &Decided{More: more}}}}}
+		if got := strings.Join(Conclude(c).Open, "\n"); (got == "Which decisions? not searched whole: the ledger has older decisions, which were not read") != more {
+			t.Errorf("more %t: got %q", more, got)
+		}
+	}
+}
+
+// TestAdviceForOthers: the advice about what is no image is the command that takes trust in it back, unless a list says so already.
+func TestAdviceForOthers(t *testing.T) {
+	since := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	until := since.Add(time.Hour)
+	for _, c := range []struct {
+		subject Subject
+		want    string
+	}{
+		{Subject{Kind: Commit, Name: prooftest.Commit, Source: prooftest.Source}, "distrust add --commit " + prooftest.Commit + " --source " + prooftest.Source + " --reason REASON"},
+		{Subject{Kind: Builder, Name: prooftest.Builder, Since: &since, Until: &until}, "distrust add --builder " + prooftest.Builder + " --from 2026-11-20T00:00:00Z --until 2026-11-20T01:00:00Z --reason REASON"},
+		{Subject{Kind: Builder, Name: prooftest.Builder}, "distrust add --builder " + prooftest.Builder + " --from TIME --reason REASON"},
+		{Subject{Kind: Identity, Name: "a b"}, "distrust add --identity 'a b' --issuer ISSUER --from TIME --reason REASON"},
+		{Subject{Kind: Package, Name: "log4j-core@2.14.1"}, "distrust add --package log4j-core@2.14.1 --reason REASON"},
+		{Subject{Kind: Base, Name: "sha256:" + strings.Repeat("a", 64)}, "distrust add --base sha256:" + strings.Repeat("a", 64) + " --reason REASON"},
+		{Subject{Kind: Fetched, Name: "https://files.example/a"}, "distrust add --fetched https://files.example/a --reason REASON"},
+		{Subject{Kind: Host, Name: "builder-1"}, ""},
+	} {
+		one := &Case{Subject: c.subject, Answers: []Answer{{ID: AskDistrust, Outcome: Answered, Facts: Facts{Distrust: &Distrusted{}}}}}
+		got := strings.Join(Conclude(one).Do, "\n")
+		if c.want == "" && strings.Contains(got, "distrust add") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: got %q, want %q", c.subject.Kind, got, c.want)
+		}
+		one.Answers[0].Facts.Distrust.Entries = []DistrustedBy{{Issuer: "shop"}}
+		if got := strings.Join(Conclude(one).Do, "\n"); strings.Contains(got, "distrust add") {
+			t.Errorf("%s is distrusted already: got %q", c.subject.Kind, got)
+		}
+	}
+}

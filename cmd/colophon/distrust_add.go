@@ -174,10 +174,12 @@ images is refused without --wide.
 With --dry-run, nothing is added: it verifies the images named (arguments, or -f with a list or
 the output of kubectl) under --policy, or if none are named the newest 1,000 releases of the
 platform, and says which of them would be rejected. Those that a list of this machine's issuers
-rejects now are not counted.
+rejects now are not counted. The image of --replace is looked for in the repositories of the images
+that would be rejected, and must be accepted in one of them, with the entry.
 
-Exit codes: 0 added, or no image would be rejected; 3 with --dry-run: some would be; 4 with
---dry-run: of some it is not known, or the platform may have more releases; 2 usage error, 1 failure.`,
+Exit codes: 0 added, or no image would be rejected; 3 with --dry-run: some would be, or the
+replacement; 4 with --dry-run: of some, or of the replacement, it is not known, or the platform may
+have more releases; 2 usage error, 1 failure.`,
 		Example: `  colophon distrust add --commit 381e42a0c0ffee00c0ffee00c0ffee00c0ffee00 --reason "pushed with a stolen token"
   colophon distrust add --builder https://ci.example.com/builders/buildkit/v1 --from 2026-11-20 --until 2026-11-26 --reason "its host was taken" --replace sha256:…
   kubectl get pods -A -o json | colophon distrust add --package log4j-core@2.14.1 --reason CVE-2021-44228 --dry-run -f -

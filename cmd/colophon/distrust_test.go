@@ -151,6 +151,13 @@ func TestDistrustDryRun(t *testing.T) {
 	}
 	s.run(exitUsage, []string{"distrust", "add", "--commit", prooftest.Commit, "--reason", "r", "-f", images}, "--dry-run")
 
+	// What is to be used instead must be there, and must not be what the entry takes down.
+	digest := strings.TrimSpace(s.run(exitOK, []string{"verify", s.image, "--source", prooftest.Source, "--skip-source", "-o", "template={{.digest}}"}))
+	try(exitUndecided, []string{"replacement, undecided", "accepted in none of the repositories"}, "--commit", prooftest.Tree, "--replace", "sha256:"+strings.Repeat("ab", 32))
+	try(exitOK, []string{"replacement, accepted", "0 of 1 images"}, "--commit", prooftest.Tree, "--replace", digest)
+	try(exitRejected, []string{"replacement, rejected", "1 of 1 images", "accepted in none of the repositories"}, "--commit", prooftest.Commit, "--replace", digest)
+	try(exitUndecided, []string{`"replacement": true`}, "--commit", prooftest.Tree, "--replace", "sha256:"+strings.Repeat("ab", 32), "--json")
+
 	// What a list rejects already is not rejected because of the entry.
 	s.own(exitOK, []string{"add", "--commit", prooftest.Commit, "--reason", "stolen", "--list-name", "https://example.com/list"})
 	s.run(exitOK, []string{"distrust", "issuer", "add", "own", s.list, "--key", s.public, "--insecure-no-log"})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,8 @@ type tried struct {
 	Outcome verify.Outcome `json:"outcome"`          // with the entry
 	Because bool           `json:"because"`          // it would be rejected because of the entry, and of no other one
 	Reason  string         `json:"reason,omitempty"` // why it is not accepted
+
+	Replacement bool `json:"replacement,omitempty"` // it is what --replace names, in the repository of an image that was tried
 }
 
 // tryEntry says which images an entry would take down.
@@ -75,7 +78,31 @@ func (o *scopeOptions) tryEntry(cmd *cobra.Command, args []string, e distrust.En
 		})
 	}
 	_ = workers.Wait() // each image has its own answer
-	return o.printTried(cmd, all, cut)
+	if e.Replace != "" {
+		for _, image := range replacements(images, all, e.Replace) {
+			t := triedOf(v.judge(cmd.Context(), image, opts, newRepositories([]imagelist.Image{image})))
+			t.Replacement = true
+			all = append(all, t)
+		}
+	}
+	return o.printTried(cmd, all, cut, e.Replace)
+}
+
+// replacements returns the image with a digest in each place that has an image which the entry takes down; if
+// it takes none down, in each place that was tried.
+func replacements(images []imagelist.Image, all []tried, digest string) (out []imagelist.Image) {
+	hit := slices.ContainsFunc(all, func(t tried) bool { return t.Because })
+	for i, t := range all {
+		ref := images[i].Reference
+		if hit && !t.Because || ref == (oci.Reference{}) {
+			continue
+		}
+		ref.Tag, ref.Digest = "", digest
+		if !slices.ContainsFunc(out, func(x imagelist.Image) bool { return x.Reference == ref }) {
+			out = append(out, imagelist.Image{Name: ref.String(), Reference: ref})
+		}
+	}
+	return out
 }
 
 // newEntry stands for the issuer of the entry that is tried. No issuer can have this name: it has spaces.
@@ -134,13 +161,17 @@ func triedOf(v *verify.Verdict) tried {
 	return t
 }
 
-func (o *scopeOptions) printTried(cmd *cobra.Command, all []tried, cut bool) error {
-	worst, hit, others := verify.Accepted, 0, 0
+func (o *scopeOptions) printTried(cmd *cobra.Command, all []tried, cut bool, replace string) error {
+	worst, hit, others, images := verify.Accepted, 0, 0, 0
 	if cut {
 		worst = verify.Undecided
 		fmt.Fprintf(cmd.ErrOrStderr(), "only the newest %d releases of the platform were tried; it is not known what the entry does to older ones: name images, or -f FILE\n", maxTried)
 	}
 	for _, t := range all {
+		if t.Replacement {
+			continue
+		}
+		images++
 		switch {
 		case t.Because:
 			hit++
@@ -152,21 +183,49 @@ func (o *scopeOptions) printTried(cmd *cobra.Command, all []tried, cut bool) err
 			}
 		}
 	}
+	instead := replaced(all)
+	if replace != "" && worst != verify.Rejected && instead != verify.Accepted {
+		worst = instead
+	}
 	if !o.output.text() {
 		return exitWith(worst, o.output.print(cmd.OutOrStdout(), all))
 	}
 	for _, t := range all {
 		printTriedImage(cmd.OutOrStdout(), t)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d images would be rejected because of the entry; nothing was added\n", hit, len(all))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%d of %d images would be rejected because of the entry; nothing was added\n", hit, images)
 	if others > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d are not accepted without it either\n", others)
+	}
+	if replace != "" && instead != verify.Accepted {
+		fmt.Fprintf(cmd.ErrOrStderr(), "the replacement %s is accepted in none of the repositories that were tried: nobody should be sent to it\n", printable.Text(replace))
 	}
 	return exitFor(worst)
 }
 
+// replaced returns what holds of a replacement: accepted if one repository has it and it would be accepted there.
+func replaced(all []tried) verify.Outcome {
+	out := verify.Undecided
+	for _, t := range all {
+		if !t.Replacement {
+			continue
+		}
+		if t.Outcome == verify.Accepted {
+			return verify.Accepted
+		}
+		if t.Outcome == verify.Rejected {
+			out = verify.Rejected
+		}
+	}
+	return out
+}
+
 func printTriedImage(w io.Writer, t tried) {
 	switch {
+	case t.Replacement && t.Outcome == verify.Accepted:
+		fmt.Fprintf(w, "%s %s\n", paint(w, green, "replacement, accepted"), printable.Text(t.Image))
+	case t.Replacement:
+		fmt.Fprintf(w, "%s %s\n    %s\n", paint(w, red, "replacement, "+t.Outcome.String()), printable.Text(t.Image), printable.Text(t.Reason))
 	case t.Because:
 		fmt.Fprintf(w, "%s %s%s\n", paint(w, red, "rejected "), printable.Text(t.Image), paint(w, faint, shortDigest(t.Digest)))
 	case t.Outcome != verify.Accepted:
