@@ -125,3 +125,20 @@ func TestBundleVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestHostDependency: the host of a build is what the platform's own dependency names, and no other one.
+func TestHostDependency(t *testing.T) {
+	for _, c := range []struct {
+		dependencies []attest.ResourceDescriptor
+		want         string
+	}{
+		{[]attest.ResourceDescriptor{{Name: "buildkitd"}, attest.HostDependency("build1.example.com")}, "build1.example.com"},
+		{[]attest.ResourceDescriptor{attest.HostDependency("::1")}, "::1"},
+		{[]attest.ResourceDescriptor{{Name: "other", URI: "dns:build1"}, {Name: "host", URI: "https://build1"}}, ""},
+		{nil, ""},
+	} {
+		if got := (attest.BuilderInfo{BuilderDependencies: c.dependencies}).Host(); got != c.want {
+			t.Errorf("%+v: got %q, want %q", c.dependencies, got, c.want)
+		}
+	}
+}

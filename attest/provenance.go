@@ -75,6 +75,25 @@ type ResourceDescriptor struct {
 	Annotations map[string]any    `json:"annotations,omitempty"`
 }
 
+// hostScheme begins the URI of the host of a build: that of a name in the DNS (RFC 4501).
+const hostScheme = "dns:"
+
+// HostDependency returns the builder dependency of a Colophon platform that names the host of a build: the name
+// or address by which the platform reaches it, without a port (spec/buildkit/v1 and spec/golang/v1, "Run details").
+func HostDependency(host string) ResourceDescriptor {
+	return ResourceDescriptor{Name: "host", URI: hostScheme + host}
+}
+
+// Host returns the host that HostDependency put among the builder's dependencies, or "".
+func (b BuilderInfo) Host() string {
+	for _, d := range b.BuilderDependencies {
+		if host, ok := strings.CutPrefix(d.URI, hostScheme); ok && d.Name == "host" {
+			return host
+		}
+	}
+	return ""
+}
+
 // ExternalParameters holds all that the requester of a build chose. It is the
 // form of BuildDefinition.ExternalParameters for Colophon's build types.
 type ExternalParameters struct {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/search"
 )
 
@@ -13,7 +16,7 @@ type ArchiveSearch interface {
 	// Name says which archive answers.
 	Name() string
 	// Find returns content that has the value, at most limit pieces of it, and how many there are.
-	// kind is "base" (sha256:HEX), "package" (NAME@VERSION) or "fetched" (a URL). It verifies that the
+	// kind is "base" (sha256:HEX), "package" (NAME@VERSION), "fetched" (a URL) or "tool" (dns:HOST). It verifies that the
 	// content has the value. It may be called concurrently.
 	Find(ctx context.Context, kind search.Kind, value string, limit int) (found []Archived, total int64, err error)
 	// Filling reports whether the archive still lacks some of what its registry had before it.
@@ -59,8 +62,11 @@ func ArchiveAskers(archive ArchiveSearch) map[ID]Asker {
 					return r, err
 				}
 				f.Total += total
+				if n := len(found); n > 0 && int64(n) < total && (f.Until == nil || found[n-1].Number < *f.Until) {
+					f.Until = new(found[n-1].Number + 1)
+				}
 				for _, a := range found {
-					f.Entries = append(f.Entries, Entry{Index: a.Number, Leaf: a.Entry, About: a.About})
+					f.Entries = append(f.Entries, Entry{Index: a.Number, Leaf: a.Entry, About: a.About, Issued: issued(a.Content)})
 					if a.Content == nil || len(a.Content) > MaxContent {
 						continue
 					}
@@ -71,6 +77,7 @@ func ArchiveAskers(archive ArchiveSearch) map[ID]Asker {
 					r.Evidence = append(r.Evidence, kept)
 				}
 			}
+			f.keepBetween(in.Subject)
 			r.Facts.Found = f
 			return r, nil
 		}
@@ -85,7 +92,30 @@ func ArchiveAskers(archive ArchiveSearch) map[ID]Asker {
 		}),
 		AskSamePackage: with("package", subject),
 		AskSameFetch:   with("fetched", subject),
+		AskSameHost:    with(search.Tool, (*Inquiry).hosts),
 	}
+}
+
+// issued returns when the certificate in a bundle was issued, or nil. Nothing of it is verified: see Found.keepBetween.
+func issued(content []byte) *time.Time {
+	b, err := bundle.Parse(content)
+	if err != nil || b.Certificate == nil {
+		return nil
+	}
+	return new(b.Certificate.NotBefore.UTC())
+}
+
+// hosts returns the host that is asked about, as the archive has it: that of the subject, or of the build.
+func (in *Inquiry) hosts() []string {
+	host := in.Subject.Name
+	if in.Subject.Kind == Image {
+		f := in.Holding()
+		if f == nil || f.Build == nil || f.Build.Host == "" {
+			return nil
+		}
+		host = f.Build.Host
+	}
+	return []string{attest.HostDependency(host).URI}
 }
 
 // baseDigests returns the digests of the base images of the build, at most maxBases.

@@ -10,7 +10,6 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
-	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -169,9 +168,9 @@ func listed(c *Case) string {
 }
 
 // count returns how many entries there are in the time that the subject asks for; least: some were not read, so that
-// there may be more. An entry without a certificate counts at any time; an archive has no times.
+// there may be more. An entry without a certificate counts at any time.
 func (c *Case) count(f *Found) (n int64, least bool) {
-	if s := c.Subject; s.Since == nil && s.Until == nil || slices.Contains([]search.Kind{"base", "package", "fetched"}, f.Kind) {
+	if s := c.Subject; s.Since == nil && s.Until == nil {
 		return f.Total, false
 	}
 	return int64(len(f.Entries)), f.From > 0 || f.Until != nil
@@ -191,6 +190,8 @@ func (a Answer) lacks() string {
 	switch f := a.Facts; {
 	case f.Found != nil && f.Found.Filling:
 		return "the platform still archives what its registry had before it had an archive"
+	case f.Found != nil && f.Found.Until != nil && len(f.Found.Pages) == 0: // of a log, the newest entries were read, as the time line says
+		return fmt.Sprintf("the archive has %d statements, and those from record %d on were not read", f.Found.Total, *f.Found.Until)
 	case f.Decided != nil && f.Decided.More:
 		return "the ledger has older decisions, which were not read"
 	case f.Distrust != nil:
@@ -237,6 +238,10 @@ func findings(c *Case, a Answer) []Finding {
 	case AskDecided:
 		if f.Decided != nil {
 			return one(verify.Holds, "%s", f.Decided.finding())
+		}
+	case AskRebuilder:
+		if f.Decided != nil {
+			return one(verify.NotAsked, "%s", f.Decided.rebuilt())
 		}
 	case AskDistrust:
 		if f.Distrust != nil {

@@ -25,9 +25,10 @@ type Decision struct {
 	Time    time.Time `json:"time"`  // by the clock of who decided
 	Kind    string    `json:"kind"`
 	Role    string    `json:"role"`
+	Who     string    `json:"who,omitempty"` // instance of the role, such as a cluster or a rebuilder
 	Outcome string    `json:"outcome"`
 	Effect  string    `json:"effect,omitempty"`
-	Digest  string    `json:"digest"`
+	Digest  string    `json:"digest,omitempty"`
 	Where   string    `json:"where,omitempty"`  // cluster, namespace, kind and name, as far as they are not hidden
 	Policy  string    `json:"policy,omitempty"` // digest of the policies
 }
@@ -36,41 +37,77 @@ type Decision struct {
 type Ledger interface {
 	// Name says which ledger answers.
 	Name() string
-	// Decisions returns the newest decisions about an image, at most limit, and whether there are
+	// Decisions returns the newest decisions that a filter matches, at most limit, and whether there are
 	// others. It verifies that the ledger has each. It may be called concurrently.
-	Decisions(ctx context.Context, digest string, limit int) (found []Decision, more bool, err error)
+	Decisions(ctx context.Context, f audit.Filter, limit int) (found []Decision, more bool, err error)
 }
 
 const (
-	maxDecisions = 200 // of all images
+	maxDecisions = 200 // of all questions
 	maxDecidedOf = 20  // images that a ledger is asked about
 )
 
-// DecidedAsker asks an audit ledger what was decided about the images that are concerned.
-func DecidedAsker(l Ledger) Asker {
-	return func(ctx context.Context, in *Inquiry) (Reply, error) {
-		digests := in.Digests()
-		r := Reply{Asked: l.Name(), Query: fmt.Sprintf("%d digests", min(len(digests), maxDecidedOf))}
-		if len(digests) == 0 {
-			return r, NotAskedFor("no digest is known")
-		}
-		d := &Decided{Records: []Decision{}, More: len(digests) > maxDecidedOf}
-		for _, digest := range digests[:min(len(digests), maxDecidedOf)] {
-			room := maxDecisions - len(d.Records)
-			if room == 0 {
-				d.More = true
-				break
+// LedgerAskers returns the Askers that ask an audit ledger: what was decided about the subject, and what rebuilders recorded.
+func LedgerAskers(l Ledger) map[ID]Asker {
+	ask := func(filters func(in *Inquiry) (all []audit.Filter, what string)) Asker {
+		return func(ctx context.Context, in *Inquiry) (Reply, error) {
+			all, what := filters(in)
+			r := Reply{Asked: l.Name(), Query: what}
+			if len(all) == 0 {
+				return r, NotAskedFor("no digest is known")
 			}
-			found, more, err := l.Decisions(ctx, digest, room)
-			if err != nil {
-				return r, err
+			d := &Decided{Records: []Decision{}, More: len(all) > maxDecidedOf}
+			for _, f := range all[:min(len(all), maxDecidedOf)] {
+				room := maxDecisions - len(d.Records)
+				if room == 0 {
+					d.More = true
+					break
+				}
+				found, more, err := l.Decisions(ctx, f, room)
+				if err != nil {
+					return r, err
+				}
+				d.Records = append(d.Records, found...)
+				d.More = d.More || more
 			}
-			d.Records = append(d.Records, found...)
-			d.More = d.More || more
+			r.Facts.Decided = d
+			return r, nil
 		}
-		r.Facts.Decided = d
-		return r, nil
 	}
+	return map[ID]Asker{
+		AskDecided: ask((*Inquiry).decisions),
+		AskRebuilder: ask(func(in *Inquiry) (all []audit.Filter, what string) {
+			for _, d := range in.Digests() {
+				all = append(all, audit.Filter{Digest: d, Kinds: []audit.Kind{audit.KindRebuild}})
+			}
+			return all, fmt.Sprintf("%d digests, records of rebuilds", len(all))
+		}),
+	}
+}
+
+// decisions returns what to ask a ledger about the subject: its commit, its builder, or else the digests that are
+// concerned. What the subject limits to a time is asked for of that time.
+func (in *Inquiry) decisions() (all []audit.Filter, what string) {
+	one := audit.Filter{}
+	if s := in.Subject.Since; s != nil {
+		one.From = *s
+	}
+	if s := in.Subject.Until; s != nil {
+		one.To = *s
+	}
+	switch in.Subject.Kind {
+	case Commit:
+		one.Commit = in.Subject.Name
+		return []audit.Filter{one}, "the commit"
+	case Builder:
+		one.Builder = in.Subject.Name
+		return []audit.Filter{one}, "the builder"
+	}
+	for _, d := range in.Digests() {
+		one.Digest = d
+		all = append(all, one)
+	}
+	return all, fmt.Sprintf("%d digests", min(len(all), maxDecidedOf))
 }
 
 func (d *Decided) finding() string {
@@ -83,6 +120,22 @@ func (d *Decided) finding() string {
 		more = "; older ones were not read"
 	}
 	return fmt.Sprintf("%d decisions recorded: %d allowed, %d refused%s", len(d.Records), effects[audit.Allowed], effects[audit.Refused], more)
+}
+
+// rebuilt says what each rebuilder recorded, the newest record of each. No verdict rests on it: whoever writes to the ledger
+// may say that it is a rebuilder.
+func (d *Decided) rebuilt() string {
+	seen, said := map[string]bool{}, []string{}
+	for _, r := range d.Records {
+		if who := cmp.Or(r.Who, r.Role); !seen[who] {
+			seen[who] = true
+			said = append(said, who+": "+r.Outcome)
+		}
+	}
+	if len(said) == 0 {
+		return "no rebuilder recorded anything"
+	}
+	return fmt.Sprintf("%d rebuilders recorded what they found: %s", len(said), names(said))
 }
 
 // Distrusted is what lists say about the subject.

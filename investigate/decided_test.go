@@ -3,13 +3,16 @@ package investigate
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/verify"
 )
 
 func lists(known ...distrust.Known) Asker {
@@ -95,8 +98,8 @@ type fakeLedger map[string][]Decision
 
 func (fakeLedger) Name() string { return "ledger" }
 
-func (l fakeLedger) Decisions(_ context.Context, digest string, limit int) ([]Decision, bool, error) {
-	all, ok := l[digest]
+func (l fakeLedger) Decisions(_ context.Context, f audit.Filter, limit int) ([]Decision, bool, error) {
+	all, ok := l[f.Digest+f.Commit+f.Builder]
 	if !ok {
 		return nil, false, errors.New("another digest")
 	}
@@ -112,7 +115,7 @@ func TestDecided(t *testing.T) {
 	digest := s.run(in).Subject.Digest
 	at := s.platform.Now.Add(-time.Hour)
 	all := []Decision{{Index: 7, Time: at, Kind: "admission", Role: "admission", Outcome: "rejected", Effect: "refused", Digest: digest, Where: "prod/shop/Pod/web"}}
-	in.Askers[AskDecided] = DecidedAsker(fakeLedger{digest: all})
+	in.Askers[AskDecided] = LedgerAskers(fakeLedger{digest: all})[AskDecided]
 	c := s.run(in)
 	s.recheck(c, in.Evidence)
 	found := false
@@ -125,11 +128,11 @@ func TestDecided(t *testing.T) {
 	for range maxDecisions {
 		all = append(all, all[0])
 	}
-	in.Askers[AskDecided] = DecidedAsker(fakeLedger{digest: all})
+	in.Askers[AskDecided] = LedgerAskers(fakeLedger{digest: all})[AskDecided]
 	if d := s.run(in).Answer(AskDecided).Facts.Decided; len(d.Records) != maxDecisions || !d.More || !strings.Contains(d.finding(), "older ones were not read") {
 		t.Errorf("got %d, more %v", len(d.Records), d.More)
 	}
-	in.Askers[AskDecided] = DecidedAsker(fakeLedger{})
+	in.Askers[AskDecided] = LedgerAskers(fakeLedger{})[AskDecided]
 	if a := s.run(in).Answer(AskDecided); a.Outcome != Failed {
 		t.Errorf("a ledger that does not answer: got %+v", a)
 	}
@@ -207,5 +210,48 @@ func TestAdviceForOthers(t *testing.T) {
 		if got := strings.Join(Conclude(one).Do, "\n"); strings.Contains(got, "distrust add") {
 			t.Errorf("%s is distrusted already: got %q", c.subject.Kind, got)
 		}
+	}
+}
+
+// TestLedgerQuestions: a commit and a builder are asked about by their names, in the time of the subject, and other
+// subjects by the digests that are concerned.
+func TestLedgerQuestions(t *testing.T) {
+	since, until := testTime, testTime.Add(time.Hour)
+	for _, c := range []struct {
+		subject Subject
+		want    audit.Filter
+	}{
+		{Subject{Kind: Commit, Name: prooftest.Commit, Since: &since}, audit.Filter{Commit: prooftest.Commit, From: since}},
+		{Subject{Kind: Builder, Name: prooftest.Builder, Since: &since, Until: &until}, audit.Filter{Builder: prooftest.Builder, From: since, To: until}},
+		{Subject{Kind: Image}, audit.Filter{Digest: "sha256:aa"}},
+		{Subject{Kind: Host, Name: "h", Until: &until}, audit.Filter{Digest: "sha256:aa", To: until}},
+	} {
+		in := &Inquiry{Subject: c.subject, digests: []string{"sha256:aa"}}
+		if got, _ := in.decisions(); len(got) != 1 || !reflect.DeepEqual(got[0], c.want) {
+			t.Errorf("%s: got %+v, want %+v", c.subject.Kind, got, c.want)
+		}
+	}
+	ledger := fakeLedger{prooftest.Commit: {{Index: 3, Time: since, Role: "gate", Kind: "gate", Effect: audit.Allowed}}}
+	c, err := Run(t.Context(), &Inquiry{Subject: Subject{Kind: Commit, Name: prooftest.Commit}, At: testTime, Evidence: &Evidence{}, Askers: LedgerAskers(ledger)})
+	if err != nil || len(c.Answer(AskDecided).Facts.Decided.Records) != 1 {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+// TestRebuilders: each rebuilder's newest word is a fact of the case, and no link.
+func TestRebuilders(t *testing.T) {
+	a := Answer{ID: AskRebuilder, Outcome: Answered, Facts: Facts{Decided: &Decided{Records: []Decision{
+		{Who: "debian", Role: "rebuilder", Outcome: "rejected"}, {Who: "debian", Role: "rebuilder", Outcome: "accepted"}, {Role: "rebuilder", Outcome: "accepted"},
+	}}}}
+	got := findings(&Case{}, a)
+	if len(got) != 1 || got[0].Status != verify.NotAsked || got[0].Says != "2 rebuilders recorded what they found: debian: rejected, rebuilder: accepted" {
+		t.Errorf("got %+v", got)
+	}
+	if err := onlyFacts(a); err != nil {
+		t.Error(err)
+	}
+	a.Facts.Decided.Records = nil
+	if got := findings(&Case{}, a); got[0].Says != "no rebuilder recorded anything" {
+		t.Errorf("got %+v", got)
 	}
 }

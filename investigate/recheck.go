@@ -137,7 +137,7 @@ func onlyFacts(a Answer) error {
 	}
 	own := map[ID]string{
 		AskChain: "verdict", AskStanding: "standing", AskCommit: "commit", AskReview: "review", AskHistory: "history", AskSources: "sources", AskBases: "bases", AskFetched: "fetches",
-		AskReleases: "releases", AskTags: "tags", AskRunning: "running", AskDecided: "decided", AskDistrust: "distrust", AskRebuilder: "releases",
+		AskReleases: "releases", AskTags: "tags", AskRunning: "running", AskDecided: "decided", AskDistrust: "distrust", AskRebuilder: "decided",
 	}
 	want := own[a.ID]
 	if want == "" {

@@ -46,7 +46,7 @@ type Inquiry struct {
 }
 
 // late questions are about all digests that the other answers name.
-var late = []ID{AskRunning, AskDecided, AskDistrust}
+var late = []ID{AskRunning, AskDecided, AskDistrust, AskRebuilder}
 
 // Holding returns what holds of the proofs of the image, nil before the first question is answered
 // and for what is no image.
@@ -78,11 +78,11 @@ var nobody = map[ID]string{
 	AskSameBase:     "no archive that can be searched for base images was named",
 	AskSamePackage:  "no archive that can be searched for packages was named",
 	AskSameFetch:    "no archive that can be searched for downloads was named",
-	AskSameHost:     "nobody records on which host an image was built",
+	AskSameHost:     "no archive that can be searched for hosts was named",
 	AskRunning:      "no cluster was named",
 	AskDecided:      "no audit ledger was named",
 	AskDistrust:     "no list of what is distrusted was named",
-	AskRebuilder:    "there are no rebuilders",
+	AskRebuilder:    "no audit ledger was named, in which rebuilders record what they find",
 }
 
 // Run asks all questions about the subject, and concludes. It fails only if the Inquiry is wrong: a

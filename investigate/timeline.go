@@ -42,9 +42,8 @@ func timeline(c *Case) []Event {
 		}
 		if f := a.Facts.Found; f != nil {
 			for _, e := range f.Entries {
-				if e.Issued != nil {
-					// Whoever logs an entry may add a certificate of their own.
-					add(*e.Issued, Claimed, "log entry %d: signed by %s for commit %s", e.Index, e.Identity, short(e.Commit))
+				if e.Issued != nil { // whoever logs an entry may add a certificate of their own
+					add(*e.Issued, Claimed, "%s", f.event(e))
 				}
 			}
 		}
@@ -96,4 +95,12 @@ func short(id string) string {
 		return id[:12]
 	}
 	return id
+}
+
+// event says what an entry with a certificate shows.
+func (f *Found) event(e Entry) string {
+	if len(f.Pages) == 0 { // of an archive
+		return fmt.Sprintf("archive record %d: signed, about %s", e.Index, names(e.About))
+	}
+	return fmt.Sprintf("log entry %d: signed by %s for commit %s", e.Index, e.Identity, short(e.Commit))
 }

@@ -3,6 +3,8 @@ package platform
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 
 	"github.com/colophon-build/colophon/internal/peer"
@@ -19,6 +21,20 @@ func (p *platform) home(name string) (host, address string) {
 		return name, hosts[name]
 	}
 	return roleServe, hosts[roleDoor]
+}
+
+// hostname returns the name or address of the host of a role, as the operator chose it: that of its address in the
+// configuration, to which its certificate is bound, or that of the platform's URL.
+func (p *platform) hostname(name string) (string, error) {
+	if address := p.file.Roles.Hosts[name]; address != "" {
+		host, _, err := net.SplitHostPort(address)
+		return host, err
+	}
+	u, err := url.Parse(p.url)
+	if err != nil {
+		return "", err
+	}
+	return u.Hostname(), nil
 }
 
 // runs reports whether a role runs on this host.

@@ -61,3 +61,14 @@ func TestWhereRolesRun(t *testing.T) {
 		t.Error("one user for all roles, over several hosts: got no error")
 	}
 }
+
+// TestHostname: provenance names the host of the builder as its operator configured it.
+func TestHostname(t *testing.T) {
+	for _, c := range []struct{ address, want string }{{"build1.example.com:7443", "build1.example.com"}, {"[2001:db8::1]:7443", "2001:db8::1"}, {"", "ci.example.com"}} {
+		p := onHost(roleServe, map[string]string{roleBuilder: c.address})
+		p.url = "https://ci.example.com:8443"
+		if got, err := p.hostname(roleBuilder); got != c.want || err != nil {
+			t.Errorf("%q: got %q, %v, want %q", c.address, got, err, c.want)
+		}
+	}
+}

@@ -48,6 +48,7 @@ type attestorSettings struct {
 	Mirror        string                `json:"mirror,omitempty"`
 	Docker        []byte                `json:"docker,omitempty"` // Docker's config.json: credentials for other registries
 	Builders      []release.BuilderInfo `json:"builders"`
+	BuilderHost   string                `json:"builderHost"`
 	Setup         map[string]string     `json:"setup"`
 	Recipes       []release.RecipeRule  `json:"recipes,omitempty"`
 	Credentials   *credentials.Set      `json:"credentials"`
@@ -70,6 +71,9 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 		Builders: p.builders(), OwnCA: p.outside == nil, Mirror: z.Path("mirror"), Setup: p.setup(), Recipes: p.file.Recipes,
 		Scanner:     z.Path(scan.Program),
 		CacheMounts: p.file.Build.CacheMounts.Size > 0,
+	}
+	if s.BuilderHost, err = p.hostname(roleBuilder); err != nil {
+		return err
 	}
 	if s.Credentials, err = credentials.Read(p.file.Credentials); err != nil { // root's: the attestor's user cannot read the file
 		return err
@@ -197,6 +201,7 @@ func releaseConfig(ctx context.Context, o attestorSettings, log *slog.Logger) (c
 	cfg = release.Config{
 		URL: o.URL, Dir: o.Dir, Version: o.Version, BinaryDigest: sync.OnceValues(executableDigest),
 		Builders:      o.Builders,
+		BuilderHost:   o.BuilderHost,
 		Build:         byName{"buildkit": worker.Client{At: o.Rooms}, "golang": worker.Client{At: o.Builder}},
 		Rooms:         rooms.Client{At: o.Rooms},
 		SigningConfig: signing,

@@ -62,6 +62,7 @@ func readColophon(d *Document, by Origin, f *Facts) error {
 		}
 	}
 	f.Builder, f.Source, f.Ref, f.Commit, f.Hermetic = d.Builder, src.URI, src.Ref, src.Commit, params.Hermetic
+	f.Host = d.v1.RunDetails.Builder.Host()
 	isolation, err := attest.ReadIsolation(def.InternalParameters)
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ func TestColophon(t *testing.T) {
 		{name: "invocation", old: "releases/1", new: "releases/2", want: "invocation: the provenance says"},
 		{name: "dependency of another commit", old: `"gitCommit":"381e`, new: `"gitCommit":"381f`, want: "got commits"},
 		{name: "dependency of another ref", old: "app@refs/tags/v1.2.0", new: "app@refs/tags/v1.2.1", want: "got commits []"},
+		{name: "builder dependencies without a host", old: `"id":"http://127.0.0.1:8080/builders/buildkit/v1"`, new: `"id":"http://127.0.0.1:8080/builders/buildkit/v1","builderDependencies":[{"name":"tool","uri":"dns:build1"},{"name":"host","uri":"https://build1"}]`, want: ""},
 		{name: "unknown parameter", old: `"recipe":`, new: `"cache":"x","recipe":`, want: "external parameters"},
 		{name: "unknown member of the recipe", old: `"recipe":{"builder":"buildkit","platforms"`, new: `"recipe":{"secret":"x","builder":"buildkit","platforms"`, want: "recipe"},
 		{name: "recipe without a builder", old: `"recipe":{"builder":"buildkit","platforms"`, new: `"recipe":{"platforms"`, want: `builder: got "", want "buildkit"`},

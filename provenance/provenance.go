@@ -46,6 +46,7 @@ type Facts struct {
 	Trigger    string         `json:"trigger,omitempty"`    // event that started the run, as in push, from the certificate. GitHub only
 	Inputs     map[string]any `json:"inputs,omitempty"`     // inputs of a run that a person started (workflow_dispatch), decoded JSON values. GitHub only
 	Runner     string         `json:"runner,omitempty"`     // kind of machine, as in github-hosted, from the certificate. GitHub and GitLab
+	Host       string         `json:"host,omitempty"`       // name or address by which the platform reaches the host of its builder. Colophon only
 
 	Parameters   json.RawMessage             `json:"parameters,omitempty"` // all external parameters, as in the statement
 	Recipe       *attest.Recipe              `json:"recipe,omitempty"`     // how the image was built. Never nil for Colophon's builders, nil for others

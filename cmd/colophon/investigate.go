@@ -300,8 +300,8 @@ func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry
 	}
 	add(o.logAskers(ctx, platform))
 	in.Askers[investigate.AskDistrust] = investigate.DistrustAsker(readLists)
-	decided, err := o.decidedAsker(ctx)
-	in.Askers[investigate.AskDecided] = decided
+	ledger, err := o.ledgerAskers(ctx)
+	add(ledger)
 	return err
 }
 

@@ -12,19 +12,20 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// decidedAsker returns who asks the audit ledger. Without --ledger, a ledger whose key this machine does
+// ledgerAskers returns who asks the audit ledger. Without --ledger, a ledger whose key this machine does
 // not know is not asked, and the case says so.
-func (o *investigateOptions) decidedAsker(ctx context.Context) (investigate.Asker, error) {
+func (o *investigateOptions) ledgerAskers(ctx context.Context) (map[investigate.ID]investigate.Asker, error) {
 	ledger, err := (&ledgerOptions{url: o.ledger, token: o.ledgerToken}).openLedger(ctx)
 	if err != nil && o.ledger != "" {
 		return nil, err
 	}
 	if err != nil {
-		return func(context.Context, *investigate.Inquiry) (investigate.Reply, error) {
+		nobody := func(context.Context, *investigate.Inquiry) (investigate.Reply, error) {
 			return investigate.Reply{}, investigate.NotAskedFor("%v", err)
-		}, nil
+		}
+		return map[investigate.ID]investigate.Asker{investigate.AskDecided: nobody, investigate.AskRebuilder: nobody}, nil
 	}
-	return investigate.DecidedAsker(askedLedger{ledger}), nil
+	return investigate.LedgerAskers(askedLedger{ledger}), nil
 }
 
 // askedLedger is an audit ledger as investigations ask it.
@@ -34,8 +35,8 @@ type askedLedger struct{ *auditLedger }
 func (l askedLedger) Name() string { return l.url + ", audit ledger " + l.verifier.Name() }
 
 // Decisions implements investigate.Ledger.
-func (l askedLedger) Decisions(ctx context.Context, digest string, limit int) (out []investigate.Decision, more bool, err error) {
-	proven, more, err := l.page(ctx, audit.Filter{Digest: digest}, nil, min(limit, audit.MaxPage))
+func (l askedLedger) Decisions(ctx context.Context, f audit.Filter, limit int) (out []investigate.Decision, more bool, err error) {
+	proven, more, err := l.page(ctx, f, nil, min(limit, audit.MaxPage))
 	for _, p := range proven {
 		r := p.Record
 		value := func(f audit.Field) string {
@@ -45,7 +46,7 @@ func (l askedLedger) Decisions(ctx context.Context, digest string, limit int) (o
 			return f.Value
 		}
 		where := strings.Trim(strings.Join([]string{r.Where.Cluster, value(r.Where.Namespace), r.Where.Kind, value(r.Where.Name)}, "/"), "/")
-		out = append(out, investigate.Decision{Index: p.Index, Time: r.Time, Kind: string(r.Kind), Role: r.By.Role, Outcome: r.Outcome, Effect: r.Effect, Digest: digest, Where: where, Policy: r.Basis.Policy})
+		out = append(out, investigate.Decision{Index: p.Index, Time: r.Time, Kind: string(r.Kind), Role: r.By.Role, Who: r.By.Instance, Outcome: r.Outcome, Effect: r.Effect, Digest: r.About.Digest, Where: where, Policy: r.Basis.Policy})
 	}
 	if err != nil {
 		err = fmt.Errorf("ledger %s: %w", l.url, err)

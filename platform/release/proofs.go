@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -279,13 +280,17 @@ func (p *proofs) provenance(b *built) (statement, error) {
 	if b.Lock != "" {
 		deps = append(deps, lockDependency(b.Lock))
 	}
+	tools := b.Tools
+	if p.BuilderHost != "" {
+		tools = append(slices.Clone(tools), attest.HostDependency(p.BuilderHost))
+	}
 	pred := attest.Provenance{
 		BuildDefinition: attest.BuildDefinition{
 			BuildType: p.buildType(), ExternalParameters: ext, InternalParameters: internal,
 			ResolvedDependencies: append(deps, b.Dependencies...),
 		},
 		RunDetails: attest.RunDetails{
-			Builder: attest.BuilderInfo{ID: p.builder.ID, Version: map[string]string{"colophon": p.Version}, BuilderDependencies: b.Tools},
+			Builder: attest.BuilderInfo{ID: p.builder.ID, Version: map[string]string{"colophon": p.Version}, BuilderDependencies: tools},
 			Metadata: attest.BuildMetadata{
 				InvocationID: p.invocationURI(), StartedOn: &b.Started, FinishedOn: &b.Finished,
 			},

@@ -44,6 +44,7 @@ type Config struct {
 	Version      string                 // the platform's version, for the provenance
 	BinaryDigest func() (string, error) // hex sha256 of the platform's executable, which signs
 	Builders     []BuilderInfo          // the platform's builders
+	BuilderHost  string                 // name or address of the host that they run on, for the provenance; empty: it is not named
 	Build        builder.Builder        // runs every recipe; its results are checked
 	// Rooms is the trusted side of the builds' rooms; nil if the platform cannot open rooms.
 	Rooms Rooms
