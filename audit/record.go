@@ -36,23 +36,25 @@ const (
 
 // Kinds of administrative acts.
 const (
-	KindPolicy    Kind = "policy"    // other policies count
-	KindTrust     Kind = "trust"     // other trust roots count
-	KindDistrust  Kind = "distrust"  // something is distrusted
-	KindLift      Kind = "lift"      // something is distrusted no longer
-	KindUser      Kind = "user"      // an account, token or role of a person changed
-	KindWriter    Kind = "writer"    // whose signatures count in this ledger
-	KindEvict     Kind = "evict"     // running pods were evicted
-	KindGlass     Kind = "glass"     // somebody broke the glass: an object was admitted without a verdict
-	KindBackup    Kind = "backup"    // a backup was made or restored
-	KindRetention Kind = "retention" // the leaves of old segments were deleted
-	KindErasure   Kind = "erasure"   // openings were erased
-	KindCase      Kind = "case"      // a case file was signed
+	KindPolicy    Kind = "policy"        // other policies count
+	KindTrust     Kind = "trust"         // other trust roots count
+	KindDistrust  Kind = "distrust"      // something is distrusted
+	KindLift      Kind = "lift"          // something is distrusted no longer
+	KindUser      Kind = "user"          // an account, token or role of a person changed
+	KindConfig    Kind = "configuration" // another configuration of a platform counts
+	KindEnrolment Kind = "enrolment"     // a role of a platform may run on another host
+	KindWriter    Kind = "writer"        // whose signatures count in this ledger
+	KindEvict     Kind = "evict"         // running pods were evicted
+	KindGlass     Kind = "glass"         // somebody broke the glass: an object was admitted without a verdict
+	KindBackup    Kind = "backup"        // a backup was made or restored
+	KindRetention Kind = "retention"     // the leaves of old segments were deleted
+	KindErasure   Kind = "erasure"       // openings were erased
+	KindCase      Kind = "case"          // a case file was signed
 )
 
 var (
 	verdicts = []Kind{KindRelease, KindGate, KindTag, KindAdmission, KindRunning, KindRebuild, KindVerify}
-	acts     = []Kind{KindPolicy, KindTrust, KindDistrust, KindLift, KindUser, KindWriter, KindEvict, KindGlass, KindBackup, KindRetention, KindErasure, KindCase}
+	acts     = []Kind{KindPolicy, KindTrust, KindDistrust, KindLift, KindUser, KindConfig, KindEnrolment, KindWriter, KindEvict, KindGlass, KindBackup, KindRetention, KindErasure, KindCase}
 )
 
 // Kinds returns all kinds, verdicts first.
@@ -119,7 +121,8 @@ type About struct {
 	Level   int    `json:"level,omitempty"`   // SLSA Build level, 0 to 3
 }
 
-// Where says where the image runs, or would have run.
+// Where says where the image runs, or would have run. Of an act, Kind and Name say what changed: token and
+// the name of its file, role and its name.
 type Where struct {
 	Cluster   string `json:"cluster,omitempty"`
 	Namespace Field  `json:"namespace,omitzero"`

@@ -58,6 +58,9 @@ type configFile struct {
 
 	Roles rolesConfig `json:"roles,omitzero"`
 	Build buildConfig `json:"build,omitzero"`
+
+	raw       []byte          // the file
+	witnesses witnessSettings // what Log says, and the file that it names
 }
 
 // logConfig says who cosigns the checkpoints of the transparency log.
@@ -186,6 +189,7 @@ func readConfig(path string) (c configFile, err error) {
 	if err := strict.UnmarshalKnown(data, limits.Request, &c); err != nil {
 		return c, strict.In(path, err)
 	}
+	c.raw = data
 	if (c.TrustedRoot == "") != (c.SigningConfig == "") {
 		return c, fmt.Errorf("%s: trustedRoot and signingConfig must be set together", path)
 	}
@@ -201,7 +205,7 @@ func readConfig(path string) (c configFile, err error) {
 	if _, err := c.Build.CacheMounts.settings(); err != nil {
 		return c, fmt.Errorf("%s: build.cacheMounts: %w", path, err)
 	}
-	if _, err := c.Log.settings(); err != nil {
+	if c.witnesses, err = c.Log.settings(); err != nil {
 		return c, fmt.Errorf("%s: log: %w", path, err)
 	}
 	if err := c.Audit.check(); err != nil {

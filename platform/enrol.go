@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/limits"
@@ -104,7 +105,8 @@ type EnrolConfig struct {
 }
 
 // Enrol writes the file that ServeHost reads on the other host: JSON. The file holds
-// private keys, so its mode is 0600 whatever the umask is. Enrol replaces no file.
+// private keys, so its mode is 0600 whatever the umask is. Enrol replaces no file. The record of the enrolment is
+// on the disk before the file is, and the platform sends it to its audit ledger.
 func Enrol(c EnrolConfig) error {
 	if _, err := os.Lstat(c.Output); err == nil {
 		return fmt.Errorf("--output: %s exists; remove it, or choose another name", c.Output)
@@ -117,7 +119,20 @@ func Enrol(c EnrolConfig) error {
 	if err != nil {
 		return err
 	}
-	return durable.CreateFile(c.Output, append(out, '\n'), 0o600)
+	// The record first: nobody gets an enrolment that is not recorded.
+	ledger, err := leaver(c.Data)
+	if err != nil {
+		return fmt.Errorf("recording the enrolment: %w", err)
+	}
+	act := enrolled(c, e)
+	if err := ledger.Leave(act); err != nil {
+		return fmt.Errorf("recording the enrolment: %w", err)
+	}
+	if err := durable.CreateFile(c.Output, append(out, '\n'), 0o600); err != nil {
+		act.Outcome, act.Reason = audit.Failed, audit.Shown("the file could not be written")
+		return errors.Join(err, ledger.Leave(act))
+	}
+	return nil
 }
 
 func newEnrolment(c EnrolConfig) (*enrolment, error) {

@@ -79,6 +79,7 @@ func (p *platform) watchNews(ctx context.Context, last news) {
 			return
 		case <-tick.C:
 		}
+		p.changes.collect()
 		now := news{Pair: last.Pair, Clock: clockFault(), Gate: p.gate.look(ctx, p.ownTrust, p.ownList)}
 		if now.Gate != "" && now.Gate != last.Gate {
 			p.log.Error(now.Gate)

@@ -15,6 +15,9 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
+// recorderKey is the file with the key of a role's recorder, in recording.Dir.
+const recorderKey = "key.pem"
+
 // recording are the settings with which a role records.
 type recording struct {
 	Ledger   peer.Endpoint `json:"ledger"` // zero: the role does not reach the ledger, and records nothing
@@ -54,7 +57,7 @@ func (s recording) open(role string, metrics prometheus.Registerer, log *slog.Lo
 	if err := durable.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, close, err
 	}
-	if key, err = recorder.Key(filepath.Join(s.Dir, "key.pem"), func() error { return nil }); err != nil {
+	if key, err = recorder.Key(filepath.Join(s.Dir, recorderKey), func() error { return nil }); err != nil {
 		return nil, close, fmt.Errorf("audit: key: %w", err)
 	}
 	client := s.Ledger.Client()

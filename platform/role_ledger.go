@@ -49,7 +49,7 @@ func (c auditConfig) check() error {
 }
 
 // recordingRoles are the roles of the platform that write to its audit ledger.
-var recordingRoles = []string{roleAttestor, roleRegistry, roleTrust}
+var recordingRoles = []string{roleAttestor, roleRegistry, roleTrust, roleServe}
 
 // ledgerSettings are the settings that serve passes to the role ledger.
 type ledgerSettings struct {

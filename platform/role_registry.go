@@ -62,6 +62,7 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 		AnonymousPull: !s.PrivatePull, Mutable: s.Mutable,
 		Archive: kept.Manifest, Log: c.Log, Registerer: metrics,
 	}
+	var acts verdicts.Acts
 	if s.Gate != nil {
 		config.Gate = &registry.Gate{Audit: s.Gate.Mode == "audit", Memory: int64(s.Gate.Memory) << 20}
 		ledger, closeLedger, err := s.Recording.open(roleRegistry, metrics, c.Log)
@@ -70,7 +71,7 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 		}
 		defer closeLedger()
 		if ledger != nil {
-			config.Gate.Recorder = ledger
+			config.Gate.Recorder, acts = ledger, ledger
 		}
 	}
 	reg, err := registry.New(config)
@@ -85,6 +86,7 @@ func runRegistry(ctx context.Context, c zone.Child[registrySettings]) (err error
 	ready := watchDisks(ctx, roleRegistry, c.Dirs, c.Log).ready
 	if s.Gate != nil {
 		l := verdicts.NewLoader(reg.Verdicts(), c.Log, nil)
+		l.WithActs(acts)
 		if others := s.Gate.ClusterImagePolicies; others != nil {
 			l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: others.NoMatchPolicy, Alone: true})
 		}
@@ -129,7 +131,20 @@ func fillArchive(ctx context.Context, kept *archive.Archive, reg *registry.Regis
 
 // tellGate makes what serve read the policies and trust roots of the gate, as often as it changes.
 func tellGate(l *verdicts.Loader, updates <-chan []byte, log *slog.Logger) {
-	for data := range updates {
+	again := time.NewTicker(newsEvery)
+	defer again.Stop()
+	for {
+		var data []byte
+		select {
+		case more, ok := <-updates:
+			if !ok {
+				return
+			}
+			data = more
+		case <-again.C:
+			l.Retry()
+			continue
+		}
 		var d gateDocuments
 		if err := json.Unmarshal(data, &d); err != nil {
 			log.Error("policies from serve", "error", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/klog/v2"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/keys"
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/internal/owned"
@@ -32,6 +33,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/platform/authority/tsa"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
+	"github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/platform/release"
 	"github.com/colophon-build/colophon/platform/zone"
 	"github.com/colophon-build/colophon/search"
@@ -60,10 +62,7 @@ type trustSettings struct {
 }
 
 func prepareTrust(p *platform, process *zone.Process) error {
-	witnesses, err := p.file.Log.settings()
-	if err != nil {
-		return fmt.Errorf("log: %w", err)
-	}
+	witnesses := p.file.witnesses
 	process.Zone.Confine.Inet = p.file.Fulcio != nil || witnesses.Policy != "" // to ask outside issuers for their keys, and witnesses
 	z := process.Zone
 	recording, err := p.records(process, roleTrust, "distrust")
@@ -118,6 +117,7 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	t.closers = append(t.closers, func(context.Context) error { return closeLedger() })
 	if ledger != nil {
 		changes.Record = ledger.Record
+		documents.Record = func(document []byte) error { return recordTrust(ctx, ledger, document) }
 	}
 	withdrawn, err := distrust.New(changes)
 	if err != nil {
@@ -146,6 +146,16 @@ func runTrust(ctx context.Context, c zone.Child[trustSettings]) (err error) {
 	return peer.Serve(ctx, c.Listener, c.Users, peer.Ready(inside, func(ctx context.Context) error {
 		return errors.Join(disks.ready(ctx), t.witnessed())
 	}))
+}
+
+// recordTrust records that another trust document counts. At the first start, the ledger starts at the same time.
+func recordTrust(ctx context.Context, ledger *recorder.Recorder, document []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	now := sumOf(document)
+	return ledger.Replace(ctx, "trust", now, func(before string) audit.Record {
+		return audit.Record{Kind: audit.KindTrust, Outcome: audit.Done, Basis: audit.Basis{Trust: now, Before: before}}
+	})
 }
 
 // trustServices are the services opened so far.

@@ -63,8 +63,9 @@ type platform struct {
 	cas       []byte       // content of SSL_CERT_FILE
 	port      net.Listener // nil if the role api is on another host
 
-	news *zone.Updates // of news, for the role api
-	gate *gateFiles    // for the role registry
+	news    *zone.Updates // of news, for the role api
+	changes *changes      // nil on other hosts than serve's
+	gate    *gateFiles    // for the role registry
 
 	known   tokens   // hashes of the tokens
 	push    string   // the attestor's token
@@ -210,6 +211,10 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	if err != nil {
 		return err
 	}
+	if err := p.openChanges(); err != nil {
+		return err
+	}
+	defer p.changes.close()
 	// The deferred calls stop roles in reverse order: a role before those that it sends
 	// requests to.
 	ended := make(chan string, len(list))
@@ -229,6 +234,11 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 			})
 		}()
 		defer func() { stop(); <-done }()
+		if i == 0 { // the first one is the ledger, if it runs here
+			if err := p.changes.start(ctx, p); err != nil {
+				return err
+			}
+		}
 	}
 	if err := await(ctx, ready, ended); err != nil {
 		return err

@@ -86,6 +86,9 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 			changed[i] = &process
 		}
 	}
+	if err := p.changes.configure(ctx, &fresh, p.file.raw); err != nil {
+		return nil, err
+	}
 	p.file, p.outside = fresh.file, fresh.outside
 	if err := p.gate.use(p.gateHere(), documents); err != nil {
 		return nil, err

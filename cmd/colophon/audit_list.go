@@ -93,7 +93,9 @@ func (r auditRecord) line() string {
 	by := strings.TrimSuffix(x.By.Role+"/"+x.By.Instance, "/")
 	outcome := strings.TrimSuffix(x.Outcome+"/"+x.Effect, "/")
 	parts := []string{fmt.Sprint(r.Index), x.Time.UTC().Format("2006-01-02 15:04:05Z"), string(x.Kind), outcome, by, cmp.Or(x.About.Image.Value, x.About.Digest)}
-	if where := strings.Trim(x.Where.Cluster+"/"+x.Where.Namespace.Value+"/"+x.Where.Name.Value, "/"); where != "" {
+	if w := x.Where; !x.Kind.Verdict() && w.Cluster == "" && w.Kind != "" { // an act says what changed
+		parts = append(parts, strings.TrimSpace(w.Kind+" "+w.Name.Value))
+	} else if where := strings.Trim(x.Where.Cluster+"/"+x.Where.Namespace.Value+"/"+x.Where.Name.Value, "/"); where != "" {
 		parts = append(parts, "in "+where)
 	}
 	if x.By.User.Value != "" {

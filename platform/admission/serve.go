@@ -41,6 +41,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	c := Config{Verdicts: store, Cluster: asks, Fields: fields, Names: s.Names, Mirrors: s.Mirrors, DryRun: s.DryRun, Log: log, Registerer: metrics}
+	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, nil)}
 	if s.Ledger != nil {
 		r, err := s.Ledger.Open("admission", log, metrics)
 		if err != nil {
@@ -48,9 +49,9 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		}
 		defer r.Close()
 		c.Recorder, c.Name = r, s.Ledger.Instance
+		l.WithActs(r)
 	}
 	h := New(c)
-	l := &loader{log: log, Loader: verdicts.NewLoader(store, log, nil)}
 	if c := s.ClusterImagePolicies; c != nil {
 		l.WithClusterImagePolicies(&verdicts.ClusterImagePolicies{NoMatchPolicy: c.NoMatchPolicy})
 	}

@@ -56,6 +56,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		}
 		defer c.Cache.Close()
 	}
+	l := verdicts.NewLoader(store, log, nil)
 	if s.Ledger != nil {
 		r, err := s.Ledger.Open("gate", log, metrics)
 		if err != nil {
@@ -63,8 +64,8 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		}
 		defer r.Close()
 		c.Recorder = r
+		l.WithActs(r)
 	}
-	l := verdicts.NewLoader(store, log, nil)
 	l.WithClusterImagePolicies(s.ClusterImagePolicies)
 	work, stop := context.WithCancel(ctx)
 	defer stop()

@@ -22,8 +22,12 @@ func Key(path string, mayCreate func() error) (ed25519.PrivateKey, error) {
 		if err := mayCreate(); err != nil {
 			return nil, err
 		}
-		return createKey(path)
-	} else if err != nil {
+		if key, err := createKey(path); !errors.Is(err, fs.ErrExist) {
+			return key, err
+		}
+		data, err = owned.ReadSecret(path) // another process created it meanwhile
+	}
+	if err != nil {
 		return nil, err
 	}
 	block, rest := pem.Decode(data)

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -84,6 +85,7 @@ type Recorder struct {
 	writer audit.Writer
 	spool  *spool
 	lost   prometheus.Counter
+	counts counts
 }
 
 // ErrNotRecorded means that a decision must not take effect: the ledger did not record it.
@@ -129,6 +131,9 @@ func New(c Config) (*Recorder, error) {
 	if r.spool, err = openSpool(c.Spool, r.send, r.lost.Inc, c.Log); err != nil {
 		return nil, fmt.Errorf("audit: spool: %w", err)
 	}
+	if err := r.counts.read(filepath.Join(c.Spool, countsFile)); err != nil {
+		return nil, errors.Join(fmt.Errorf("audit: %w", err), r.spool.close())
+	}
 	if c.Registerer != nil {
 		c.Registerer.MustRegister(r.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_spool_bytes", Help: "Size of the records that the audit ledger does not have yet."}, func() float64 { return float64(r.spool.bytes.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_refused_bytes", Help: "Size on the disk of the records that the audit ledger refuses for ever."}, func() float64 { return float64(r.spool.refused.Load()) }))
@@ -159,14 +164,23 @@ func (r *Recorder) Record(ctx context.Context, what audit.Record) error {
 	if err = r.send(ctx, data); err == nil {
 		return nil
 	}
-	// Nobody knows whether it arrived. It arrives in any case, and then what became of it does.
+	return r.withdraw(what, data, err)
+}
+
+// withdraw keeps a record that did not reach the ledger in time, because of err, and a record that nothing
+// followed from it. Nobody knows whether the first one arrived: both arrive in the end. It returns what Record
+// returns.
+func (r *Recorder) withdraw(what audit.Record, data []byte, err error) error {
 	kept := r.spool.add(data)
+	what.Time = time.Time{}
 	if what.Kind.Verdict() {
-		what.Effect, what.Time = audit.Refused, time.Time{}
-		what.Reason = audit.Shown("the record before this one did not reach the audit ledger in time, so the decision had no effect")
-		if refused, err := r.signer.Seal(what, r.cfg.Now()); err == nil {
-			kept = errors.Join(kept, r.spool.add(refused.Marshal()))
-		}
+		what.Effect = audit.Refused
+	} else {
+		what.Outcome = audit.Failed
+	}
+	what.Reason = audit.Shown("the record before this one did not reach the audit ledger in time, so the decision had no effect")
+	if refused, err := r.signer.Seal(what, r.cfg.Now()); err == nil {
+		kept = errors.Join(kept, r.spool.add(refused.Marshal()))
 	}
 	return r.fail(errors.Join(err, kept))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -62,5 +63,62 @@ func TestRecordedBasis(t *testing.T) {
 		if r := s.Record(audit.KindGate, a); a.Policies == "" || r.Basis.Policy == "" || r.Basis.Trust == "" || r.Basis.Distrust != want {
 			t.Errorf("with %d lists: got the basis %+v of %q", len(lists), r.Basis, a.Policies)
 		}
+	}
+}
+
+// acts records as recorder.Recorder does: each change once.
+type acts struct {
+	counts map[string]string
+	got    []audit.Record
+	fail   error
+}
+
+func (a *acts) Replace(_ context.Context, name, digest string, act func(string) audit.Record) error {
+	before := a.counts[name]
+	switch {
+	case digest == before:
+		return nil
+	case a.fail != nil:
+		return a.fail
+	}
+	a.counts[name] = digest
+	a.got = append(a.got, act(before))
+	return nil
+}
+
+// Other policies and trust roots count only when that is recorded, and the record has the digest that their
+// verdicts name. What could not be recorded is tried again.
+func TestRecordedPolicies(t *testing.T) {
+	s := New(Config{})
+	l := NewLoader(s, slog.New(slog.DiscardHandler), nil)
+	ledger := &acts{counts: map[string]string{}}
+	l.WithActs(ledger)
+	named := func(name string) []Document {
+		return []Document{{Name: name, Raw: []byte("apiVersion: " + policy.APIVersion + "\nkind: " + policy.KindPolicy + "\nmetadata: {name: " + name + "}\nspec:\n  unmatched: deny\n  rules: []\n")}}
+	}
+	basis := func() audit.Basis { return s.Record(audit.KindGate, s.Ask(t.Context(), Question{})).Basis }
+	l.Tell(PolicyDocuments, named("p"))
+	l.Tell(TrustDocuments, nil)
+	first := basis()
+	if len(ledger.got) != 2 || ledger.got[0].Kind != audit.KindPolicy || ledger.got[0].Basis.Policy != first.Policy || ledger.got[1].Kind != audit.KindTrust || ledger.got[1].Basis.Trust != first.Trust {
+		t.Fatalf("got %+v, want that the policies and trust roots of %+v count", ledger.got, first)
+	}
+	l.Tell(PolicyDocuments, []Document{{Name: "bad", Raw: []byte("no policy")}})
+	if len(ledger.got) != 2 {
+		t.Errorf("policies that do not count are recorded: %+v", ledger.got[2:])
+	}
+	ledger.fail = errors.New("the disk of the audit ledger is full")
+	l.Tell(PolicyDocuments, named("q"))
+	if now := basis(); now != first {
+		t.Errorf("policies count that are not recorded: %+v", now)
+	}
+	if _, problem := l.Ready(); !strings.Contains(problem, "full") {
+		t.Errorf("the problem: got %q", problem)
+	}
+	l.Retry()
+	ledger.fail = nil
+	l.Retry()
+	if now := basis(); len(ledger.got) != 3 || now.Policy != ledger.got[2].Basis.Policy || ledger.got[2].Basis.Before != first.Policy {
+		t.Errorf("got %+v, and %+v counts", ledger.got, now)
 	}
 }

@@ -55,6 +55,9 @@ type Loader struct {
 	good     map[string]parsed
 
 	delivered map[[sha256.Size]byte]*refreshed // what TUF repositories delivered, by the sum of the document
+
+	acts       Acts // nil: nothing is recorded
+	unrecorded bool // the audit ledger did not record what was told last, so it does not count
 }
 
 // parsed are the last good policies of a document.
@@ -151,8 +154,11 @@ func (l *Loader) apply() {
 			broken = p
 		}
 	}
+	l.unrecorded = false
 	if broken == "" && id != l.inForce {
-		if err := l.use(id, sets, roots, others); err != nil {
+		if err := l.record(now.Basis); err != nil {
+			broken, l.unrecorded = err.Error(), true
+		} else if err := l.use(id, sets, roots, others); err != nil {
 			broken = err.Error()
 		} else {
 			l.inForce = id

@@ -54,6 +54,8 @@ func (l *Loader) refresh(ctx context.Context, look, every, failed time.Duration)
 		}
 		if changed {
 			l.again()
+		} else {
+			l.Retry()
 		}
 		select {
 		case <-ctx.Done():

@@ -184,7 +184,7 @@ var _ = register(attack{
 	cuts:  cutZones,
 	from:  hostileRoles,
 	probe: func(i *intruder) {
-		for _, dir := range []string{"trust", "log", "ct", "attestor", "run", "rooms", "gateway", "sums", "registry", "builder", "index", "archivelog", "archiveindex", "search", "audit"} {
+		for _, dir := range []string{"trust", "log", "ct", "attestor", "run", "rooms", "gateway", "sums", "registry", "builder", "index", "archivelog", "archiveindex", "search", "audit", "changes"} {
 			if dir == i.where {
 				continue
 			}

@@ -57,6 +57,10 @@ type Config struct {
 	// operator runs.
 	Outside *Outside
 
+	// Record brings another trust document to an audit ledger, before it is published. If it fails, New does.
+	// nil: nobody records.
+	Record func(document []byte) error
+
 	Logger *slog.Logger // nil: slog.Default()
 }
 
@@ -118,6 +122,11 @@ func New(cfg Config) (*Service, error) {
 	// Do not serve a document that clients would refuse.
 	if _, err := trust.Parse(s.document); err != nil {
 		return nil, err
+	}
+	if cfg.Record != nil {
+		if err := cfg.Record(s.document); err != nil {
+			return nil, fmt.Errorf("trust document: %w", err)
+		}
 	}
 	s.tuf, err = openRepository(cfg.KeyDir, cfg.Dir, map[string][]byte{
 		"colophon.json":            s.document,

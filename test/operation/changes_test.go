@@ -1,0 +1,205 @@
+package operation
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// TestAuditTokens: the ledger says which tokens were made, and which was replaced by a person who removed its
+// file; and nothing of a token.
+func TestAuditTokens(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Start(t)
+	a := newAuditor(p)
+	out := a.list([]string{"admin", "attestor", "client", "pull"}, "--kind", "user", "--open")
+	if n := strings.Count(out, "was made"); n != 4 {
+		t.Errorf("got %d tokens that were made, want 4:\n%s", n, out)
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.Up() // nothing changed
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	old := p.Token("pull.json")
+	if err := os.Remove(filepath.Join(p.Data, "pull.json")); err != nil {
+		t.Fatal(err)
+	}
+	p.Up()
+	out = a.list([]string{"the token was replaced; it may pull"}, "--kind", "user", "--open")
+	if n := strings.Count(out, "the token was"); n != 5 {
+		t.Errorf("got %d records of tokens, want 5:\n%s", n, out)
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	a.run("client.json", 0, "audit", "verify", filepath.Join(p.Data, "audit", "ledger"), "--key", a.key)
+	for _, token := range []string{old, p.Token("pull.json"), p.Token("admin.json")} {
+		if found, _ := exec.Command("grep", "-rlF", token, filepath.Join(p.Data, "audit"), filepath.Join(p.Data, "changes")).Output(); len(found) > 0 {
+			t.Errorf("a token is in %s", found)
+		}
+	}
+}
+
+// TestAuditEnrolment: an enrolment is recorded, while the platform runs and while it does not. Who enrolled
+// it is hidden, as the configuration says. Without its record there is no enrolment.
+func TestAuditEnrolment(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Start(t)
+	a := newAuditor(p)
+	enrol := func(role, name string, want int) string {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), name)
+		cmd := exec.CommandContext(t.Context(), harness.Bin(t, "colophond"), "enrol", role, "--data", p.Data, "--output", file, "--host", name+".example.com")
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Fatalf("enrol %s: got exit code %d, want %d: %s", role, got, want, out)
+		}
+		if _, err := os.Stat(file); (err == nil) != (want == 0) {
+			t.Errorf("enrol %s: exit code %d, and the file: %v", role, want, err)
+		}
+		return string(out)
+	}
+	enrol("builder", "build1", 0)
+	if out := a.list([]string{"enrolment  done", "serve", "role builder"}, "--kind", "enrolment"); strings.Contains(out, "build1.example.com") {
+		t.Errorf("the host is not hidden:\n%s", out)
+	}
+	a.list([]string{"for the host build1.example.com", "by "}, "--kind", "enrolment", "--open")
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	enrol("registry", "store", 0)
+	p.Up()
+	a.list([]string{"role registry"}, "--kind", "enrolment")
+
+	left := filepath.Join(p.Data, "changes", "left")
+	if err := os.RemoveAll(left); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, nil, 0o600); err != nil { // nothing can be left
+		t.Fatal(err)
+	}
+	if out := enrol("attestor", "forge", 1); !strings.Contains(out, "recording the enrolment") {
+		t.Errorf("got %s", out)
+	}
+}
+
+// TestAuditConfiguration: other configurations are recorded, at SIGHUP before they count. audit.private and
+// audit.required can change that way.
+func TestAuditConfiguration(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Reserve(t)
+	file := filepath.Join(t.TempDir(), "config.json")
+	write := func(c map[string]any) {
+		t.Helper()
+		raw, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(map[string]any{"registry": map[string]any{"mutable": []string{"scratch/*"}}})
+	p.Args = []string{"--config", file}
+	p.Up()
+	a := newAuditor(p)
+	a.list([]string{"the platform starts"}, "--kind", "configuration", "--open")
+
+	write(map[string]any{"audit": map[string]any{"required": true, "private": []string{"user"}}})
+	p.Signal(syscall.SIGHUP)
+	a.list([]string{"changed: audit, registry"}, "--kind", "configuration", "--open")
+	write(map[string]any{"audit": map[string]any{"required": true, "private": []string{"user"}}, "registry": map[string]any{"privatePull": true}})
+	p.Signal(syscall.SIGHUP)
+	a.list([]string{"changed: registry"}, "--kind", "configuration") // the reason is private no more
+
+	// The ledger must have it: a configuration that it cannot record does not count.
+	ledger := p.Role("ledger")
+	if err := syscall.Kill(ledger, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	write(map[string]any{"audit": map[string]any{"required": false}})
+	p.Signal(syscall.SIGHUP)
+	for end := time.Now().Add(time.Minute); !strings.Contains(p.Log.String(), "the configuration was not read again"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the configuration counts without its record")
+		}
+	}
+	if err := syscall.Kill(ledger, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	a.list([]string{"configuration  failed"}, "--kind", "configuration")
+	p.Signal(syscall.SIGHUP)
+	a.list([]string{"changed: audit, registry"}, "--kind", "configuration", "--open", "--limit", "1")
+}
+
+// TestAuditPolicies: other policies and trust roots of the registry's gate, and another trust document of the platform,
+// are recorded. The digest is the one that the verdicts name.
+func TestAuditPolicies(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Reserve(t)
+	file := filepath.Join(t.TempDir(), "policies.yaml")
+	write := func(name string) {
+		t.Helper()
+		text := "apiVersion: " + policy.APIVersion + "\nkind: " + policy.KindPolicy + "\nmetadata: {name: " + name + "}\nspec:\n  unmatched: allow\n  rules: []\n"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	p.Args = []string{"--config", harness.Config(t, map[string]any{"audit": map[string]any{"required": true}, "registry": map[string]any{"gate": map[string]any{"policies": file}}})}
+	p.Up()
+	p.Trust()
+	a := newAuditor(p)
+	acts := func(kind, role string, want int) (found []audit.Record) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+			var answer struct {
+				Records []struct {
+					Record audit.Record `json:"record"`
+				} `json:"records"`
+			}
+			out := a.run("client.json", 0, "audit", "list", "--key", a.key, "--kind", kind, "--role", role, "--json")
+			if err := json.Unmarshal([]byte(out[strings.Index(out, "{"):]), &answer); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if found = nil; len(answer.Records) >= want {
+				for _, r := range answer.Records { // the newest first
+					found = append(found, r.Record)
+				}
+				return found
+			}
+			if time.Now().After(end) {
+				t.Fatalf("got %d records of the kind %s by %s, want %d", len(answer.Records), kind, role, want)
+			}
+		}
+	}
+	first := acts("policy", "registry", 1)[0].Basis.Policy
+	acts("trust", "registry", 1)
+	if document := acts("trust", "trust", 1)[0].Basis.Trust; document != fmt.Sprintf("sha256:%x", sha256.Sum256(p.Get("/.well-known/colophon.json"))) {
+		t.Errorf("the trust document: got %s", document)
+	}
+	write("second")
+	second := acts("policy", "registry", 2)[0].Basis
+	if second.Before != first || second.Policy == first {
+		t.Errorf("got %+v, want another digest than %s before", second, first)
+	}
+	release(t, p, harness.GoRepo(t), "one")
+	if tagged := acts("tag", "registry", 1)[0]; tagged.Basis.Policy != second.Policy {
+		t.Errorf("a tag was decided by %s, want %s", tagged.Basis.Policy, second.Policy)
+	}
+}
