@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 
@@ -37,11 +39,11 @@ func predicateKinds() []predicateKind {
 		{"cyclonedx", attest.PredicateCDX, "an SBOM, CycloneDX 1.4 to 1.7", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateCDX); return err }, nil},
 		{"syft", "https://syft.dev/bom", "an SBOM in Syft's JSON", has("artifacts", "descriptor", "schema"), nil},
 		// The document of a scanner becomes the predicate of cosign's specification; a VEX document is its own.
-		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", has("scanner", "metadata"), scanned},
+		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", checkVuln, scanned},
 		{"openvex", predicateOpenVEX, "an OpenVEX document", has("@context", "@id", "author", "statements"), nil},
 		{"vex", predicateOpenVEX, "a VEX document: OpenVEX, CSAF 2.0, or CycloneDX with vulnerabilities", notVEX, exploitability},
 		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult, nil},
-		{"link", "https://in-toto.io/Link/v1", "an in-toto link", has("name"), nil},
+		{"link", "https://in-toto.io/Link/v1", "an in-toto link (in-toto specification, 4.4)", checkLink, nil},
 		{"custom", "https://cosign.sigstore.dev/attestation/v1", "any JSON object", has(), nil},
 	}
 }
@@ -83,6 +85,45 @@ func checkTestResult(raw []byte) error {
 		return fmt.Errorf("result: expected PASSED, WARNED or FAILED, found %q", d.Result)
 	}
 	return nil
+}
+
+// checkVuln demands the members, and what decodes them in cosign, which rejects another form.
+func checkVuln(raw []byte) error {
+	var d struct {
+		Invocation struct {
+			URI       string `json:"uri"`
+			EventID   string `json:"event_id"`
+			BuilderID string `json:"builder.id"`
+		} `json:"invocation"`
+		Scanner struct {
+			URI     string `json:"uri"`
+			Version string `json:"version"`
+			DB      struct {
+				URI     string `json:"uri"`
+				Version string `json:"version"`
+			} `json:"db"`
+		} `json:"scanner"`
+		Metadata struct {
+			ScanStartedOn  time.Time `json:"scanStartedOn"`
+			ScanFinishedOn time.Time `json:"scanFinishedOn"`
+		} `json:"metadata"`
+	}
+	return cmp.Or(has("scanner", "metadata")(raw), json.Unmarshal(raw, &d))
+}
+
+// checkLink demands the name, and the form of https://in-toto.io/Link/v1, where materials and
+// products are digests by name. Those of https://in-toto.io/attestation/link/v0.3 are lists,
+// which no reader of the first type takes.
+func checkLink(raw []byte) error {
+	var d struct {
+		Name        string                       `json:"name"`
+		Command     []string                     `json:"command"`
+		Materials   map[string]map[string]string `json:"materials"`
+		Products    map[string]map[string]string `json:"products"`
+		ByProducts  map[string]any               `json:"byproducts"`
+		Environment map[string]any               `json:"environment"`
+	}
+	return cmp.Or(has("name")(raw), json.Unmarshal(raw, &d))
 }
 
 // predicate is a document that was checked.

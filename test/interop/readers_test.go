@@ -50,7 +50,7 @@ func byCosign(cosign, flags string) map[string]reading {
 	r := strings.NewReplacer("COSIGN", cosign, "FLAGS", flags)
 	return map[string]reading{
 		signImage:   {"`verify`, by identity and by key", r.Replace(`COSIGN verify $SIGNED FLAGS $BYADA && COSIGN verify $KEYED FLAGS $BYKEY`), "$DIGEST", false},
-		attestImage: {"`verify-attestation`, of each type", r.Replace(`for type in slsaprovenance slsaprovenance1 spdx spdxjson cyclonedx vuln openvex link https://syft.dev/bom https://in-toto.io/attestation/test-result/v0.1 https://example.com/review/v1; do COSIGN verify-attestation --type $type $IMAGE FLAGS $BYADA >statement && echo verified $type; done`), "verified https://example.com/review/v1", false},
+		attestImage: {"`verify-attestation`, of each type", r.Replace(`for type in slsaprovenance slsaprovenance02 slsaprovenance1 spdx spdxjson cyclonedx vuln openvex link custom https://syft.dev/bom https://in-toto.io/attestation/test-result/v0.1 https://example.com/review/v1; do COSIGN verify-attestation --type $type $IMAGE FLAGS $BYADA >statement; echo verified $type; done`), "verified https://example.com/review/v1", false},
 		signFile:    {"`verify-blob`", r.Replace(`COSIGN verify-blob FLAGS $BYKEY --bundle file.sigstore.json file && cd dist && COSIGN verify-blob FLAGS $BYKEY --bundle SHA256SUMS.sigstore.json SHA256SUMS && sha256sum -c SHA256SUMS`), "a.tar.gz: OK", false},
 		attestFile:  {"`verify-blob-attestation`", r.Replace(`COSIGN verify-blob-attestation FLAGS $BYKEY --type https://example.com/review/v1 --bundle file.intoto.jsonl file`), "Verified OK", false},
 		copyImage:   {"`verify`, `verify-attestation`", r.Replace(`COSIGN verify $COPY FLAGS $BYADA && COSIGN verify-attestation --type spdx $COPY FLAGS $BYADA >statement`), "$DIGEST", false},
@@ -79,12 +79,12 @@ var readers = []reader{
 		copyImage: {"`imagetools inspect`", `buildx imagetools inspect $COPY`, "$DIGEST", false},
 	}},
 	{name: "oras", version: "oras version", asked: true, reads: map[string]reading{
-		signImage:   {"`discover`", `oras discover --plain-http --format json $IMAGE`, "application/vnd.dev.sigstore.bundle.v0.3+json", false},
+		signImage:   {"`discover`", `oras discover --plain-http --artifact-type application/vnd.dev.sigstore.bundle.v0.3+json --format json $IMAGE`, "application/vnd.dev.sigstore.bundle.v0.3+json", false},
 		attestImage: {"`discover`, `copy --recursive`: cosign verifies the copy", `oras copy --recursive --from-plain-http --to-plain-http $IMAGE $HOST/byoras/app:v1 && cosign verify-attestation --type spdx $HOST/byoras/app:v1 --trusted-root $ROOT $BYADA`, "The cosign claims were validated", false},
 		copyImage:   {"`discover` of the registry, and of the layout", `oras discover --plain-http --format json $COPY && oras discover --oci-layout --format json layout:v1 | grep sigstore.bundle && echo layout read`, "layout read", false},
 	}},
 	{name: "regctl", version: "regctl version --format {{.VCSTag}}", asked: true, reads: map[string]reading{
-		signImage:   {"`artifact list`", `regctl artifact list $IMAGE`, "application/vnd.dev.sigstore.bundle.v0.3+json", false},
+		signImage:   {"`artifact list`", `regctl artifact list --filter-artifact-type application/vnd.dev.sigstore.bundle.v0.3+json $IMAGE`, "application/vnd.dev.sigstore.bundle.v0.3+json", false},
 		attestImage: {"`artifact list`, `image copy --referrers`: cosign verifies the copy", `regctl image copy --referrers $IMAGE $HOST/byregctl/app:v1 && cosign verify-attestation --type spdx $HOST/byregctl/app:v1 --trusted-root $ROOT $BYADA`, "The cosign claims were validated", false},
 		copyImage:   {"`artifact list`", `regctl artifact list $COPY`, "application/vnd.dev.sigstore.bundle.v0.3+json", false},
 	}},
@@ -161,7 +161,8 @@ func documents(digest string) map[string]string {
 		"vuln":                          `{"invocation":{"uri":"","event_id":"","builder.id":""},"scanner":{"uri":"pkg:github/anchore/grype@v0.99.0","version":"","db":{"uri":"","version":"","lastUpdate":""},"result":{}},"metadata":{"scanStartedOn":"` + now + `","scanFinishedOn":"` + now + `"}}`,
 		"openvex":                       `{"@context":"https://openvex.dev/ns/v0.2.0","@id":"https://example.com/1","author":"ada","timestamp":"` + now + `","version":1,"statements":[]}`,
 		"test-result":                   `{"result":"PASSED","configuration":[{"name":"ci.yml"}]}`,
-		"link":                          `{"name":"build","command":["make"],"materials":[],"byproducts":{},"environment":{}}`,
+		"link":                          `{"name":"build","command":["make"],"materials":{},"byproducts":{},"environment":{}}`,
+		"custom":                        `{"reviewed":true}`,
 		"https://example.com/review/v1": `{"reviewed":true}`,
 	}
 }
