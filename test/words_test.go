@@ -496,6 +496,9 @@ func TestFlags(t *testing.T) {
 		if path == "docs/lint.md" {
 			text, _, _ = bytes.Cut(text, []byte("\n## Examples\n")) // of Dockerfiles and pipelines
 		}
+		if path == "docs/instead.md" { // the other half of its tables is other tools'
+			text = bytes.Join(regexp.MustCompile("`colophon [^`]+`").FindAll(text, -1), []byte("\n"))
+		}
 		for _, m := range flag.FindAllSubmatch(text, -1) {
 			documented[string(m[2])] = path
 		}

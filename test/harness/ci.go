@@ -78,7 +78,7 @@ func StartCI(t *testing.T) *CI {
 	t.Setenv("HTTPS_PROXY", proxy.URL)
 	t.Setenv("SSL_CERT_FILE", roots)
 	c.runner = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("audience") != "sigstore" || r.Header.Get("Authorization") != "Bearer "+gitHubJob {
+		if r.URL.Query().Get("audience") != "sigstore" || !strings.EqualFold(r.Header.Get("Authorization"), "Bearer "+gitHubJob) {
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
@@ -138,6 +138,9 @@ func (c *CI) Config() map[string]any {
 func (c *CI) GitHub() map[string]string {
 	return map[string]string{"GITHUB_ACTIONS": "true", "ACTIONS_ID_TOKEN_REQUEST_URL": c.runner.URL + "/?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": gitHubJob}
 }
+
+// GitHubToken returns the token that such a job gets.
+func (c *CI) GitHubToken(t testing.TB) string { return c.github(t, map[string]any{"run_id": "9"}) }
 
 // StolenGitHub is the environment of another run of that job, which nobody of the team started.
 func (c *CI) StolenGitHub() map[string]string {

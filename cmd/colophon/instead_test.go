@@ -7,21 +7,20 @@ import (
 	"testing"
 )
 
-// TestInPlaceOf checks that each command that docs/sign.md names in place of another tool's
+// TestInstead checks that each command that docs/instead.md names in place of another tool's
 // exists, with its flags.
-func TestInPlaceOf(t *testing.T) {
-	text, err := os.ReadFile("../../docs/sign.md")
+func TestInstead(t *testing.T) {
+	text, err := os.ReadFile("../../docs/instead.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, ok := strings.Cut(string(text), "\n## In place of\n")
-	if !ok {
-		t.Fatal("the section is gone")
-	}
 	commands := 0
-	for _, m := range regexp.MustCompile("`colophon ([^`]+)`").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("`colophon ([^`]+)`").FindAllStringSubmatch(string(text), -1) {
 		commands++
 		words := strings.Fields(m[1])
+		if words[0] == "help" || m[1] == "policy convert" {
+			continue
+		}
 		cmd, rest, err := newRootCommand().Find(words)
 		if err != nil || !cmd.Runnable() {
 			t.Errorf("colophon %s: there is no such command (%v)", m[1], err)
@@ -35,7 +34,7 @@ func TestInPlaceOf(t *testing.T) {
 			t.Errorf("colophon %s: %v", m[1], err)
 		}
 	}
-	if commands < 30 {
+	if commands < 75 {
 		t.Errorf("got %d commands, want those of all tables", commands)
 	}
 }
