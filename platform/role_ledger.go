@@ -56,6 +56,7 @@ type ledgerSettings struct {
 	Dir       string           `json:"dir"`
 	Origin    string           `json:"origin"`
 	Writers   []records.Writer `json:"writers"`
+	Private   []string         `json:"private"`
 	Retention string           `json:"retention"`
 	Tokens    tokens           `json:"tokens"`
 }
@@ -68,7 +69,7 @@ func prepareLedger(p *platform, process *zone.Process) error {
 	c := p.file.Audit
 	process.Settings = ledgerSettings{
 		Dir: process.Zone.Path("audit"), Origin: u.Hostname() + "/audit",
-		Writers: c.Writers, Retention: c.Retention, Tokens: p.known,
+		Writers: c.Writers, Private: c.Private, Retention: c.Retention, Tokens: p.known,
 	}
 	return nil
 }
@@ -85,7 +86,7 @@ func runLedger(ctx context.Context, c zone.Child[ledgerSettings]) (err error) {
 		return err
 	}
 	metrics := prometheus.NewRegistry()
-	ledger, err := audit.Open(ctx, audit.Config{Dir: s.Dir, Origin: s.Origin, Writers: s.Writers, Metrics: metrics, Log: c.Log})
+	ledger, err := audit.Open(ctx, audit.Config{Dir: s.Dir, Origin: s.Origin, Writers: s.Writers, Private: s.Private, Metrics: metrics, Log: c.Log})
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func runLedger(ctx context.Context, c zone.Child[ledgerSettings]) (err error) {
 }
 
 // access says what a request may do. A role enrols its own key alone, at the socket: the port passes
-// no enrolment. Whoever may release reads the ledger, and an administrator erases openings.
+// no enrolment. Whoever may release reads the ledger and records his verdicts, and an administrator erases openings.
 func (s ledgerSettings) access(r *http.Request) (by audit.Access) {
 	for _, role := range recordingRoles {
 		if peer.From(r, role) {
@@ -116,7 +117,7 @@ func (s ledgerSettings) access(r *http.Request) (by audit.Access) {
 	}
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		name, role := s.Tokens.account(token)
-		by.Account, by.Read, by.Erase = name, role >= registry.Push, role >= registry.Admin
+		by.Account, by.Read, by.Report, by.Erase = name, role >= registry.Push, role >= registry.Push, role >= registry.Admin
 	}
 	return by
 }

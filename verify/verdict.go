@@ -14,7 +14,7 @@ package verify
 // The files of this package, in the order to read them; each uses only files before
 // it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, notation, gather,
 // source, summary, track, facts, chain, demanded, unsigned, testimony, wrapped, says, verify, statements,
-// set, file, author, cache, explain.
+// set, file, author, cache, explain, record.
 
 import (
 	"errors"

@@ -44,6 +44,7 @@ type verifyOptions struct {
 	explain   bool
 	why       bool // print the likely causes in place of the chain
 	summary   summaryOptions
+	record    recording
 	now       time.Time // of verification: when the command began
 }
 
@@ -102,10 +103,13 @@ Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
   colophon verify reg.example.com/app:v1 --identity ada@example.com --issuer https://accounts.example.com
   kubectl get pods -o json | colophon verify - --policy policy.json
   kubectl set image deploy/web web=$(colophon verify -q registry.example.com/team/app:v1.2.0 --policy policy.json)
+  colophon verify reg.example.com/app@sha256:… --policy policy.json --record
   colophon verify ./layout --source git.example.com/team/app -o template='{{.facts.build.commit}}'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd, args, o) },
 	}
 	o.flags(cmd)
+	cmd.Flags().BoolVar(&o.record.asked, "record", false, "record the verdict in the audit ledger of the platform that you are logged in to; what is not recorded is not accepted")
+	cmd.MarkFlagsMutuallyExclusive("record", "offline")
 	return cmd
 }
 
@@ -203,6 +207,9 @@ func runVerify(cmd *cobra.Command, args []string, o verifyOptions) error {
 	if opts.Platform, err = parsePlatform(o.platform); err != nil {
 		return err
 	}
+	if err := o.record.open(cmd.Context(), demand); err != nil {
+		return err
+	}
 	if o.many.asked(args) {
 		if o.summary != (summaryOptions{}) {
 			return usageError("", "--vsa needs exactly one image or file")
@@ -245,7 +252,7 @@ func runVerifyOne(cmd *cobra.Command, what string, demand []byte, o verifyOption
 	}
 	empty, err := loadTrust(&opts)
 	if err != nil {
-		return answer(cmd, undecided(what, err), o, opts)
+		return answer(cmd, o.record.keep(cmd.Context(), cmd.ErrOrStderr(), undecided(what, err), opts), o, opts)
 	}
 	if err := o.source.configure(&opts, o.now, o.rules.policies()...); err != nil {
 		return err
@@ -274,6 +281,7 @@ func runVerifyOne(cmd *cobra.Command, what string, demand []byte, o verifyOption
 		return err
 	}
 	v.Image = what
+	v = o.record.keep(cmd.Context(), cmd.ErrOrStderr(), v, opts)
 	if empty && v.Outcome != verify.Accepted {
 		v.Hint = hintTrust
 	}

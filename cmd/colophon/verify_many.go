@@ -72,7 +72,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 			if failed != nil {
 				t.Problem = failed.Error()
 			}
-			p.done(i, o.judge(ctx, t, opts, repositories))
+			p.done(i, o.record.keep(ctx, p, o.judge(ctx, t, opts, repositories), opts))
 			return nil
 		})
 	}
@@ -279,6 +279,14 @@ func (p *manyPrinter) done(i int, v *verify.Verdict) {
 	if p.live && p.ready < len(p.verdicts) {
 		fmt.Fprintf(p.errs, "%d of %d", p.ready, len(p.verdicts))
 	}
+}
+
+// Write writes to standard error, beside the progress line. It implements io.Writer.
+func (p *manyPrinter) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	return p.errs.Write(text)
 }
 
 // wipe removes the progress line.

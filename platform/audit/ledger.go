@@ -45,6 +45,7 @@ import (
 type Config struct {
 	Dir       string           // see the package; created at the first start. One process at a time uses it
 	Origin    string           // the ledger's name in its checkpoints; cannot change
+	Private   []string         // fields of the ledger's own records, and of those that accounts report, that they only commit to; see records.NewSigner
 	Writers   []records.Writer // that the configuration names, besides those that Enrol adds
 	Segment   int64            // entries of a segment, a multiple of tlog.TileWidth; 0: files.SegmentSize
 	Witnesses *witnesses.Set   // cosign the checkpoints; nil: nobody does. The caller closes it after the Ledger
@@ -244,7 +245,7 @@ func (l *Ledger) openKey() error {
 	if l.writers, err = records.NewWriters(public); err != nil {
 		return err
 	}
-	l.self, err = records.NewSigner(key, records.RoleLedger, "", nil)
+	l.self, err = records.NewSigner(key, records.RoleLedger, "", l.cfg.Private)
 	return err
 }
 

@@ -31,6 +31,7 @@ type waiting struct {
 	entry
 	env   *records.Envelope
 	id    string
+	queue string     // of whom it is, see take
 	epoch int        // of the writers that it was verified with
 	also  []*waiting // the same entry, sent again in the meantime
 	done  chan result
@@ -53,15 +54,21 @@ type result struct {
 // entry again has the same index. If Append fails for another reason than ErrRefused, the entry may
 // still be added: send it again.
 func (l *Ledger) Append(ctx context.Context, data []byte) (Added, error) {
+	return l.append(ctx, data, "")
+}
+
+// append is Append. account is whose verdict the ledger itself signed: its records wait as those of a writer of
+// their own.
+func (l *Ledger) append(ctx context.Context, data []byte, account string) (Added, error) {
 	e, env, r, err := records.ParseEntry(data)
 	if err != nil {
 		return Added{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	w := &waiting{entry: entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r}, env: env, id: records.ID(e.Envelope), done: make(chan result, 1)}
+	w := &waiting{entry: entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r}, env: env, id: records.ID(e.Envelope), queue: env.KeyID() + "/" + account, done: make(chan result, 1)}
 	if err := l.verify(w); err != nil {
 		return Added{}, err
 	}
-	if l.crowded(w.env.KeyID()) { // what the ledger has takes no place in the queue
+	if l.crowded(w.queue) { // what the ledger has takes no place in the queue
 		if index, known, err := l.find(w.id); err != nil || known {
 			return Added{index, w.id, known}, err
 		}
@@ -102,7 +109,7 @@ func (l *Ledger) crowded(key string) bool {
 
 // enqueue puts an entry into its writer's queue.
 func (l *Ledger) enqueue(w *waiting) error {
-	key := w.env.KeyID()
+	key := w.queue
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

@@ -33,6 +33,7 @@ type Access struct {
 	Read    bool     // ask questions, and read the ledger
 	Enrol   []string // roles for which it may enrol keys of its own
 	Erase   bool     // erase openings
+	Report  bool     // record verdicts that the account reports: see Ledger.Report
 }
 
 // Register adds the ledger's paths to mux. Records may come from anybody: their signatures say
@@ -63,6 +64,7 @@ func (l *Ledger) Register(mux *http.ServeMux, access func(*http.Request) Access)
 	mux.Handle("GET "+api.PathAuditRecords, reads(http.HandlerFunc(l.list)))
 	mux.Handle("GET "+api.PathAuditRecords+"/{name}", reads(http.HandlerFunc(l.get)))
 	mux.HandleFunc("POST "+api.PathAuditRecords, l.record)
+	mux.HandleFunc("POST "+api.PathAuditVerdicts, func(w http.ResponseWriter, r *http.Request) { l.report(w, r, access(r)) })
 	mux.HandleFunc("POST "+api.PathAudit+"/writers", func(w http.ResponseWriter, r *http.Request) { l.enrol(w, r, access(r)) })
 	mux.HandleFunc("POST "+api.PathAudit+"/erasures", func(w http.ResponseWriter, r *http.Request) { l.erasures(w, r, access(r)) })
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -63,6 +64,8 @@ func ParseRetention(s string) (retention time.Duration, err error) {
 type accounts struct {
 	Readers map[string]string `json:"readers"` // tokens
 	Admins  map[string]string `json:"admins"`  // tokens of those who may also erase openings
+
+	Reporters map[string]string `json:"reporters"` // tokens of those who may record their own verdicts, and read nothing
 }
 
 func readAccounts(path string) (a accounts, err error) {
@@ -71,9 +74,9 @@ func readAccounts(path string) (a accounts, err error) {
 		return a, fmt.Errorf("tokens: %w", err)
 	}
 	if strict.UnmarshalKnown(raw, limits.Request, &a) != nil {
-		return a, fmt.Errorf(`tokens: %s: expected {"readers": {NAME: TOKEN}, "admins": {NAME: TOKEN}}`, path) // no error that could quote it
+		return a, fmt.Errorf(`tokens: %s: expected {"readers": {NAME: TOKEN}, "admins": {NAME: TOKEN}, "reporters": {NAME: TOKEN}}`, path) // no error that could quote it
 	}
-	for _, list := range []map[string]string{a.Readers, a.Admins} {
+	for _, list := range []map[string]string{a.Readers, a.Admins, a.Reporters} {
 		for name, token := range list {
 			if name == "" || len(token) < 20 {
 				return a, fmt.Errorf("tokens: %s: expected names, and tokens of 20 characters or more", path)
@@ -84,20 +87,22 @@ func readAccounts(path string) (a accounts, err error) {
 }
 
 // access says what the bearer token of a request allows.
-func (a accounts) access(r *http.Request) (by Access) {
+func (a accounts) access(r *http.Request) Access {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
-		return by
+		return Access{}
 	}
 	sum := sha256.Sum256([]byte(token))
-	for admin, list := range map[bool]map[string]string{false: a.Readers, true: a.Admins} {
-		for name, known := range list {
+	has := func(list map[string]string) (name string) {
+		for each, known := range list {
 			if want := sha256.Sum256([]byte(known)); subtle.ConstantTimeCompare(sum[:], want[:]) == 1 {
-				by.Read, by.Account, by.Erase = true, name, by.Erase || admin
+				name = each
 			}
 		}
+		return name
 	}
-	return by
+	reader, admin, reporter := has(a.Readers), has(a.Admins), has(a.Reporters)
+	return Access{Account: cmp.Or(admin, reader, reporter), Read: reader != "" || admin != "", Erase: admin != "", Report: reporter != "" || admin != ""}
 }
 
 // Serve keeps a ledger until ctx ends.

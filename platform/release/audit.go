@@ -29,19 +29,12 @@ func (j *run) tell(ctx context.Context, digest string, v *verify.Verdict) error 
 		return err
 	}
 	line := func(s string) audit.Field { return audit.Shown(printable.Cut(printable.Line(s), audit.MaxText-8)) }
-	r := audit.Record{
-		Kind: audit.KindRelease, Outcome: v.Outcome.String(), Effect: audit.Refused,
-		About: audit.About{Image: line(j.req.Image + ":" + j.tags[0]), Digest: digest, Source: j.commit.URI, Commit: j.commit.ID, Ref: j.commit.Ref, Builder: j.builder.ID, Level: v.Level},
-		Basis: audit.Basis{Policy: sumOf(demand), Trust: sumOf(j.Trust.Raw)},
-	}
+	r := v.Record(audit.KindRelease)
+	r.About = audit.About{Image: line(j.req.Image + ":" + j.tags[0]), Digest: digest, Source: j.commit.URI, Commit: j.commit.ID, Ref: j.commit.Ref, Builder: j.builder.ID, Level: v.Level}
+	r.Basis = audit.Basis{Policy: sumOf(demand), Trust: sumOf(j.Trust.Raw)}
 	r.By.User = line(j.actor)
-	if v.Outcome == verify.Accepted {
+	if r.Effect = audit.Refused; v.Outcome == verify.Accepted {
 		r.Effect = audit.Allowed
-	} else {
-		r.Reason = line(v.Why())
-	}
-	for _, l := range v.Links[:min(len(v.Links), audit.MaxItems)] {
-		r.Links = append(r.Links, audit.Link{Name: l.Name, State: string(l.Status)})
 	}
 	if err := j.Record(ctx, r); err != nil {
 		j.Log.Error("A RELEASE STOPS", "image", j.req.Image, "digest", digest, "error", err)

@@ -311,3 +311,61 @@ func TestAuditSpooled(t *testing.T) {
 		t.Errorf("got %s", out)
 	}
 }
+
+// TestAuditVerified: who may release records verdicts with verify --record, and who may only pull does not, so that nothing
+// is accepted. The records of release, gate and verify name the proofs, which the registry has.
+func TestAuditVerified(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Start(t)
+	p.Trust()
+	a := newAuditor(p)
+	release(t, p, harness.GoRepo(t), "one")
+	image := p.Addr + "/one:v1.0.0"
+	verify := func(account string, want int) string {
+		t.Helper()
+		cmd := p.Colophon(t.Context(), "verify", image, "--any-source", "--skip-source", "--record")
+		cmd.Env = append(cmd.Env, "COLOPHON_PLATFORM="+filepath.Join(p.Data, account))
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Fatalf("with the token of %s: got exit code %d, want %d\n%s", account, got, want, out)
+		}
+		return string(out)
+	}
+	verify("client.json", 0)
+	if out := verify("pull.json", 4); !strings.Contains(out, "may not record verdicts") {
+		t.Errorf("got %s", out)
+	}
+	a.list([]string{"verify  accepted/allowed", image, "by client"}, "--kind", "verify", "--open")
+	var answer struct {
+		Records []struct {
+			Record audit.Record `json:"record"`
+		} `json:"records"`
+	}
+	a.list([]string{"release  accepted"}, "--kind", "release")
+	out := a.run("client.json", 0, "audit", "list", "--key", a.key, "--digest", digestOf(t, p, "one"), "--json")
+	if err := json.Unmarshal([]byte(out[strings.Index(out, "{"):]), &answer); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if len(answer.Records) != 2 {
+		t.Fatalf("got %d records about the image, want those of release and verify:\n%s", len(answer.Records), out)
+	}
+	for _, r := range answer.Records {
+		if len(r.Record.Evidence) < 3 {
+			t.Errorf("%s: got the proofs %v, want signature, provenance and SBOM", r.Record.Kind, r.Record.Evidence)
+		}
+		for _, digest := range r.Record.Evidence {
+			p.Get("/v2/one/manifests/" + digest)
+		}
+	}
+}
+
+// digestOf returns the digest of the tag v1.0.0.
+func digestOf(t *testing.T, p *harness.Platform, name string) string {
+	t.Helper()
+	resp, err := http.Get(p.URL + "/v2/" + name + "/manifests/v1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.Header.Get("Docker-Content-Digest")
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/verify"
+)
+
+// recordTimeout is how long a verdict waits for the audit ledger.
+const recordTimeout = 30 * time.Second
+
+// recording brings verdicts to the audit ledger of a platform. The zero value brings none.
+type recording struct {
+	asked  bool // --record
+	ledger *api.ClientConfig
+	policy string // sha256:HEX
+}
+
+// open finds the platform. demand is the policy as it was read.
+func (r *recording) open(ctx context.Context, demand []byte) (err error) {
+	if !r.asked {
+		return nil
+	}
+	if r.ledger, err = configuredPlatform(ctx); err != nil {
+		return err
+	}
+	if r.ledger == nil {
+		return usageError("colophon login FILE", "--record: in which platform's audit ledger? you are not logged in")
+	}
+	r.policy = digestOfBytes(demand)
+	return nil
+}
+
+// keep records a verdict, and returns the one that counts: an image whose acceptance could not be recorded is
+// undecided. Nothing else of a verdict changes by that, and errs says it.
+func (r *recording) keep(ctx context.Context, errs io.Writer, v *verify.Verdict, opts verify.Options) *verify.Verdict {
+	if r.ledger == nil {
+		return v
+	}
+	ctx, cancel := withTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	rec := v.Record(audit.KindVerify)
+	rec.About.Image = audit.Shown(printable.Cut(printable.Line(v.Image), 1<<10))
+	rec.Basis = audit.Basis{Policy: r.policy, Trust: trustDigest(opts)}
+	if lists := opts.Distrust.Lists; len(lists) > 0 {
+		rec.Basis.Distrust = lists.ID()
+	}
+	if rec.Effect = audit.Refused; v.Outcome == verify.Accepted {
+		rec.Effect = audit.Allowed
+	}
+	_, err := r.ledger.RecordVerdict(ctx, rec)
+	if err == nil {
+		return v
+	}
+	err = fmt.Errorf("%s: %s, but the verdict is not in the audit ledger: %w", v.Image, v.Outcome, err)
+	if v.Outcome != verify.Accepted {
+		fmt.Fprintln(errs, printable.Text(err.Error()))
+		return v
+	}
+	unrecorded := undecided(v.Image, err)
+	unrecorded.Digest = v.Digest
+	if said, ok := errors.AsType[*api.Error](err); ok {
+		unrecorded.Hint = said.Hint
+	}
+	return unrecorded
+}
+
+// trustDigest returns the digest of the trust roots: of one, its fingerprint; of several, of their sorted fingerprints,
+// one a line.
+func trustDigest(opts verify.Options) string {
+	var all []string
+	for _, root := range opts.Trust {
+		all = append(all, root.Fingerprint)
+	}
+	switch slices.Sort(all); len(all) {
+	case 0:
+		return ""
+	case 1:
+		return all[0]
+	}
+	var lines []byte
+	for _, fingerprint := range all {
+		lines = append(append(lines, fingerprint...), '\n')
+	}
+	return digestOfBytes(lines)
+}
+
+func digestOfBytes(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
