@@ -232,12 +232,6 @@ type Running struct {
 	Until  time.Time `json:"until,omitzero"` // zero: it still runs
 }
 
-// Sources compares the SBOMs with what the provenance says.
-type Sources struct {
-	Named []string `json:"named,omitempty"` // sources that SBOMs name, git+URI@COMMIT
-	Want  string   `json:"want"`            // the source of the provenance
-}
-
 // Evidence keeps the bytes that show something, by digest. It is safe for concurrent use.
 type Evidence struct {
 	mu       sync.Mutex

@@ -392,16 +392,25 @@ func sourceFindings(a Answer) []Finding {
 	if s == nil {
 		return nil
 	}
+	first := Finding{string(a.ID), verify.Holds, fmt.Sprintf("%d SBOMs name the source, as the provenance does", len(s.Named))}
+	if len(s.Named) == 0 {
+		first.Status, first.Says = verify.NotAsked, "no SBOM names a source"
+	}
 	for _, named := range s.Named {
 		if named != s.Want {
-			return []Finding{{string(a.ID), verify.Broken, line(fmt.Sprintf("an SBOM names the source %s, expected %s", named, s.Want))}}
+			first.Status, first.Says = verify.Broken, line(fmt.Sprintf("an SBOM names the source %s, expected %s", named, s.Want))
+			break
 		}
 	}
-	if len(s.Named) == 0 {
-		return []Finding{{string(a.ID), verify.NotAsked, "no SBOM names a source"}}
+	out := []Finding{first}
+	if says := s.Manifests.finding(); says != "" {
+		out = append(out, Finding{manifestsFinding, verify.NotAsked, line(says)})
 	}
-	return []Finding{{string(a.ID), verify.Holds, fmt.Sprintf("%d SBOMs name the source, as the provenance does", len(s.Named))}}
+	return out
 }
+
+// manifestsFinding is the name of what the comparison with manifests found.
+const manifestsFinding = "manifests"
 
 func baseFindings(a Answer) []Finding {
 	said, worst := 0, Finding{string(a.ID), verify.Holds, ""}

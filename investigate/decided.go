@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/colophon-build/colophon/audit"
@@ -156,7 +157,7 @@ type DistrustedBy struct {
 }
 
 // DistrustAsker looks for the subject in lists of what is no longer trusted. Of an image it compares
-// what its proofs show, but for the packages of its SBOMs; of another subject, its name, and the digests
+// what its proofs show, and the packages of its SBOMs; of another subject, its name, and the digests
 // that are concerned.
 func DistrustAsker(read func(ctx context.Context, now time.Time) (distrust.Lists, error)) Asker {
 	return func(ctx context.Context, in *Inquiry) (Reply, error) {
@@ -171,6 +172,15 @@ func DistrustAsker(read func(ctx context.Context, now time.Time) (distrust.Lists
 		facts := &distrust.Facts{Digests: in.Digests()}
 		if h := in.Holding(); h != nil {
 			facts = h.Distrust(in.Digests()...)
+			facts.Packages = sync.OnceValues(func() (all []distrust.Listed, err error) {
+				docs, err := sbomsOf(ctx, in.holding, in.Evidence)
+				for _, d := range docs {
+					for _, p := range d.List {
+						all = append(all, distrust.Listed{Name: p.Name, Version: p.Version, PURL: p.PURL})
+					}
+				}
+				return all, err
+			})
 		}
 		d := &Distrusted{Lists: []string{}, Entries: []DistrustedBy{}}
 		for _, k := range lists {

@@ -76,7 +76,7 @@ func (s *scene) inquiry() *Inquiry {
 		Trust: []*trust.Root{s.platform.Root()}, Evidence: &Evidence{}, Askers: RepositoryAskers(source.Lookup),
 	}
 	in.Askers[AskChain] = ChainAsker(s.store, "v1.2.0", false)
-	in.Askers[AskSources] = SourcesAsker()
+	in.Askers[AskSources] = SourcesAsker(GitCheckout)
 	return in
 }
 

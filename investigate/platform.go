@@ -6,10 +6,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
-	"github.com/colophon-build/colophon/sbom"
 )
 
 const (
@@ -123,65 +121,4 @@ func TagsAsker(reg *oci.Registry) Asker {
 		}
 		return r, nil
 	}
-}
-
-// SourcesAsker compares the sources that SBOMs name with that of the provenance, from the evidence
-// of the first answer.
-func SourcesAsker() Asker {
-	return func(ctx context.Context, in *Inquiry) (Reply, error) {
-		r := Reply{Asked: "the SBOMs"}
-		found, err := sourcesOf(ctx, in.holding, in.Evidence)
-		r.Facts.Sources = found
-		return r, err
-	}
-}
-
-func sourcesOf(ctx context.Context, chain Answer, e *Evidence) (*Sources, error) {
-	f := chain.Facts.Holding
-	if f == nil || f.Build == nil {
-		return nil, NotAskedFor("no provenance holds")
-	}
-	src, err := newReplay(e.Get(chain.Evidence[1]), e)
-	if err != nil {
-		return nil, err
-	}
-	out := &Sources{Want: "git+" + f.Build.Source + "@" + f.Build.Commit}
-	for _, s := range f.Signed {
-		if s.SBOM == nil || s.Digest == "" {
-			continue
-		}
-		digest, err := parseDigest(s.Digest)
-		if err != nil {
-			return nil, err
-		}
-		raw, err := attachedBundle(ctx, src, digest)
-		if err != nil {
-			return nil, err
-		}
-		b, err := bundle.Parse(raw)
-		if err != nil {
-			return nil, err
-		}
-		doc, err := sbom.Read(b.Statement.Predicate, s.PredicateType)
-		if err != nil {
-			return nil, err
-		}
-		if doc.Source != "" {
-			out.Named = append(out.Named, doc.Source)
-		}
-	}
-	return out, nil
-}
-
-// recheckSources compares the SBOMs of the evidence again.
-func recheckSources(c *Case, a Answer, e *Evidence) error {
-	chain := c.Answer(AskChain)
-	if len(chain.Evidence) < 2 {
-		return errors.New("the evidence of the image is missing")
-	}
-	again, err := sourcesOf(context.Background(), chain, e)
-	if err != nil {
-		return err
-	}
-	return sameJSON("sources", a.Facts.Sources, again)
 }

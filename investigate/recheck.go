@@ -106,7 +106,9 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 			err = checkCommit(c, a.Facts.Commit.ID)
 		}
 	case AskSources:
-		err = recheckSources(c, a, e)
+		if err = recheckSources(c, a, e); err == nil && a.Facts.Sources.Manifests != nil && len(a.Facts.Sources.Manifests.Files) > 0 {
+			return result(Recomputed, "but that the commit has these manifests, and no others: the repository said so")
+		}
 	case AskSameDigest, AskSameCommit, AskSameSource, AskSameIdentity, AskHistory:
 		if len(missing) > 0 {
 			return result(NotDecided, untrusted(missing))

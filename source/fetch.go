@@ -41,9 +41,10 @@ type Repo struct {
 // directory that becomes a bare repository. All of the result is computed from git
 // objects whose ids Fetch has checked.
 //
-// The error matches ErrUnknownRef if the repository does not have the ref or commit.
-// Fetch also fails if a short name is both a tag and a branch on different commits, if
-// the ref does not point to r.Commit, if no branch or tag contains the commit, and if the tree contains entries that are unsafe
+// The error matches ErrLogin if the repository wants to know who asks, and ErrUnknownRef
+// if the repository does not have the ref or commit. Fetch also fails if a short name is
+// both a tag and a branch on different commits, if the ref does not point to r.Commit, if
+// no branch or tag contains the commit, and if the tree contains entries that are unsafe
 // to write. Delete dir after an error. A submodule that cannot be fetched is no error:
 // Export lists it in Tree.Unresolved.
 func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
@@ -67,8 +68,11 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, Commit{}, err
 	}
-	f := fetcher{keys: k, root: dir, uploadPack: r.UploadPack, credential: r.Credential}
+	f := fetcher{keys: k, root: dir, alone: r.Alone, uploadPack: r.UploadPack, credential: r.Credential}
 	repo, err := f.fetch(ctx, dir, rem, r.Ref, r.Commit, 0)
+	if errors.Is(askedForLogin(err), ErrLogin) {
+		err = fmt.Errorf("%w: %w", ErrLogin, err)
+	}
 	if err != nil {
 		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
 	}
@@ -100,6 +104,8 @@ type fetcher struct {
 	keys keys
 	root string // directory of the outermost repository
 	subs int    // submodules fetched so far
+
+	alone bool // see Request
 
 	uploadPack string      // see Request
 	credential *Credential // see Request
@@ -143,6 +149,9 @@ func (f *fetcher) fetch(ctx context.Context, dir string, rem remote, ref, commit
 	repo := &Repo{dir: dir, remote: rem, subs: map[string]*Repo{}, missing: map[string]string{}}
 	if err := f.describe(ctx, g, repo, t); err != nil {
 		return nil, err
+	}
+	if f.alone {
+		return repo, nil
 	}
 	return repo, f.submodules(ctx, g, repo, depth)
 }

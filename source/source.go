@@ -35,6 +35,8 @@ type Request struct {
 	// repositories, for processes that may not read them; see ServeLocal. It gets the
 	// repository's path as its last argument. If it is empty, git reads the repository.
 	UploadPack string
+	// Alone leaves out submodules: no address is asked but URI.
+	Alone bool
 	// Credential authenticates to the repository, and to its submodules in the same
 	// scope; may be nil.
 	Credential *Credential

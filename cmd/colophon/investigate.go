@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -269,7 +270,10 @@ func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry
 			return usageError("name a layout", "--offline: %s is in a registry", in.Subject.Name)
 		}
 		in.Askers[investigate.AskChain] = investigate.ChainAsker(src, ref.Identifier(), isLayout(src))
-		in.Askers[investigate.AskSources] = investigate.SourcesAsker()
+		in.Askers[investigate.AskSources] = investigate.SourcesAsker(nil)
+		if !o.offline {
+			in.Askers[investigate.AskSources] = investigate.SourcesAsker(checkout)
+		}
 		if reg, ok := src.(*oci.Registry); ok {
 			in.Askers[investigate.AskTags] = investigate.TagsAsker(reg)
 		}
@@ -303,6 +307,17 @@ func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry
 	ledger, err := o.ledgerAskers(ctx)
 	add(ledger)
 	return err
+}
+
+// checkout reads files of a commit, with the user's login if the repository asks for one: see lookup.
+func checkout(ctx context.Context, q source.Question, wants func(string) bool) (files map[string][]byte, skipped []string, err error) {
+	files, skipped, err = investigate.GitCheckout(ctx, q, wants)
+	if errors.Is(err, source.ErrLogin) && q.Credential == nil {
+		if q.Credential = gitLogin(ctx, q.URI); q.Credential != nil {
+			return investigate.GitCheckout(ctx, q, wants)
+		}
+	}
+	return files, skipped, err
 }
 
 // imageName returns the name of an image that was named by its digest alone, which the platform
