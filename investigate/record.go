@@ -268,7 +268,7 @@ func attachedBundle(ctx context.Context, src *replay, digest v1.Hash) ([]byte, e
 	if a, ok := src.record.Blobs[digest.String()]; ok {
 		return src.content(a, ok, digest)
 	}
-	raw, _, err := src.Manifest(ctx, digest)
+	raw, err := src.attachment(ctx, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -280,6 +280,20 @@ func attachedBundle(ctx context.Context, src *replay, digest v1.Hash) ([]byte, e
 		return nil, fmt.Errorf("attachment %s: expected one layer, found %d", digest, len(m.Layers))
 	}
 	return oci.Content(ctx, src, m.Layers[0], limits.Bundle)
+}
+
+// attachment returns an attached manifest. A registry may answer with it in the list of referrers; then nobody asked for it
+// (OCI image spec, descriptor, "data").
+func (r *replay) attachment(ctx context.Context, digest v1.Hash) ([]byte, error) {
+	for _, a := range r.record.Referrers {
+		for _, d := range a.List {
+			if d.Digest == digest && len(d.Data) > 0 {
+				return oci.Content(ctx, r, d, limits.Manifest)
+			}
+		}
+	}
+	raw, _, err := r.Manifest(ctx, digest)
+	return raw, err
 }
 
 func parseDigest(s string) (v1.Hash, error) { return v1.NewHash(s) }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/provenance"
@@ -172,4 +174,33 @@ func TestCheckoutAsksNobodyElse(t *testing.T) {
 	if err != nil || len(files) != 1 || files["go.mod"] == nil {
 		t.Errorf("got %d files, %v", len(files), err)
 	}
+}
+
+// inlining is a registry that answers with what is attached in the list of it.
+type inlining struct{ *prooftest.Store }
+
+func (s inlining) Referrers(ctx context.Context, subject v1.Hash) ([]v1.Descriptor, error) {
+	list, err := s.Store.Referrers(ctx, subject)
+	list = slices.Clone(list)
+	for i := range list {
+		if list[i].Data, _, err = s.Manifest(ctx, list[i].Digest); err != nil {
+			return nil, err
+		}
+	}
+	return list, err
+}
+
+// TestInlinedAttachments: SBOMs are read from the list of what is attached, as verification does: a platform's registry
+// answers so.
+func TestInlinedAttachments(t *testing.T) {
+	s := newScene(t)
+	commit := s.commit("1")
+	s.release("refs/heads/main", commit).Attach(prooftest.Kinds...)
+	in := s.inquiry()
+	in.Askers[AskChain] = ChainAsker(inlining{s.store}, "v1.2.0", false)
+	c := s.run(in)
+	if a := c.Answer(AskSources); a.Outcome != Answered || a.Facts.Sources.Manifests == nil {
+		t.Errorf("got %+v", a)
+	}
+	s.recheck(c, in.Evidence)
 }
