@@ -52,7 +52,7 @@ var rows = [][]string{
 	{"distrust"},
 	{"verify", "lint"},
 	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/witnesses"},
-	{"monitor", "investigate", "level", "pipeline", "platform/authority/tiles", "platform/distribution", "platform/recorder", "platform/verdicts"},
+	{"monitor", "investigate", "level", "pipeline", "pipeline/installers", "platform/authority/tiles", "platform/distribution", "platform/recorder", "platform/verdicts"},
 	// Services meet over wire formats, never over imports. Only the attestor runs
 	// releases, and a release hands its builds to builders.
 	{
@@ -107,6 +107,7 @@ var thin = []string{
 	"investigate",
 	"level",
 	"pipeline",
+	"pipeline/installers",
 	"scripts",
 	"cmd/colophon",
 }

@@ -65,6 +65,8 @@ the commit (--workflow). On GitLab, what others include is a component, and the 
 A file that is there and differs is not overwritten, and then nothing is written: --force names
 each file to overwrite. The same command again changes nothing.
 
+For files that people download, init installers writes what verifies them before they are installed.
+
 Exit codes: 0 written, or nothing to do, 2 usage error, 1 failure, 3 the tag of an action was moved
 or deleted, 4 nobody answered which digest an image has.`,
 		Example: `  colophon init github --install v1.2.0@sha256:… --dry-run
@@ -83,6 +85,7 @@ or deleted, 4 nobody answered which digest an image has.`,
 		},
 		ValidArgsFunction: cobra.FixedCompletions(pipeline.Kinds(), cobra.ShellCompDirectiveNoFileComp),
 	}
+	cmd.AddCommand(newInitInstallersCommand())
 	f := cmd.Flags()
 	f.StringVar(&o.request.Install, "install", "", "release of Colophon that the jobs install, as `VERSION@sha256:DIGEST` of its SHA256SUMS (required without --workflow)")
 	f.StringVar(&o.request.Image, "image", "", "`REGISTRY/NAME` to publish to (default: the registry of the forge or platform, by the name of the repository)")
