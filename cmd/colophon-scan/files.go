@@ -80,8 +80,7 @@ func (o order) scanFiles(ctx context.Context, root string) (_ *syftsbom.SBOM, un
 	if err != nil {
 		return nil, nil, err
 	}
-	scanner, err := licenses()
-	if err != nil {
+	if ctx, err = classifyTexts(ctx); err != nil {
 		return nil, nil, err
 	}
 	alias := syftsource.Alias{Name: o.Image, Version: o.version()} // otherwise identifiers would depend on the path
@@ -96,7 +95,7 @@ func (o order) scanFiles(ctx context.Context, root string) (_ *syftsbom.SBOM, un
 	}
 	defer src.Close()
 	dpkg := newDpkgPackages()
-	s, err := syft.CreateSBOM(shared{ctx, scanner}, src, config(pkgcataloging.DirectoryTag, dpkg))
+	s, err := syft.CreateSBOM(ctx, src, config(pkgcataloging.DirectoryTag, dpkg))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -176,11 +175,10 @@ func (o order) scan(ctx context.Context, img v1.Image, dpkg pkg.Cataloger) (_ *s
 	if err := content.Read(ctx); err != nil {
 		return nil, nil, err
 	}
-	scanner, err := licenses()
-	if err != nil {
+	if ctx, err = classifyTexts(ctx); err != nil {
 		return nil, nil, err
 	}
-	s, err := syft.CreateSBOM(shared{ctx, scanner}, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config(pkgcataloging.ImageTag, dpkg))
+	s, err := syft.CreateSBOM(ctx, stereoscopesource.New(content, stereoscopesource.ImageConfig{Reference: o.Image}), config(pkgcataloging.ImageTag, dpkg))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -199,29 +197,6 @@ func complete(s *syftsbom.SBOM) error {
 		}
 	}
 	return nil
-}
-
-// licenses returns a context that has Syft's license scanner. Creating the scanner takes
-// 0.7 seconds of CPU, which is most of a scan; all scans share it.
-var licenses = sync.OnceValues(func() (context.Context, error) {
-	return syft.SetContextLicenseScanner(context.Background(), cataloging.DefaultLicenseConfig())
-})
-
-// warm does the one-time work that the first generate of a process would otherwise do,
-// which reports its errors.
-func warm() { _, _ = licenses() }
-
-// shared is a context that also has the values of another context.
-type shared struct {
-	context.Context
-	values context.Context
-}
-
-func (s shared) Value(key any) any {
-	if v := s.Context.Value(key); v != nil {
-		return v
-	}
-	return s.values.Value(key)
 }
 
 // config configures Syft to find the packages that are installed in an image. It

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	zone.InitApart(map[string]zone.Task{scan.Task: {Warm: warm, Do: do(generate)}, scan.TaskFiles: {Warm: warm, Do: do(generateFiles)}})
+	zone.InitApart(map[string]zone.Task{scan.Task: do(generate), scan.TaskFiles: do(generateFiles)})
 	fmt.Fprintln(os.Stderr, "colophon-scan: only colophon and colophond start this program: colophon sbom, and the releases of a platform")
 	os.Exit(2)
 }

@@ -50,9 +50,9 @@ const maxScans = 2
 // has a Releaser calls it first in main.
 func Init() {
 	zone.InitApart(map[string]zone.Task{
-		taskSource:     {Do: doSource},
-		taskDockerfile: {Do: doDockerfile},
-		taskImage:      {Do: doImage},
+		taskSource:     doSource,
+		taskDockerfile: doDockerfile,
+		taskImage:      doImage,
 	})
 }
 

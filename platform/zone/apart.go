@@ -58,14 +58,9 @@ var ErrLimit = errors.New("limit exceeded")
 // right to mount in them.
 var ErrNoNamespaces = errors.New("the kernel gives no namespaces")
 
-// Task is what a process apart does.
-type Task struct {
-	// Warm prepares for orders, beside the first ones, until the process ends. It reads
-	// nothing of a stranger. It may be nil.
-	Warm func()
-	// Do executes one order and returns the answer, which is marshalled to JSON.
-	Do func(ctx context.Context, order json.RawMessage) (answer any, err error)
-}
+// Task is what a process apart does: it executes one order and returns the answer, which is
+// marshalled to JSON.
+type Task func(ctx context.Context, order json.RawMessage) (answer any, err error)
 
 const (
 	apartArg0 = "colophond-apart" // argv[0] of a process apart

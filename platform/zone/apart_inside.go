@@ -46,9 +46,6 @@ func runApart(tasks map[string]Task, in io.Reader, out io.Writer) error {
 	if err := a.enter(); err != nil {
 		return fmt.Errorf("confining the process for %s: %w", a.Task, err)
 	}
-	if task.Warm != nil {
-		go task.Warm()
-	}
 	for {
 		var order json.RawMessage
 		if err := orders.Decode(&order); errors.Is(err, io.EOF) {
@@ -67,7 +64,7 @@ func execute(task Task, order json.RawMessage) answer {
 	if string(order) == "null" {
 		return answer{Value: order}
 	}
-	value, err := task.Do(context.Background(), order)
+	value, err := task(context.Background(), order)
 	if err != nil {
 		return answer{Error: err.Error()}
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	InitApart(map[string]Task{"test": {Do: misbehave}})
+	InitApart(map[string]Task{"test": misbehave})
 	os.Exit(m.Run())
 }
 
