@@ -211,6 +211,8 @@ func (r Recipe) base(b *Built) (attest.Recipe, error) {
 			declared = d.Image
 		}
 		return attest.Recipe{}, mismatch(DemandRecipe, declared, r.Image, "recipe: image that the commit declares it for: got %q, want %q", declared, r.Image)
+	case r.Image == "" && b.Image == "" && d.Image != "":
+		return attest.Recipe{}, mismatch(DemandRecipe, d.Image, "", "recipe: the commit declares it for the image %q, and a file does not say which image it is; if it is that one, demand its recipe by that name (--declared-as)", d.Image)
 	case r.Image == "" && !d.For(b.Image):
 		return attest.Recipe{}, mismatch(DemandRecipe, d.Image, b.Image, "recipe: the commit declares it for the image %q, and this image is %q; of a copy, demand the recipe by the image's name in %s", d.Image, b.Image, d.File)
 	}

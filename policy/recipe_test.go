@@ -67,7 +67,7 @@ func TestMatchRecipe(t *testing.T) {
 		"declared for this path":               {`{}`, policy.Built{Recipe: asDeclared, Default: declared("team/app"), Image: app}, ""},
 		"declared for another image":           {`{}`, policy.Built{Recipe: asDeclared, Default: declared("debug"), Image: app}, `declares it for the image "debug"`},
 		"declared for an image that ends so":   {`{}`, policy.Built{Recipe: asDeclared, Default: declared("pp"), Image: app}, `declares it for the image "pp"`},
-		"declared for an image, in a layout":   {`{}`, policy.Built{Recipe: asDeclared, Default: declared("app")}, `this image is ""`},
+		"declared for an image, in a layout":   {`{}`, policy.Built{Recipe: asDeclared, Default: declared("app")}, `demand its recipe by that name (--declared-as)`},
 		"declared, as demanded":                {`{"image":"app"}`, policy.Built{Recipe: asDeclared, Default: declared("app")}, ""},
 		"declared for another than demanded":   {`{"image":"app"}`, policy.Built{Recipe: asDeclared, Default: declared("debug"), Image: "r.io/debug"}, `got "debug", want "app"`},
 		"not declared, and demanded":           {`{"image":"app"}`, policy.Built{Recipe: plain, Default: top(), Image: app}, `got "", want "app"`},

@@ -111,6 +111,10 @@ func (o *output) execute(raw []byte) ([]byte, error) {
 		}
 		return nil, &exitError{code: exitFailure, msg: "--output: " + strings.TrimPrefix(what, "template: "), hint: "see the members that there are: -o json"}
 	}
+	// A script must not take the word for a missing member as a value.
+	if none := []byte("<no value>"); bytes.Contains(out.Bytes(), none) && !bytes.Contains(raw, none) {
+		return nil, &exitError{code: exitFailure, msg: "--output: the answer lacks a member that the template prints", hint: "see the members that there are: -o json; for one that may be absent: {{with .NAME}}{{.}}{{end}}"}
+	}
 	if b := out.Bytes(); len(b) > 0 && b[len(b)-1] != '\n' {
 		out.WriteByte('\n')
 	}

@@ -134,7 +134,9 @@ func TestOutputIsChecked(t *testing.T) {
 	if s.asked.Load() != before {
 		t.Error("a request was sent all the same")
 	}
-	s.run(exitOK, append(verify, "-o", "template={{with .nosuch}}x{{end}}{{.nosuch}}"), "<no value>")
+	s.run(exitOK, append(verify, "-o", "template={{with .nosuch}}x{{end}}nothing"), "nothing")
+	s.run(exitFailure, append(verify, "-o", "template={{.nosuch}}"), "lacks a member", "-o json")
+	s.run(exitRejected, append(verify, "--ref", "v9", "-o", "template={{.nosuch}}"), "lacks a member")
 	s.run(exitFailure, append(verify, "-o", "template={{.image.nosuch}}"), "nosuch", "-o json")
 	s.run(exitRejected, append(verify, "--ref", "v9", "-o", "template={{.image.nosuch}}"), "nosuch")
 }

@@ -415,9 +415,9 @@ func (o verifyOptions) file(ctx context.Context, path string, _ oci.Reference, o
 // load returns the policy from the policy file or the flags, or sets o.rules. raw is the policy
 // document (spec/policy): the bytes of the file, or one made from the flags.
 func (o *verifyOptions) load() (p policy.Policy, raw []byte, err error) {
-	read, hint, prefix := o.fromFlags, "", ""
+	read, hint, words := o.fromFlags, "see colophon verify --help", inFlags
 	if o.policy != "" {
-		read, hint, prefix = o.fromFile, hintPolicy, o.policy+": "
+		read, hint, words = o.fromFile, hintPolicy, func(err error) string { return o.policy + ": " + err.Error() }
 	}
 	d, raw, err := read()
 	if err != nil || o.rules != nil {
@@ -433,9 +433,19 @@ func (o *verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 		return policy.Policy{}, nil, err
 	}
 	if p, err = d.Policy(); err != nil {
-		return policy.Policy{}, nil, usageError(hint, "%s%v", prefix, err)
+		return policy.Policy{}, nil, usageError(hint, "%s", words(err))
 	}
 	return p, raw, nil
+}
+
+// inFlags says what is wrong with a policy that flags made: its members are flags.
+func inFlags(err error) string {
+	said := strings.TrimPrefix(err.Error(), "policy: ")
+	member, rest, _ := strings.Cut(said, ": ")
+	if flag, ok := map[string]string{"source": "source", "ref": "ref", "commit": "commit", "level": "min-level", "builder id": "builder"}[member]; ok {
+		return "--" + flag + ": " + rest
+	}
+	return said
 }
 
 const hintPolicy = "spec/policy describes the format"

@@ -96,7 +96,7 @@ func TestVerifyCommand(t *testing.T) {
 	}
 	right := verify("--source", "git.example.com/team/app")
 	s.run(exitUsage, verify(), "which repository", "--source")
-	s.run(exitUsage, verify("--source", "x"), "source")
+	s.run(exitUsage, verify("--source", "x"), "colophon: --source: the repository address must")
 	s.run(exitUsage, verify("--source", "git.example.com/team/app", "--any-source"), "any-source")
 	s.run(exitUsage, verify("--nonsense"), "nonsense")
 	s.run(exitUndecided, right, "no trust root yet", "trust add")
