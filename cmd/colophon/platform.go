@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -63,6 +64,10 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 		return nil, err
 	}
 	defer logFile.Close()
+	before, err := logFile.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
 	r, ready, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -81,15 +86,52 @@ func startPlatform(ctx context.Context, w io.Writer, dir string) (*api.ClientCon
 		return nil, err
 	}
 	fmt.Fprintf(w, "no platform configured: started %s (pid %d, data in %s); colophon stop ends it\n", bin, cmd.Process.Pid, dir)
-	r.SetReadDeadline(time.Now().Add(30 * time.Second))
+	r.SetReadDeadline(time.Now().Add(startPatience))
 	stop := context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Now()) })
 	defer stop()
 	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
 		cmd.Process.Kill() // leave neither a half-started platform nor a zombie
 		cmd.Wait()
-		return nil, &exitError{code: exitFailure, msg: "colophond did not start", hint: "see " + logPath}
+		why := lastWords(logPath, before)
+		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			why = fmt.Sprintf("it was not ready after %s", startPatience)
+		}
+		return nil, &exitError{code: exitFailure, msg: "colophond did not start: " + why, hint: "its log is " + logPath}
 	}
 	return api.ReadConfig(filepath.Join(dir, "client.json"))
+}
+
+// startPatience is how long a platform may take to be ready.
+const startPatience = 30 * time.Second
+
+// logTail is how much of the end of a log is read, in bytes.
+const logTail = 64 << 10
+
+// lastWords returns the error with which colophond ended, by what it has written to its log
+// from the offset on.
+func lastWords(log string, from int64) string {
+	const none = "it said nothing"
+	f, err := os.Open(log)
+	if err != nil {
+		return none
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return none
+	}
+	from = max(from, st.Size()-logTail)
+	raw, err := io.ReadAll(io.NewSectionReader(f, from, logTail))
+	if err != nil {
+		return none
+	}
+	said := none
+	for line := range strings.Lines(string(raw)) {
+		if why, ok := strings.CutPrefix(strings.TrimSpace(line), "colophond: "); ok {
+			said = printable.Text(why)
+		}
+	}
+	return said
 }
 
 // logName is the file below the data directory in which the platform logs.

@@ -332,6 +332,10 @@ mkdir -p $HOME/.config/colophon
 echo '{"mirror": "` + harness.BaseImages(t) + `"}' > $HOME/.config/colophon/colophond.json
 $colophon status && exit 9
 run() { set +e; $colophon release "` + harness.GoRepo(t) + `" --ref v9.9.9 --image 127.0.0.1:8080/app; echo "exit $?"; set -e; }
+mv $HOME/.config/colophon/colophond.json $HOME/right.json
+echo '{"miror": "x"}' > $HOME/.config/colophon/colophond.json
+echo wrong; run
+mv $HOME/right.json $HOME/.config/colophon/colophond.json
 echo first; run; echo second; run
 $colophon status; $colophon status --json
 tr '\0' ' ' < /proc/$(cat $HOME/.local/share/colophon/run/serve.pid)/cmdline
@@ -346,7 +350,8 @@ echo ended`
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "unshare", append(args, "sh", "-c", script)...).CombinedOutput()
-	first, second, _ := strings.Cut(string(out), "second\n")
+	wrong, rest, _ := strings.Cut(string(out), "first\n")
+	first, second, _ := strings.Cut(rest, "second\n")
 	if err != nil || !strings.Contains(second, "ended") {
 		log, _ := os.ReadFile(filepath.Join(home, ".local/share/colophon/colophond.log"))
 		t.Fatalf("%v\n%s\n%s", err, out, log)
@@ -355,6 +360,9 @@ echo ended`
 		if !strings.Contains(second, want) {
 			t.Errorf("status and stop do not say %q:\n%s", want, second)
 		}
+	}
+	if want := `colophond did not start: ` + home + `/.config/colophon/colophond.json:1:2: there is no member "miror"; did you mean "mirror"?`; !strings.Contains(wrong, want) {
+		t.Errorf("got %s, want %s", wrong, want)
 	}
 	for name, text := range map[string]string{"first": first, "second": second} {
 		if !strings.Contains(text, `unknown ref "v9.9.9"`) || !strings.Contains(text, "exit 1\n") {
