@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/internal/every"
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -79,15 +80,8 @@ func watchSelf(ctx context.Context, url string, own *trust.Root, log *slog.Logge
 
 // watch tries the condition every minute, so that the log has a line also if nobody asks.
 func (c *condition) watch(ctx context.Context) {
-	tick := time.NewTicker(conditionEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.ready(ctx)
-		}
+	for range every.Period(ctx, conditionEvery) {
+		c.ready(ctx)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/internal/every"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/acme"
 	"github.com/colophon-build/colophon/platform/zone"
@@ -71,14 +72,7 @@ func (p *platform) openNews() (first news, err error) {
 // certificate that are wrong change nothing: whoever renews them writes one after the other.
 func (p *platform) watchNews(ctx context.Context, last news) {
 	failed := ""
-	tick := time.NewTicker(newsEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for range every.Period(ctx, newsEvery) {
 		p.changes.collect()
 		now := news{Pair: last.Pair, Clock: clockFault(), Gate: p.gate.look(ctx, p.ownTrust, p.ownList)}
 		if now.Gate != "" && now.Gate != last.Gate {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/colophon-build/colophon/internal/every"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/verify"
@@ -98,20 +99,13 @@ func (f *filler) name(source string, images []imagelist.Image) {
 
 // run reads ahead until ctx ends.
 func (f *filler) run(ctx context.Context) {
-	ticks := time.NewTicker(aheadTick)
-	defer ticks.Stop()
 	var look time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticks.C:
-			if now.Sub(look) >= lookAhead {
-				look = now
-				f.look(now)
-			}
-			f.start(ctx)
+	for now := range every.Period(ctx, aheadTick) {
+		if now.Sub(look) >= lookAhead {
+			look = now
+			f.look(now)
 		}
+		f.start(ctx)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/every"
 	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -151,15 +152,8 @@ func (w *eventWriter) heartbeat(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(15 * time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case t := <-tick.C:
-				w.write(api.Event{Time: t.UTC(), Phase: "alive"})
-			}
+		for now := range every.Period(ctx, 15*time.Second) {
+			w.write(api.Event{Time: now.UTC(), Phase: "alive"})
 		}
 	}()
 	return func() { cancel(); <-done }

@@ -24,6 +24,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/every"
 	"github.com/colophon-build/colophon/internal/keys"
 )
 
@@ -100,16 +101,9 @@ func checkRootKey(keyDir, dir string) error {
 // Run signs the TUF repository's metadata again well before it expires, until ctx is
 // done.
 func (s *Service) Run(ctx context.Context) {
-	tick := time.NewTicker(refreshEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := s.tuf.publish(); err != nil {
-				s.log.Error("TUF metadata was not refreshed", "err", err)
-			}
+	for range every.Period(ctx, refreshEvery) {
+		if err := s.tuf.publish(); err != nil {
+			s.log.Error("TUF metadata was not refreshed", "err", err)
 		}
 	}
 }
