@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/internal/together"
 )
 
 const (
@@ -142,20 +143,9 @@ func (s *spool) add(data []byte) error {
 // write writes records, and those that arrive meanwhile together.
 func (s *spool) write() {
 	for {
-		var all []*added
-		select {
-		case a := <-s.adding:
-			all = append(all, a)
-		case <-s.ctx.Done():
+		all := together.Next(s.ctx, s.adding, maxTogether)
+		if all == nil {
 			return
-		}
-		for more := true; more && len(all) < maxTogether; {
-			select {
-			case a := <-s.adding:
-				all = append(all, a)
-			default:
-				more = false
-			}
 		}
 		err := s.append(all)
 		for _, a := range all {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/ctonly"
+
+	"github.com/colophon-build/colophon/internal/together"
 )
 
 var errClosed = errors.New("the log is closed")
@@ -46,20 +48,9 @@ func (s *Service) sequence(ctx context.Context, e *ctonly.Entry) (uint64, error)
 // many small writes, and a small write takes as long as a large one.
 func (s *Service) group() {
 	for {
-		var all []*waiting
-		select {
-		case w := <-s.waiting:
-			all = append(all, w)
-		case <-s.closed.Done():
+		all := together.Next(s.closed, s.waiting, batchSize)
+		if all == nil {
 			return
-		}
-		for more := true; more && len(all) < batchSize; {
-			select {
-			case w := <-s.waiting:
-				all = append(all, w)
-			default:
-				more = false
-			}
 		}
 		futures := make([]tessera.IndexFuture, len(all))
 		for i, w := range all {
