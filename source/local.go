@@ -6,6 +6,8 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/printable"
 )
 
 // ServeLocal serves git's fetch protocol on in and out, for the repository at path, an
@@ -31,25 +33,10 @@ func ServeLocal(ctx context.Context, path, protocol string, in io.Reader, out io
 	if protocol != "" {
 		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+protocol)
 	}
-	var said strings.Builder
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, &limitedWriter{w: &said, left: 4096}
+	said := &printable.Head{Max: 4096}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, said
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("upload-pack: %w: %s", err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("upload-pack: %w: %s", err, said)
 	}
 	return nil
-}
-
-// limitedWriter writes the first bytes to w, and drops the rest.
-type limitedWriter struct {
-	w    io.Writer
-	left int
-}
-
-func (l *limitedWriter) Write(p []byte) (int, error) {
-	n := min(len(p), l.left)
-	l.left -= n
-	if _, err := l.w.Write(p[:n]); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }

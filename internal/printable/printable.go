@@ -63,6 +63,22 @@ func Cut(s string, max int) string {
 	return s[:end] + " …"
 }
 
+// Head keeps the first Max bytes that are written to it, such as what a program says before it
+// fails. Its text is from outside.
+type Head struct {
+	Max  int
+	text strings.Builder
+}
+
+// Write implements io.Writer. It never fails.
+func (h *Head) Write(p []byte) (int, error) {
+	h.text.Write(p[:min(len(p), h.Max-h.text.Len())])
+	return len(p), nil
+}
+
+// String returns what h kept, without the white space around it.
+func (h *Head) String() string { return strings.TrimSpace(h.text.String()) }
+
 // IsASCII reports whether s consists of printable ASCII characters, including spaces.
 func IsASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0

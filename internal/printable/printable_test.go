@@ -109,3 +109,16 @@ func TestMarkdown(t *testing.T) {
 		}
 	}
 }
+
+// TestHead: a program that says a lot costs no memory, and its text does not fail.
+func TestHead(t *testing.T) {
+	h := &Head{Max: 8}
+	for _, text := range []string{" four", "five and more", "nothing of it"} {
+		if n, err := h.Write([]byte(text)); n != len(text) || err != nil {
+			t.Errorf("%q: got %d bytes and %v, want all", text, n, err)
+		}
+	}
+	if got := h.String(); got != "fourfiv" {
+		t.Errorf("got %q, want the first 8 bytes without the space", got)
+	}
+}

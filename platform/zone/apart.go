@@ -1,7 +1,6 @@
 package zone
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/internal/printable"
 )
 
 // Apart describes a process that reads the bytes of strangers for a role: a repository,
@@ -82,7 +82,7 @@ type Item struct {
 	in     io.WriteCloser
 	out    *os.File
 	answer *json.Decoder
-	stderr *head
+	stderr *printable.Head
 	ended  chan struct{} // closed when the process has ended
 	status error         // of the process, set before ended is closed
 	used   int64         // bytes of memory at its peak, set before ended is closed
@@ -91,7 +91,7 @@ type Item struct {
 
 // Start starts the process, which prepares for orders. The caller must Close the Item.
 func (a Apart) Start() (*Item, error) {
-	i := &Item{apart: a, stderr: &head{max: maxLast}, ended: make(chan struct{})}
+	i := &Item{apart: a, stderr: &printable.Head{Max: maxLast}, ended: make(chan struct{})}
 	cmd := exec.Command(cmp.Or(a.Program, "/proc/self/exe"))
 	cmd.Args[0], cmd.Dir, cmd.Stderr = apartArg0, "/", i.stderr
 	cmd.Env, i.apart.Show = apartEnvironment(a.Show)
@@ -217,7 +217,7 @@ func (i *Item) Do(ctx context.Context, order, into any) error {
 func (i *Item) end(err error) error {
 	i.kill()
 	<-i.ended
-	last := strings.TrimSpace(i.stderr.String())
+	last := i.stderr.String()
 	i.broken = fmt.Errorf("the process for %s ended: %w: %s", i.apart.Task, errors.Join(i.status, err), last)
 	if e, ok := errors.AsType[*exec.ExitError](i.status); ok && e.ExitCode() == noMounts {
 		i.broken = fmt.Errorf("%w: %w", ErrNoNamespaces, i.broken)
@@ -244,15 +244,4 @@ func (i *Item) Close() {
 	<-i.ended
 	i.in.Close()
 	i.out.Close()
-}
-
-// head keeps the first max bytes that are written to it.
-type head struct {
-	bytes.Buffer
-	max int
-}
-
-func (h *head) Write(p []byte) (int, error) {
-	h.Buffer.Write(p[:min(len(p), h.max-h.Len())])
-	return len(p), nil
 }

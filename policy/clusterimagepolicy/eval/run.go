@@ -10,9 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -42,8 +42,8 @@ func Run(ctx context.Context, o Order) (Answer, error) {
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Dir, cmd.Stdin = []string{}, "/", bytes.NewReader(order)
 	cmd.WaitDelay = time.Second
-	var last bytes.Buffer
-	cmd.Stderr = &head{w: &last, left: MaxReason}
+	last := &printable.Head{Max: MaxReason}
+	cmd.Stderr = last
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return Answer{}, err
@@ -60,7 +60,7 @@ func Run(ctx context.Context, o Order) (Answer, error) {
 	case err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() < 0:
 		return Answer{}, fmt.Errorf("%s was killed: the policy needs more than %d MiB of memory, or %d seconds", Program, MaxMemory>>20, MaxCPU)
 	case err != nil:
-		return Answer{}, fmt.Errorf("%s: %w: %s", Program, err, strings.TrimSpace(last.String()))
+		return Answer{}, fmt.Errorf("%s: %w: %s", Program, err, last)
 	case readErr != nil:
 		return Answer{}, fmt.Errorf("%s: %w", Program, readErr)
 	}
@@ -88,17 +88,4 @@ func find() (string, error) {
 		return "", errors.New(Program + ", which evaluates policies in CUE and Rego, is neither beside this program nor in PATH")
 	}
 	return path, nil
-}
-
-// head keeps the beginning of what is written.
-type head struct {
-	w    io.Writer
-	left int
-}
-
-func (h *head) Write(p []byte) (int, error) {
-	n := min(len(p), h.left)
-	h.left -= n
-	_, _ = h.w.Write(p[:n]) // a buffer
-	return len(p), nil
 }
