@@ -140,11 +140,7 @@ func writableRun(state string) error {
 		case e.Name() == "colophon" || e.Name() == "colophon-zone": // of a platform of the host's root
 			continue
 		case e.Type() == os.ModeSymlink:
-			target, err := os.Readlink(from)
-			if err == nil {
-				err = os.Symlink(target, to)
-			}
-			if err != nil {
+			if err := CopyLink(from, to); err != nil {
 				return err
 			}
 			continue
@@ -170,6 +166,15 @@ func writableRun(state string) error {
 		}
 	}
 	return unix.Mount(at, "/run", "", unix.MS_MOVE, "")
+}
+
+// CopyLink makes a symbolic link at to that leads where the one at from leads.
+func CopyLink(from, to string) error {
+	target, err := os.Readlink(from)
+	if err != nil {
+		return err
+	}
+	return os.Symlink(target, to)
 }
 
 // Run runs this program with the same arguments as root of a new user and mount

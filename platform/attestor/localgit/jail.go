@@ -10,13 +10,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/confine"
+	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/userns"
 	"github.com/colophon-build/colophon/source"
 )
 
@@ -48,7 +49,7 @@ func (r *repository) serve(ctx context.Context, protocol string, conn *os.File) 
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", jailCommand, strconv.Itoa(r.uid), strconv.Itoa(r.gid))
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GIT_PROTOCOL=" + protocol}
-	errs := &head{left: 4096}
+	errs := &printable.Head{Max: 4096}
 	// git gets the connection itself: a copy of its bytes would not end when git does.
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = conn, conn, errs
 	cmd.ExtraFiles = []*os.File{tree}
@@ -58,20 +59,7 @@ func (r *repository) serve(ctx context.Context, protocol string, conn *os.File) 
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 	}
 	err = cmd.Run()
-	return strings.TrimSpace(errs.text.String()), err
-}
-
-// head keeps the first bytes that are written to it.
-type head struct {
-	text strings.Builder
-	left int
-}
-
-func (h *head) Write(p []byte) (int, error) {
-	n := min(len(p), h.left)
-	h.left -= n
-	h.text.Write(p[:n])
-	return len(p), nil
+	return errs.String(), err
 }
 
 // Jail is the main function of the process that Handler starts to read a repository.
@@ -124,11 +112,7 @@ func jailRoot(repository int) error {
 		case err != nil:
 			return err
 		case info.Mode().Type() == fs.ModeSymlink:
-			target, err := os.Readlink(from)
-			if err == nil {
-				err = os.Symlink(target, to)
-			}
-			if err != nil {
+			if err := userns.CopyLink(from, to); err != nil {
 				return err
 			}
 			continue
