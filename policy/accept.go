@@ -3,9 +3,9 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
+
+	"github.com/colophon-build/colophon/internal/strict/documents"
 )
 
 // AcceptDocument is one alternative of a rule in a policy document: exactly one of its members.
@@ -140,20 +140,10 @@ type GolangDocument struct {
 
 // one fails unless exactly one of the members is set.
 func one(what string, members map[string]bool) error {
-	var set []string
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if members[name] {
-			set = append(set, name)
-		}
+	if err := documents.OneOf(members); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	if len(set) == 1 {
-		return nil
-	}
-	got := "none"
-	if len(set) > 1 {
-		got = strings.Join(set, " and ")
-	}
-	return fmt.Errorf("%s: got %s, want exactly one of %s", what, got, strings.Join(slices.Sorted(maps.Keys(members)), ", "))
+	return nil
 }
 
 // Policy returns the Policy of the alternative. It does not check it.

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -61,25 +60,6 @@ func checkHead(apiVersion string, m policy.MetadataDocument, versions ...string)
 		return documents.In(fmt.Errorf("namespace: expected none, because the document is about the whole cluster, found %q", m.Namespace), "metadata", "namespace")
 	}
 	return nil
-}
-
-// one fails unless exactly one of the members is set.
-func one(members map[string]bool) error {
-	var set []string
-	all := slices.Sorted(maps.Keys(members))
-	for _, member := range all {
-		if members[member] {
-			set = append(set, member)
-		}
-	}
-	if len(set) == 1 {
-		return nil
-	}
-	found := "none"
-	if len(set) > 1 {
-		found = strings.Join(set, " and ")
-	}
-	return fmt.Errorf("expected exactly one of %s, found %s", strings.Join(all, ", "), found)
 }
 
 // among fails unless value is one of the values, or is empty and may be.
@@ -187,7 +167,7 @@ func (m *Match) check() error {
 }
 
 func (a *Authority) check() error {
-	if err := one(map[string]bool{"key": a.Key != nil, "keyless": a.Keyless != nil, "static": a.Static != nil}); err != nil {
+	if err := documents.OneOf(map[string]bool{"key": a.Key != nil, "keyless": a.Keyless != nil, "static": a.Static != nil}); err != nil {
 		return err
 	}
 	if err := cmp.Or(atMost("source", len(a.Source), 1), atMost("attestations", len(a.Attestations), maxAttestations), among("signatureFormat", a.SignatureFormat, true, FormatLegacy, FormatBundle)); err != nil {
@@ -232,7 +212,7 @@ func (a *Authority) check() error {
 }
 
 func (k *Key) check() error {
-	if err := one(map[string]bool{"data": k.Data != "", "kms": k.KMS != "", "secretRef": k.SecretRef != nil}); err != nil {
+	if err := documents.OneOf(map[string]bool{"data": k.Data != "", "kms": k.KMS != "", "secretRef": k.SecretRef != nil}); err != nil {
 		return err
 	}
 	if k.Data != "" {
@@ -274,14 +254,14 @@ func (k *Keyless) check() error {
 
 // checkCertificate is check for a ca-cert, which accepts no image whatever its data is.
 func (k *Key) checkCertificate() error {
-	return one(map[string]bool{"data": k.Data != "", "kms": k.KMS != "", "secretRef": k.SecretRef != nil})
+	return documents.OneOf(map[string]bool{"data": k.Data != "", "kms": k.KMS != "", "secretRef": k.SecretRef != nil})
 }
 
 func (id Identity) check() error {
-	if err := one(map[string]bool{"issuer": id.Issuer != "", "issuerRegExp": id.IssuerRegExp != ""}); err != nil {
+	if err := documents.OneOf(map[string]bool{"issuer": id.Issuer != "", "issuerRegExp": id.IssuerRegExp != ""}); err != nil {
 		return err
 	}
-	if err := one(map[string]bool{"subject": id.Subject != "", "subjectRegExp": id.SubjectRegExp != ""}); err != nil {
+	if err := documents.OneOf(map[string]bool{"subject": id.Subject != "", "subjectRegExp": id.SubjectRegExp != ""}); err != nil {
 		return err
 	}
 	for member, expr := range map[string]string{"issuerRegExp": id.IssuerRegExp, "subjectRegExp": id.SubjectRegExp} {
@@ -331,7 +311,7 @@ func (p *Policy) check() error {
 	if err := among("type", p.Type, false, TypeCUE, TypeRego); err != nil {
 		return err
 	}
-	if err := one(map[string]bool{"data": p.Data != "", "remote": p.Remote != nil, "configMapRef": p.ConfigMapRef != nil}); err != nil {
+	if err := documents.OneOf(map[string]bool{"data": p.Data != "", "remote": p.Remote != nil, "configMapRef": p.ConfigMapRef != nil}); err != nil {
 		return err
 	}
 	if r := p.Remote; r != nil {

@@ -112,8 +112,8 @@ func (l *linter) authority(at string, a *Authority) {
 	default:
 		l.keyless(at+"/keyless", a.Keyless)
 	}
-	for _, ref := range a.trustRootRefs() {
-		if !slices.ContainsFunc(l.objects.TrustRoots, func(t *TrustRoot) bool { return t.Metadata.Name == ref }) {
+	for _, ref := range a.TrustRootRefs() {
+		if ref != "" && !slices.ContainsFunc(l.objects.TrustRoots, func(t *TrustRoot) bool { return t.Metadata.Name == ref }) {
 			l.say(true, at, "every image is undecided: there is no TrustRoot %q in the file", ref)
 		}
 	}
@@ -125,7 +125,9 @@ func (l *linter) authority(at string, a *Authority) {
 	}
 }
 
-func (a *Authority) trustRootRefs() (out []string) {
+// TrustRootRefs returns the names of the trust roots that the authority names, "" for the public one
+// of Sigstore, sorted and without repeats.
+func (a *Authority) TrustRootRefs() (out []string) {
 	if a.Keyless != nil {
 		out = append(out, a.Keyless.TrustRootRef)
 	}
@@ -136,7 +138,7 @@ func (a *Authority) trustRootRefs() (out []string) {
 		out = append(out, a.RFC3161Timestamp.TrustRootRef)
 	}
 	slices.Sort(out)
-	return slices.Compact(slices.DeleteFunc(out, func(ref string) bool { return ref == "" }))
+	return slices.Compact(out)
 }
 
 func (l *linter) keyless(at string, k *Keyless) {

@@ -79,7 +79,7 @@ func (t *TrustRoot) Check() error {
 	if err := checkHead(t.APIVersion, t.Metadata, OldAPIVersion); err != nil {
 		return err
 	}
-	if err := one(map[string]bool{"remote": t.Spec.Remote != nil, "repository": t.Spec.Repository != nil, "sigstoreKeys": t.Spec.SigstoreKeys != nil}); err != nil {
+	if err := documents.OneOf(map[string]bool{"remote": t.Spec.Remote != nil, "repository": t.Spec.Repository != nil, "sigstoreKeys": t.Spec.SigstoreKeys != nil}); err != nil {
 		return documents.In(err, "spec")
 	}
 	switch s := t.Spec; {

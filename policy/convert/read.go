@@ -211,17 +211,7 @@ func (r *cipReader) signers(at string, a *clusterimagepolicy.Authority) (out []p
 // root returns the name of the trust root that an authority names. ok is false if it names
 // several, or one that is not known here.
 func (r *cipReader) root(at string, a *clusterimagepolicy.Authority) (root string, ok bool) {
-	var refs []string
-	if a.Keyless != nil {
-		refs = append(refs, a.Keyless.TrustRootRef)
-	}
-	if a.CTLog != nil {
-		refs = append(refs, a.CTLog.TrustRootRef)
-	}
-	if a.RFC3161Timestamp != nil {
-		refs = append(refs, a.RFC3161Timestamp.TrustRootRef)
-	}
-	refs = slices.Compact(refs)
+	refs := a.TrustRootRefs()
 	switch {
 	case len(refs) == 0: // a key that needs no log
 		return "", true
