@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -201,12 +200,8 @@ func archiveQuestion(r *http.Request) (q search.ArchiveQuestion, limit int, err 
 	if q.From, err = base64.URLEncoding.DecodeString(query.Get("from")); err != nil {
 		return q, 0, errors.New("from: expected what the page before said, in base64url")
 	}
-	if limit = search.MaxPage; query.Has("limit") {
-		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > search.MaxPage {
-			return q, 0, fmt.Errorf("limit: expected 1 to %d, found %q", search.MaxPage, query.Get("limit"))
-		}
-	}
-	return q, limit, nil
+	limit, err = limitOf(query)
+	return q, limit, err
 }
 
 // answerArchive answers a question, and verifies the answer as a client does.

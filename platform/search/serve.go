@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -99,18 +100,24 @@ func question(r *http.Request) (q search.Question, limit int, err error) {
 	if (q.Value == "") != (q.Kind == search.Unparsed) {
 		return q, 0, fmt.Errorf("value: expected one, except for the kind %s", search.Unparsed)
 	}
-	limit = search.MaxPage
 	if query.Has("from") {
 		if q.From, err = strconv.ParseInt(query.Get("from"), 10, 64); err != nil || q.From < 0 {
 			return q, 0, fmt.Errorf("from: expected the index of an entry, found %q", query.Get("from"))
 		}
 	}
-	if query.Has("limit") {
-		if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > search.MaxPage {
-			return q, 0, fmt.Errorf("limit: expected 1 to %d, found %q", search.MaxPage, query.Get("limit"))
-		}
+	limit, err = limitOf(query)
+	return q, limit, err
+}
+
+// limitOf returns how many matches an answer may have: what the query says, or as many as a page has.
+func limitOf(query url.Values) (limit int, err error) {
+	if !query.Has("limit") {
+		return search.MaxPage, nil
 	}
-	return q, limit, nil
+	if limit, err = strconv.Atoi(query.Get("limit")); err != nil || limit < 1 || limit > search.MaxPage {
+		return 0, fmt.Errorf("limit: expected 1 to %d, found %q", search.MaxPage, query.Get("limit"))
+	}
+	return limit, nil
 }
 
 // answer answers a question, and verifies the answer as a client does: damage never leads to a
