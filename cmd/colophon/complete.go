@@ -13,8 +13,10 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/lint/report"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/policy/convert"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/sign/token"
@@ -375,24 +377,23 @@ func completeRoot(args []string, begun string, name func(*trust.Root) string) ([
 // completeAuthor completes the names of authors of policies.
 func completeAuthor(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	authors, err := loadAuthors()
-	if err != nil || len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, a := range authors {
-		names = append(names, a.Name)
-	}
-	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
+	return firstName(args, begun, authors, err, func(a policy.Author) string { return a.Name })
 }
 
+// completeIssuer completes the names of issuers of lists of distrust.
 func completeIssuer(_ *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 	issuers, _, err := loadIssuers()
+	return firstName(args, begun, issuers, err, func(i distrust.Issuer) string { return i.Name })
+}
+
+// firstName completes the first argument, the name of one of all.
+func firstName[T any](args []string, begun string, all []T, err error, name func(T) string) ([]string, cobra.ShellCompDirective) {
 	if err != nil || len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var names []string
-	for _, i := range issuers {
-		names = append(names, i.Name)
+	for _, v := range all {
+		names = append(names, name(v))
 	}
 	return offer(begun, names), cobra.ShellCompDirectiveNoFileComp
 }
