@@ -230,6 +230,20 @@ func Open(uri string, c Config) (Forge, error) {
 	return &gitea{cl, repo, path}, nil
 }
 
+// pullEnds says what a pull request merges into what, in the API of GitHub and in that of Gitea,
+// which is made after it.
+type pullEnds struct {
+	Head struct {
+		SHA string `json:"sha"`
+	} `json:"head"`
+	Base struct {
+		Ref  string `json:"ref"`
+		Repo struct {
+			Name string `json:"full_name"`
+		} `json:"repo"`
+	} `json:"base"`
+}
+
 // branchOrTag splits the full name of a branch or tag.
 func branchOrTag(ref string) (name string, tag bool, err error) {
 	if name, ok := strings.CutPrefix(ref, "refs/heads/"); ok && name != "" {

@@ -39,15 +39,7 @@ type giteaPull struct {
 	MergedAt *time.Time `json:"merged_at"`
 	MergedBy *giteaUser `json:"merged_by"`
 	Result   string     `json:"merge_commit_sha"`
-	Head     struct {
-		SHA string `json:"sha"`
-	} `json:"head"`
-	Base struct {
-		Ref  string `json:"ref"`
-		Repo struct {
-			Name string `json:"full_name"`
-		} `json:"repo"`
-	} `json:"base"`
+	pullEnds
 }
 
 func (g *gitea) Changes(ctx context.Context, commit string) ([]Change, error) {

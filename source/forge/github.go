@@ -39,15 +39,7 @@ type githubPull struct {
 	MergedBy *githubUser `json:"merged_by"` // not in lists
 	Result   string      `json:"merge_commit_sha"`
 	Commits  int         `json:"commits"` // not in lists
-	Head     struct {
-		SHA string `json:"sha"`
-	} `json:"head"`
-	Base struct {
-		Ref  string `json:"ref"`
-		Repo struct {
-			Name string `json:"full_name"`
-		} `json:"repo"`
-	} `json:"base"`
+	pullEnds
 }
 
 // mine reports whether the pull request was merged into this repository, not a fork.
