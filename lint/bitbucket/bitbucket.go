@@ -17,17 +17,9 @@ import (
 
 // Checker checks pipelines. r says what tags of images point to; nil: nobody is asked.
 func Checker(r *pins.Resolver) finding.Checker {
-	return finding.Checker{
-		Rules: rules(),
-		Wants: Wants,
-		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
-			c, err := read(f)
-			if err != nil {
-				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
-			}
-			return append(c.out, pins.CheckImages(ctx, r, ruleImage, c.images)...)
-		},
-	}
+	return yamlfile.Checker(rules(), Wants, ruleBroken, read, func(ctx context.Context, _ *finding.Tree, c *checker) []finding.Finding {
+		return append(c.out, pins.CheckImages(ctx, r, ruleImage, c.images)...)
+	})
 }
 
 // Wants reports whether a path is that of the pipelines of a repository.

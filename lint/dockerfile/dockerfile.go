@@ -86,14 +86,9 @@ func Check(ctx context.Context, r *pins.Resolver, t *finding.Tree, f *finding.Fi
 	d := newDocument(f)
 	d.ctx, d.resolver, d.tree = ctx, r, t
 	d.frontend()
-	result, err := parser.Parse(bytes.NewReader(f.Data))
-	if err != nil {
+	if err := d.parse(); err != nil {
 		d.syntax(err, 0, 0)
 		return d.found
-	}
-	d.escape = result.EscapeToken
-	for _, n := range result.AST.Children {
-		d.read(n)
 	}
 	for i, s := range d.stages {
 		d.bases(s)
@@ -103,6 +98,19 @@ func Check(ctx context.Context, r *pins.Resolver, t *finding.Tree, f *finding.Fi
 	}
 	d.final()
 	return d.found
+}
+
+// parse reads all instructions. It fails if BuildKit's parser does.
+func (d *document) parse() error {
+	result, err := parser.Parse(bytes.NewReader(d.file.Data))
+	if err != nil {
+		return err
+	}
+	d.escape = result.EscapeToken
+	for _, n := range result.AST.Children {
+		d.read(n)
+	}
+	return nil
 }
 
 func (d *document) syntax(err error, first, last int) {

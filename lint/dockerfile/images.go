@@ -25,13 +25,8 @@ type Image struct {
 func Images(f *finding.File) []Image {
 	d := newDocument(f)
 	out := d.frontends()
-	result, err := parser.Parse(bytes.NewReader(f.Data))
-	if err != nil {
+	if d.parse() != nil {
 		return out
-	}
-	d.escape = result.EscapeToken
-	for _, n := range result.AST.Children {
-		d.read(n)
 	}
 	for i, s := range d.stages {
 		if s.image != "" && s.image != "scratch" {

@@ -18,26 +18,18 @@ import (
 
 // Checker checks pipelines. r says what tags of images point to; nil: nobody is asked.
 func Checker(r *pins.Resolver) finding.Checker {
-	return finding.Checker{
-		Rules: rules(),
-		Wants: Wants,
-		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
-			p, err := parse(f)
-			if err != nil {
-				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
+	return yamlfile.Checker(rules(), Wants, ruleBroken, parse, func(ctx context.Context, _ *finding.Tree, p *pipeline) []finding.Finding {
+		out := append(pins.CheckImages(ctx, r, ruleImage, p.images()), p.includes()...)
+		for _, j := range p.jobs {
+			out = append(out, p.scripts(j)...)
+			out = append(out, p.caches(j)...)
+			if !strings.HasPrefix(j.name, ".") {
+				out = append(out, p.isolation(j)...)
+				out = append(out, p.release(j)...)
 			}
-			out := append(pins.CheckImages(ctx, r, ruleImage, p.images()), p.includes()...)
-			for _, j := range p.jobs {
-				out = append(out, p.scripts(j)...)
-				out = append(out, p.caches(j)...)
-				if !strings.HasPrefix(j.name, ".") {
-					out = append(out, p.isolation(j)...)
-					out = append(out, p.release(j)...)
-				}
-			}
-			return append(out, p.variables()...)
-		},
-	}
+		}
+		return append(out, p.variables()...)
+	})
 }
 
 // Wants reports whether a path is that of a pipeline: .gitlab-ci.yml, NAME.gitlab-ci.yml, and what

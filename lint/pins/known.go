@@ -188,14 +188,19 @@ func (k *Known) refs(uri string) (map[string]string, bool) {
 	return maps.Clone(r.Refs), true
 }
 
+// change locks k, whose file must be written again, and returns the time. The caller unlocks it.
+func (k *Known) change() (now time.Time) {
+	k.mu.Lock()
+	k.changed = true
+	return k.now().UTC().Truncate(time.Second)
+}
+
 func (k *Known) addRefs(uri string, refs map[string]string) {
 	if k == nil {
 		return
 	}
-	k.mu.Lock()
+	now := k.change()
 	defer k.mu.Unlock()
-	k.changed = true
-	now := k.now().UTC().Truncate(time.Second)
 	var before map[string]Seen
 	if r := k.Repositories[uri]; r != nil {
 		before = r.Seen
@@ -251,10 +256,8 @@ func (k *Known) addImage(name, digest string) {
 	if k == nil {
 		return
 	}
-	k.mu.Lock()
+	now := k.change()
 	defer k.mu.Unlock()
-	k.changed = true
-	now := k.now().UTC().Truncate(time.Second)
 	i := Image{Asked: now, Since: now, Digest: digest}
 	if was, ok := k.Images[name]; ok && was.Digest == digest && !was.Since.IsZero() {
 		i.Since = was.Since

@@ -21,20 +21,19 @@ import (
 // Checker checks the objects of Tekton in all YAML files. r says what tags of images point to; nil:
 // nobody is asked.
 func Checker(r *pins.Resolver) finding.Checker {
-	return finding.Checker{
-		Rules: rules(),
-		Wants: Wants,
-		Check: func(ctx context.Context, _ *finding.Tree, f *finding.File) []finding.Finding {
-			c, err := read(f)
-			if err != nil {
-				if bytes.Contains(f.Data, []byte("{{")) {
-					return nil // a template of Helm: its output is what can be linted
-				}
-				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
-			}
-			return append(c.out, pins.CheckImages(ctx, r, ruleImage, c.images)...)
-		},
+	return yamlfile.Checker(rules(), Wants, ruleBroken, readTemplates, func(ctx context.Context, _ *finding.Tree, c *checker) []finding.Finding {
+		return append(c.out, pins.CheckImages(ctx, r, ruleImage, c.images)...)
+	})
+}
+
+// readTemplates is read, but finds nothing wrong with templates of Helm: their output is what can be
+// linted.
+func readTemplates(f *finding.File) (*checker, error) {
+	c, err := read(f)
+	if err != nil && bytes.Contains(f.Data, []byte("{{")) {
+		return &checker{}, nil
 	}
+	return c, err
 }
 
 // Wants reports whether a path is that of a YAML file. Workflows of GitHub are no objects of Tekton.

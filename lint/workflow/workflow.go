@@ -23,22 +23,14 @@ import (
 // Checker checks workflows. r says what tags and images point to; nil: nobody is asked, nothing
 // is pinned.
 func Checker(r *pins.Resolver) finding.Checker {
-	return finding.Checker{
-		Rules: rules(),
-		Wants: Wants,
-		Check: func(ctx context.Context, t *finding.Tree, f *finding.File) []finding.Finding {
-			w, err := parse(f)
-			if err != nil {
-				return []finding.Finding{yamlfile.Broken(f, ruleBroken, err)}
-			}
-			w.tree = t
-			out := w.pinned(ctx, r)
-			for _, family := range []func(*file) []finding.Finding{permissions, isolation, callers, injections, caches, provenances, releases, scripts} {
-				out = append(out, family(w)...)
-			}
-			return out
-		},
-	}
+	return yamlfile.Checker(rules(), Wants, ruleBroken, parse, func(ctx context.Context, t *finding.Tree, w *file) []finding.Finding {
+		w.tree = t
+		out := w.pinned(ctx, r)
+		for _, family := range []func(*file) []finding.Finding{permissions, isolation, callers, injections, caches, provenances, releases, scripts} {
+			out = append(out, family(w)...)
+		}
+		return out
+	})
 }
 
 // Wants reports whether a path is that of a workflow or of an action.

@@ -4,6 +4,7 @@ package yamlfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -289,6 +290,18 @@ func Broken(f *finding.File, rule string, err error) finding.Finding {
 		out.Message = e.Text
 	}
 	return out
+}
+
+// Checker returns a checker of files that read parses. A file that it cannot read is a finding of the
+// rule broken.
+func Checker[T any](rules []finding.Rule, wants func(path string) bool, broken string, read func(*finding.File) (T, error), check func(context.Context, *finding.Tree, T) []finding.Finding) finding.Checker {
+	return finding.Checker{Rules: rules, Wants: wants, Check: func(ctx context.Context, t *finding.Tree, f *finding.File) []finding.Finding {
+		parsed, err := read(f)
+		if err != nil {
+			return []finding.Finding{Broken(f, broken, err)}
+		}
+		return check(ctx, t, parsed)
+	}}
 }
 
 // Scalars returns the scalars in a node, which may be one, or a list of lists of them.
