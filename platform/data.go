@@ -22,9 +22,12 @@ import (
 	"github.com/colophon-build/colophon/platform/zone"
 )
 
-// open locks the data directory, listens on the port, and checks the files that
+// open finds out who comes from other hosts, locks the data directory, listens on the port, and checks the files that
 // this host's roles will read.
 func (p *platform) open() (release func(), err error) {
+	if err := p.findVisitors(); err != nil {
+		return nil, err
+	}
 	if err := p.checkMirror(); err != nil { // otherwise only the first pull of a build would fail
 		return nil, fmt.Errorf("--mirror: %w", err)
 	}

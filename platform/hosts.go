@@ -122,9 +122,6 @@ func ServeHost(ctx context.Context, role, enrolmentFile string, c Config) error 
 	if !p.users.separate {
 		return fmt.Errorf("a role on a host of its own needs a separate user: %w", p.users.why)
 	}
-	if err := p.findVisitors(); err != nil {
-		return err
-	}
 	release, err := p.open()
 	if err != nil {
 		return err

@@ -139,9 +139,6 @@ func Serve(ctx context.Context, c Config) error {
 	case attest.SubordinateUsers:
 		p.log.Warn("a plain user owns the users of all roles, so builds earn a lower SLSA level, and have no limits of memory, CPU and disk of their own")
 	}
-	if err := p.findVisitors(); err != nil {
-		return err
-	}
 	release, err := p.open()
 	if err != nil {
 		return err
