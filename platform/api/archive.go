@@ -120,12 +120,7 @@ func (c *ClientConfig) Content(ctx context.Context, k Kept) ([]byte, error) {
 // Keep has the archive keep a Sigstore bundle, and returns when it is on disk. It needs a
 // token that may push.
 func (c *ClientConfig) Keep(ctx context.Context, raw []byte) (*Kept, error) {
-	resp, err := c.call(ctx, http.MethodPost, PathArchive, raw, http.StatusCreated)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	answer, err := strict.Read(resp.Body, limits.Request)
+	answer, err := c.read(ctx, http.MethodPost, PathArchive, raw, http.StatusCreated, limits.Request)
 	if err != nil {
 		return nil, err
 	}

@@ -273,14 +273,9 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 	if !sha256Digest.MatchString(digest) {
 		return nil, fmt.Errorf("digest: got %q, want sha256:HEX", digest)
 	}
-	resp, err := c.call(ctx, http.MethodGet, PathLogs+"/"+digest, nil, http.StatusOK)
+	data, err := c.read(ctx, http.MethodGet, PathLogs+"/"+digest, nil, http.StatusOK, max)
 	if err != nil {
 		return nil, err
-	}
-	defer resp.Body.Close()
-	data, err := strict.Read(resp.Body, max)
-	if err != nil {
-		return nil, fmt.Errorf("platform %s, %s: %w", c.URL, digest, err)
 	}
 	if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != digest {
 		return nil, fmt.Errorf("platform %s: got file with digest sha256:%x, want %s", c.URL, sum, digest)
@@ -298,6 +293,20 @@ func (c *ClientConfig) call(ctx context.Context, method, path string, body []byt
 	}
 	r.Header.Set("Authorization", "Bearer "+c.Token)
 	return c.answer(r, want)
+}
+
+// read is call, and returns the answer, of at most max bytes.
+func (c *ClientConfig) read(ctx context.Context, method, path string, body []byte, want, max int) ([]byte, error) {
+	resp, err := c.call(ctx, method, path, body, want)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := strict.Read(resp.Body, max)
+	if err != nil {
+		return nil, fmt.Errorf("platform %s, %s: %w", c.URL, path, err)
+	}
+	return answer, nil
 }
 
 // open asks for something public, without the token.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/limits"
-	"github.com/colophon-build/colophon/internal/strict"
 )
 
 // Paths of the platform's list of what is no longer trusted (spec/distrust/v1).
@@ -24,12 +23,7 @@ func (c *ClientConfig) AddDistrust(ctx context.Context, e distrust.Entry) (*dist
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.call(ctx, http.MethodPost, PathDistrust, body, http.StatusOK)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	raw, err := strict.Read(resp.Body, limits.Request)
+	raw, err := c.read(ctx, http.MethodPost, PathDistrust, body, http.StatusOK, limits.Request)
 	if err != nil {
 		return nil, err
 	}
