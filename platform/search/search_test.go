@@ -347,7 +347,7 @@ func TestLyingOperator(t *testing.T) {
 			t.Fatal(err)
 		}
 		leaf.Root[0] ^= 1
-		if at, err := r.index.Append(t.Context(), leaf.Bytes()); !errors.Is(err, indexlog.ErrConflict) {
+		if at, err := r.index.Append(t.Context(), leaf.Bytes()); !errors.Is(err, tiles.ErrConflict) {
 			t.Errorf("got entry %d, %v, want a conflict", at, err)
 		}
 		if at, err := r.index.Append(t.Context(), s.state.Load().Leaf); err != nil || at != s.state.Load().Index.Size-1 {

@@ -7,7 +7,6 @@ package archivelog
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -45,11 +44,6 @@ type Server struct {
 	log *slog.Logger
 }
 
-// ErrConflict matches the errors of Append that the log has other entries there.
-var ErrConflict = errors.New("the log of the archive has other entries there")
-
-var errMalformed = errors.New("malformed")
-
 // New opens the log, and creates it at the first start.
 func New(cfg tiles.LogConfig) (*Server, error) {
 	cfg.Name = "log of the archive"
@@ -64,7 +58,7 @@ func New(cfg tiles.LogConfig) (*Server, error) {
 }
 
 // Append adds entries, the first of which belongs at index from, and returns the log's size when
-// a published checkpoint covers them, fsynced. The error matches ErrConflict if from is not the
+// a published checkpoint covers them, fsynced. The error matches tiles.ErrConflict if from is not the
 // size of the log.
 func (s *Server) Append(ctx context.Context, from int64, entries [][]byte) (size int64, err error) {
 	for i, entry := range entries {
@@ -73,12 +67,12 @@ func (s *Server) Append(ctx context.Context, from int64, entries [][]byte) (size
 			err = fmt.Errorf("got record %d for entry %d", r.Number, from+int64(i))
 		}
 		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errMalformed, err)
+			return 0, fmt.Errorf("%w: %w", tiles.ErrMalformed, err)
 		}
 	}
 	first, err := s.Log.Append(ctx, func(_ []byte, cp tlog.Checkpoint) ([][]byte, error) {
 		if from != cp.Size {
-			return nil, fmt.Errorf("%w: it has %d entries, and the new ones begin at %d", ErrConflict, cp.Size, from)
+			return nil, fmt.Errorf("%w: it has %d entries, and the new ones begin at %d", tiles.ErrConflict, cp.Size, from)
 		}
 		return entries, nil
 	})
@@ -104,15 +98,7 @@ func (s *Server) Add() http.Handler {
 		}
 		size, err := s.Append(r.Context(), from, list.Entries)
 		if err != nil {
-			status := http.StatusInternalServerError
-			switch {
-			case errors.Is(err, ErrConflict):
-				status = http.StatusConflict
-			case errors.Is(err, errMalformed):
-				status = http.StatusBadRequest
-			}
-			s.log.Error("adding to the log of the archive", "error", err)
-			http.Error(w, err.Error(), status)
+			s.Refuse(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

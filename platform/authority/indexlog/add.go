@@ -3,7 +3,6 @@ package indexlog
 import (
 	"crypto/ed25519"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 
@@ -37,15 +36,7 @@ func (s *Server) Add() http.Handler {
 		}
 		index, err := s.Append(r.Context(), entry)
 		if err != nil {
-			status := http.StatusInternalServerError
-			switch {
-			case errors.Is(err, ErrConflict):
-				status = http.StatusConflict
-			case errors.Is(err, errMalformed):
-				status = http.StatusBadRequest
-			}
-			s.cfg.Log.Error("adding to the index log", "error", err)
-			http.Error(w, err.Error(), status)
+			s.Refuse(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -9,7 +9,6 @@ package indexlog
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -36,12 +35,6 @@ type Server struct {
 	cfg Config
 }
 
-// ErrConflict matches the errors of Append that another entry was there first.
-var ErrConflict = errors.New("the index log has another entry there")
-
-// errMalformed matches the errors of Append that the entry is not one of an index log.
-var errMalformed = errors.New("malformed")
-
 // New opens the log, and creates it at the first start.
 func New(cfg Config) (*Server, error) {
 	cfg.Name = "index log"
@@ -56,12 +49,12 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Append adds an entry and returns its index when a published checkpoint covers it, fsynced.
-// The last entry again returns its index. The error matches ErrConflict if the entry is not
+// The last entry again returns its index. The error matches tiles.ErrConflict if the entry is not
 // about a later checkpoint than the last one.
 func (s *Server) Append(ctx context.Context, entry []byte) (index int64, err error) {
 	_, about, err := search.ParseLeaf(entry, s.cfg.OfVerifier)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errMalformed, err)
+		return 0, fmt.Errorf("%w: %w", tiles.ErrMalformed, err)
 	}
 	again := 0
 	index, err = s.Log.Append(ctx, func(last []byte, cp tlog.Checkpoint) ([][]byte, error) {
@@ -76,7 +69,7 @@ func (s *Server) Append(ctx context.Context, entry []byte) (index int64, err err
 			}
 			// Two entries about the same checkpoint make an audit impossible.
 			if about.Size <= older.Size {
-				return nil, fmt.Errorf("%w: it is about %d entries, and the last entry about %d", ErrConflict, about.Size, older.Size)
+				return nil, fmt.Errorf("%w: it is about %d entries, and the last entry about %d", tiles.ErrConflict, about.Size, older.Size)
 			}
 			if err := tlog.Extends(ctx, s.cfg.Of, older, about); err != nil {
 				return nil, err

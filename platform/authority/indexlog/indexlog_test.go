@@ -86,8 +86,8 @@ func TestAppend(t *testing.T) {
 		{"first", first, 200, `{"index":0}`},
 		{"again", first, 200, `{"index":0}`},
 		{"second", second, 200, `{"index":1}`},
-		{"an older one", first, 409, "another entry"},
-		{"another root", leaf(t, 1, "b"), 409, "another entry"},
+		{"an older one", first, 409, "other entries"},
+		{"another root", leaf(t, 1, "b"), 409, "other entries"},
 		{"too long", make([]byte, 70000), 400, "too large"},
 	} {
 		if code, body := add(c.entry); code != c.code || !strings.Contains(body, c.body) {
@@ -108,7 +108,7 @@ func TestAppend(t *testing.T) {
 	if at, err := s.Append(t.Context(), second); err != nil || at != 1 {
 		t.Errorf("after a restart: got %d, %v", at, err)
 	}
-	if _, err := s.Append(t.Context(), leaf(t, 0, "c")); !errors.Is(err, ErrConflict) {
+	if _, err := s.Append(t.Context(), leaf(t, 0, "c")); !errors.Is(err, tiles.ErrConflict) {
 		t.Errorf("got %v, want a conflict", err)
 	}
 }

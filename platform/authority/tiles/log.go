@@ -29,6 +29,13 @@ const (
 	publishTimeout     = 30 * time.Second       // for publishing entries, also those that a crash or a failed Append left unpublished
 )
 
+var (
+	// ErrConflict matches errors of adding to a log that it has other entries there.
+	ErrConflict = errors.New("the log has other entries there")
+	// ErrMalformed matches errors of adding to a log that an entry is not one of such a log.
+	ErrMalformed = errors.New("malformed")
+)
+
 // LogConfig is the configuration of a Log.
 type LogConfig struct {
 	// Name is what messages call the log, such as "index log".
@@ -363,6 +370,20 @@ func (p published) Tile(ctx context.Context, t tlog.Tile) ([]byte, error) {
 		return nil, fmt.Errorf("the %s is damaged: %v", p.cfg.Name, err) // not fs.ErrNotExist: the log has this tile
 	}
 	return data, nil
+}
+
+// Refuse answers a request to add entries that failed: 409 if err matches ErrConflict, 400 if it
+// matches ErrMalformed, else 500.
+func (l *Log) Refuse(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, ErrConflict):
+		status = http.StatusConflict
+	case errors.Is(err, ErrMalformed):
+		status = http.StatusBadRequest
+	}
+	l.cfg.Log.Error("adding to the "+l.cfg.Name, "error", err)
+	http.Error(w, err.Error(), status)
 }
 
 // Handler serves what clients read, below prefix, such as "/index/". src is Source, or what makes more
