@@ -85,7 +85,7 @@ func (l *Ledger) advance(ctx context.Context, batch []entry) error {
 			return err
 		}
 	}
-	if have := l.index.size - l.taken; have < int64(len(batch)) {
+	if have := l.index.Size - l.taken; have < int64(len(batch)) {
 		l.cfg.step("index")
 		if err := l.index.append(ctx, batch[have:], l.current.Load().Checkpoint); err != nil {
 			return err
@@ -93,7 +93,7 @@ func (l *Ledger) advance(ctx context.Context, batch []entry) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.indexed.Store(l.index.size)
+	l.indexed.Store(l.index.Size)
 	l.change()
 	for _, e := range batch {
 		delete(l.recent, e.leaf.ID())

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/cachedb"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/tlog"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -25,8 +26,7 @@ type index struct {
 	db   *sql.DB // writes
 	read *sql.DB
 	find *sql.Stmt
-	size int64
-	root tlog.Hash
+	tiles.Covered
 }
 
 var indexCache = cachedb.Cache{
@@ -48,8 +48,7 @@ CREATE TABLE rule (policy TEXT NOT NULL, outcome TEXT NOT NULL, entry INTEGER NO
 CREATE INDEX by_entry ON rule (entry);
 CREATE TABLE run (run TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE gone (id BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-` + fmt.Sprintf("INSERT INTO covered (size, root) VALUES (0, x'%x');", [32]byte(tlog.EmptyRoot())),
+` + tiles.CoveredSchema,
 	Version: 3,
 	// secure_delete: what is erased is overwritten.
 	Pragmas: []string{"secure_delete(ON)", "busy_timeout(5000)", "cache_size(-65536)"},
@@ -63,17 +62,7 @@ func openIndex(path string, gone func(tile int64) ([][]byte, error), log *slog.L
 			err = errors.Join(err, x.close())
 		}
 	}()
-	x.db, err = indexCache.Open(path, log, func(db *sql.DB) error {
-		var root []byte
-		if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); err != nil {
-			return err
-		}
-		if len(root) != len(x.root) {
-			return fmt.Errorf("%w: root: expected %d bytes, found %d", cachedb.ErrDamaged, len(x.root), len(root))
-		}
-		x.root = tlog.Hash(root)
-		return nil
-	})
+	x.db, err = indexCache.Open(path, log, x.Load)
 	if err != nil {
 		return nil, err
 	}
@@ -95,18 +84,6 @@ func (x *index) close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// check fails if the index has entries that the ledger does not have: acknowledged ones are missing.
-func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
-	if x.size > cp.Size {
-		return fmt.Errorf("the index has %d entries, and the ledger only %d: acknowledged entries are missing; restore them from a backup", x.size, cp.Size)
-	}
-	root, err := tlog.Root(ctx, src, x.size, cp)
-	if err == nil && root != x.root {
-		err = fmt.Errorf("the first %d entries are not those of the index: acknowledged entries were changed; restore them from a backup", x.size)
-	}
-	return err
 }
 
 // lookup returns the entry with an ID, also if retention deleted it.
@@ -151,11 +128,9 @@ func (x *index) ask(ctx context.Context, query string, args ...any) (entries []i
 
 // extend adds the entries under cp that the index does not have.
 func (x *index) extend(ctx context.Context, src files.Source, cp tlog.Checkpoint) error {
-	const perCommit = 32 * tlog.TileWidth
-	for x.size < cp.Size {
-		if err := x.add(ctx, src, cp, min(cp.Size, x.size+perCommit)); err != nil {
-			return fmt.Errorf("index of the audit ledger, from entry %d: %w", x.size, err)
-		}
+	err := x.Extend(cp, func(size int64) error { return x.add(ctx, src, cp, size) })
+	if err != nil {
+		return fmt.Errorf("index of the audit ledger, %w", err)
 	}
 	return nil
 }
@@ -167,9 +142,9 @@ func (x *index) add(ctx context.Context, src files.Source, cp tlog.Checkpoint, s
 		return err
 	}
 	return x.commit(ctx, size, root, func(to *filling) error {
-		for tile := x.size / tlog.TileWidth; tile*tlog.TileWidth < size; tile++ {
+		for tile := x.Size / tlog.TileWidth; tile*tlog.TileWidth < size; tile++ {
 			err := files.Bundle(ctx, src, cp, tile, func(e files.Entry) error {
-				if e.Index < x.size || e.Index >= size {
+				if e.Index < x.Size || e.Index >= size {
 					return nil
 				}
 				return to.record(e.Index, e.Leaf.ID(), e.Opened)
@@ -191,7 +166,7 @@ func (x *index) append(ctx context.Context, batch []entry, cp tlog.Checkpoint) e
 		for i, e := range batch {
 			opened, err := e.record.Open(e.openings)
 			if err == nil {
-				err = to.record(x.size+int64(i), e.leaf.ID(), opened)
+				err = to.record(x.Size+int64(i), e.leaf.ID(), opened)
 			}
 			if err != nil {
 				return err
@@ -226,14 +201,7 @@ func (x *index) commit(ctx context.Context, size int64, root tlog.Hash, fill fun
 			return err
 		}
 	}
-	if _, err := tx.Exec("UPDATE covered SET size = ?, root = ?", size, root[:]); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	x.size, x.root = size, root
-	return nil
+	return x.Commit(tx, size, root)
 }
 
 // filling is a transaction that adds entries.

@@ -291,13 +291,13 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 	if err := l.sweepPartial(); err != nil {
 		return err
 	}
-	if err := l.index.check(ctx, tlog.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
-		return err
+	if err := l.index.Check(ctx, "ledger", tlog.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
+		return fmt.Errorf("%w; restore the ledger from a backup", err)
 	}
 	if err := l.index.extend(ctx, files.Dir(l.dir), l.current.Load().Checkpoint); err != nil {
 		return err
 	}
-	l.indexed.Store(l.index.size)
+	l.indexed.Store(l.index.Size)
 	return l.readWriters(ctx)
 }
 

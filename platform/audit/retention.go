@@ -244,8 +244,8 @@ func (l *Ledger) retire(ctx context.Context, end int64) error {
 			kept = append(kept, at/tlog.TileWidth)
 		}
 	}
-	if l.index.size < end { // it says which bundles to keep
-		return fmt.Errorf("the index has %d entries, and retention ends at %d", l.index.size, end)
+	if l.index.Size < end { // it says which bundles to keep
+		return fmt.Errorf("the index has %d entries, and retention ends at %d", l.index.Size, end)
 	}
 	l.cfg.step("retire")
 	for tile := int64(0); (tile+1)*tlog.TileWidth <= end; tile++ {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/colophon-build/colophon/internal/cachedb"
+	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -16,8 +17,7 @@ import (
 type index struct {
 	db   *sql.DB
 	find *sql.Stmt
-	size int64 // entries covered
-	root tlog.Hash
+	tiles.Covered
 }
 
 // indexCache: leaf has one row per leaf hash, with the first such entry; covered has one row.
@@ -25,8 +25,7 @@ var indexCache = cachedb.Cache{
 	Name: "the index of the log",
 	Schema: `
 CREATE TABLE leaf (hash BLOB PRIMARY KEY, entry INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-` + fmt.Sprintf("INSERT INTO covered (size, root) VALUES (0, x'%x');", [32]byte(tlog.EmptyRoot())),
+` + tiles.CoveredSchema,
 	Version: 1,
 }
 
@@ -36,14 +35,9 @@ CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 func openIndex(path string, log *slog.Logger) (*index, error) {
 	x := &index{}
 	db, err := indexCache.Open(path, log, func(db *sql.DB) (err error) {
-		var root []byte
-		if err := db.QueryRow("SELECT size, root FROM covered").Scan(&x.size, &root); err != nil {
+		if err := x.Load(db); err != nil {
 			return err
 		}
-		if len(root) != len(x.root) {
-			return fmt.Errorf("%w: root: expected %d bytes, found %d", cachedb.ErrDamaged, len(x.root), len(root))
-		}
-		x.root = tlog.Hash(root)
 		x.find, err = db.Prepare("SELECT entry FROM leaf WHERE hash = ?")
 		return err
 	})
@@ -64,29 +58,11 @@ func (x *index) lookup(leaf tlog.Hash) (entry int64, found bool, err error) {
 	return entry, err == nil, err
 }
 
-// check compares the index with the log. If the index has more entries, or different ones,
-// acknowledged entries were lost, and check returns an error.
-func (x *index) check(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
-	if x.size > cp.Size {
-		return fmt.Errorf("the index has %d entries, the log only %d: acknowledged entries are missing", x.size, cp.Size)
-	}
-	root, err := tlog.Root(ctx, src, x.size, cp)
-	if err != nil {
-		return err
-	}
-	if root != x.root {
-		return fmt.Errorf("root of the first %d entries: the log has %v, the index %v: acknowledged entries were changed", x.size, root, x.root)
-	}
-	return nil
-}
-
 // extend adds the entries under cp that the index does not have.
 func (x *index) extend(ctx context.Context, src tlog.Source, cp tlog.Checkpoint) error {
-	const perCommit = 32 * tlog.TileWidth
-	for x.size < cp.Size {
-		if err := x.add(ctx, src, cp, min(cp.Size, x.size+perCommit)); err != nil {
-			return fmt.Errorf("index of the log, from entry %d: %w", x.size, err)
-		}
+	err := x.Extend(cp, func(size int64) error { return x.add(ctx, src, cp, size) })
+	if err != nil {
+		return fmt.Errorf("index of the log, %w", err)
 	}
 	return nil
 }
@@ -110,7 +86,7 @@ func (x *index) add(ctx context.Context, src tlog.Source, cp tlog.Checkpoint, si
 	if err != nil {
 		return err
 	}
-	for from := x.size; from < size; {
+	for from := x.Size; from < size; {
 		to := min(size, (from/tlog.TileWidth+1)*tlog.TileWidth)
 		leaves, err := tlog.Leaves(ctx, src, cp, from, to)
 		if err != nil {
@@ -123,14 +99,7 @@ func (x *index) add(ctx context.Context, src tlog.Source, cp tlog.Checkpoint, si
 		}
 		from = to
 	}
-	if _, err := tx.Exec("UPDATE covered SET size = ?, root = ?", size, root[:]); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	x.size, x.root = size, root
-	return nil
+	return x.Commit(tx, size, root)
 }
 
 func (x *index) close() error { return errors.Join(x.find.Close(), x.db.Close()) }

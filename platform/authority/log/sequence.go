@@ -163,7 +163,7 @@ func (s *Server) dropIndexed() {
 	for leaf, p := range s.pending {
 		select {
 		case <-p.done:
-			if p.err != nil || p.index < s.index.size {
+			if p.err != nil || p.index < s.index.Size {
 				delete(s.pending, leaf)
 			}
 		default:

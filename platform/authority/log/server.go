@@ -239,7 +239,7 @@ func (s *Server) open(dir string) error {
 	if s.index, err = openIndex(path, s.log); err != nil {
 		return fmt.Errorf("index of the log %s: %w", path, err)
 	}
-	if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {
+	if err := s.index.Check(s.ctx, "log", source{v}, v.Checkpoint); err != nil {
 		return fmt.Errorf("%w; restore the log from a backup, or delete %s* to continue with this state, which everybody who saw the lost entries can detect", err, path)
 	}
 	return s.index.extend(s.ctx, source{v}, v.Checkpoint)
