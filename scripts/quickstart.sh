@@ -16,13 +16,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 show() { printf '$ %s\n' "$*" >&2; "$@"; }
 
 # The port is part of the platform's URL, so choose it once and keep it.
-free_port() {
-  local port
-  for port in $(shuf -i 20000-29999 -n 50); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-  done
-  return 1
-}
+. scripts/port.sh
 [ -s "$work/port" ] || free_port >"$work/port"
 listen=127.0.0.1:$(cat "$work/port")
 url=http://$listen

@@ -34,13 +34,7 @@ stop() {
 }
 trap stop EXIT
 
-free_port() {
-  local port
-  for port in $(shuf -i 20000-29999 -n 50); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-  done
-  return 1
-}
+. scripts/port.sh
 
 images=(colophon colophond)
 if [ "$(id -u)" -ne 0 ]; then
