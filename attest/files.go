@@ -25,9 +25,11 @@ var fileSystems = []string{"darwin", "freebsd", "linux", "netbsd", "openbsd", "w
 // SBOMBundleEnding is the ending of a bundle with an SBOM of the file before it.
 const SBOMBundleEnding = ".spdx.sigstore.json"
 
-// BundleEndings are the endings of the names of files with bundles: NAME.sigstore.json is
+// BundleEndings returns the endings of the names of files with bundles: NAME.sigstore.json is
 // about the file NAME beside it.
-var BundleEndings = []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle", SBOMBundleEnding}
+func BundleEndings() []string {
+	return []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle", SBOMBundleEnding}
+}
 
 var fileList = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
 
@@ -44,7 +46,7 @@ var (
 // letters, digits, dots, underscores and hyphens, first a letter or digit, and last no dot. It
 // is no name of a device on Windows, of a list of digests, or of a file with bundles.
 func CheckFileName(name string) error {
-	made := slices.ContainsFunc(BundleEndings, func(e string) bool { return strings.HasSuffix(strings.ToLower(name), e) })
+	made := slices.ContainsFunc(BundleEndings(), func(e string) bool { return strings.HasSuffix(strings.ToLower(name), e) })
 	switch {
 	case !fileName.MatchString(name) || strings.HasSuffix(name, "."):
 		return fmt.Errorf("name of a file: got %.100q, want letters, digits, dots, underscores and hyphens", name)

@@ -23,7 +23,7 @@ func SourceVSA(uri string, level, reviewers int, at time.Time) *VSA {
 	at = at.UTC().Truncate(time.Second)
 	v := &VSA{
 		TimeVerified: &at, ResourceURI: GitURI(uri, ""), VerificationResult: VSAPassed,
-		VerifiedLevels: []string{SourceLevelName(level)}, SLSAVersion: SLSAVersion,
+		VerifiedLevels: []string{sourceLevelName(level)}, SLSAVersion: SLSAVersion,
 	}
 	if reviewers > 0 {
 		v.VerifiedLevels = append(v.VerifiedLevels, reviewersPrefix+strconv.Itoa(reviewers))
@@ -31,8 +31,8 @@ func SourceVSA(uri string, level, reviewers int, at time.Time) *VSA {
 	return v
 }
 
-// SourceLevelName returns the SlsaResult of a Source level 0 to 4: SLSA_SOURCE_LEVEL_3.
-func SourceLevelName(level int) string { return fmt.Sprintf("SLSA_SOURCE_LEVEL_%d", level) }
+// sourceLevelName returns the SlsaResult of a Source level 0 to 4: SLSA_SOURCE_LEVEL_3.
+func sourceLevelName(level int) string { return fmt.Sprintf("SLSA_SOURCE_LEVEL_%d", level) }
 
 // SourceLevel returns the SLSA Source level that was verified, or 0 if the summary has none.
 func (v *VSA) SourceLevel() int {

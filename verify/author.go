@@ -15,9 +15,6 @@ import (
 	"github.com/colophon-build/colophon/trust"
 )
 
-// ErrNotSigned is in the chain of an error that says that no author signed a policy file.
-var ErrNotSigned = errors.New("no author of policies that this machine trusts signed it")
-
 // SignedPolicy fails unless one of authors signed a policy file, under one of the trust roots,
 // at a time that counts at the time now. raw is the content of the file, and bundles are those
 // beside it, as in Bundled. It returns who signed, and when.
@@ -48,7 +45,7 @@ func SignedPolicy(ctx context.Context, name string, raw []byte, bundles [][]byte
 		}
 	}
 	if at.IsZero() {
-		return policy.Author{}, at, fmt.Errorf("policy %s: %w: %s", name, ErrNotSigned, plain(why.Error()))
+		return policy.Author{}, at, fmt.Errorf("policy %s: no author of policies that this machine trusts signed it: %s", name, plain(why.Error()))
 	}
 	return by, at, nil
 }

@@ -148,7 +148,7 @@ func openFileSet(ctx context.Context, args []string, describe func(path string) 
 
 // isMade reports whether a file is a list or has bundles, by its name.
 func isMade(name string) bool {
-	return attest.IsFileList(name) || slices.ContainsFunc(attest.BundleEndings, func(e string) bool { return strings.HasSuffix(name, e) })
+	return attest.IsFileList(name) || slices.ContainsFunc(attest.BundleEndings(), func(e string) bool { return strings.HasSuffix(name, e) })
 }
 
 // names returns the names of the files, within s.dir, which it sets. A list beside them and

@@ -96,7 +96,7 @@ func (o verifyOptions) readFiles(dir string, names []string) (d verify.Directory
 			d.Evidence = append(d.Evidence, f)
 			continue
 		}
-		if about, ok := beside(name, attest.BundleEndings, there); ok {
+		if about, ok := beside(name, attest.BundleEndings(), there); ok {
 			if bundles, err := readBundles(path); err == nil && verify.AreBundles(bundles) {
 				d.Bundles[about] = append(d.Bundles[about], bundles...)
 				d.Evidence = append(d.Evidence, f)

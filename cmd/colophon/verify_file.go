@@ -77,7 +77,7 @@ func isBundledFile(what string, ref oci.Reference) bool {
 
 // besideFile returns the files with bundles beside a file.
 func besideFile(path string) (found []string) {
-	for _, ending := range attest.BundleEndings {
+	for _, ending := range attest.BundleEndings() {
 		if info, err := os.Stat(path + ending); err == nil && info.Mode().IsRegular() {
 			found = append(found, path+ending)
 		}

@@ -92,7 +92,7 @@ func (o verifyOptions) download(ctx context.Context, what string, _ oci.Referenc
 // bundlesBeside downloads the bundles that have the file's name with one of the endings that
 // verify knows from directories.
 func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
-	for _, ending := range attest.BundleEndings {
+	for _, ending := range attest.BundleEndings() {
 		beside := *u
 		beside.Path = u.Path + ending
 		if u.RawPath != "" { // it has an escaped slash, as team%2Fapp
@@ -114,7 +114,7 @@ func bundlesBeside(ctx context.Context, u *url.URL) (all [][]byte, err error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no bundle beside it: tried %s with %s; name one with --bundle FILE", path.Base(u.Path), strings.Join(attest.BundleEndings, ", "))
+		return nil, fmt.Errorf("there is no bundle beside it: tried %s with %s; name one with --bundle FILE", path.Base(u.Path), strings.Join(attest.BundleEndings(), ", "))
 	}
 	return all, nil
 }
