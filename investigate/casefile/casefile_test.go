@@ -45,7 +45,7 @@ func newScene(t *testing.T) *scene {
 	e := &investigate.Evidence{}
 	c, err := investigate.Run(t.Context(), &investigate.Inquiry{
 		Subject: investigate.Subject{Kind: investigate.Image, Name: "registry.example.com/team/app:v1.2.0"}, At: p.Now, By: "test", Trust: []*trust.Root{p.Root()}, Evidence: e,
-		Askers: map[investigate.ID]investigate.Asker{investigate.AskChain: investigate.ChainAsker(store, "v1.2.0", false), investigate.AskSources: investigate.SourcesAsker()},
+		Askers: map[investigate.ID]investigate.Asker{investigate.AskChain: investigate.ChainAsker(store, "v1.2.0", false), investigate.AskSources: investigate.SourcesAsker(nil)},
 	})
 	if err != nil || c.Conclusion.State != investigate.Whole {
 		t.Fatalf("got %+v, %v", c, err)

@@ -46,11 +46,15 @@ func TestReport(t *testing.T) {
 		t.Fatalf("got status %d", code)
 	}
 	for what, change := range map[string]func(r *records.Record){
-		"a verdict of a gate":   func(r *records.Record) { r.Kind = records.KindGate },
-		"of a release":          func(r *records.Record) { r.Kind = records.KindRelease },
-		"an act":                func(r *records.Record) { r.Kind, r.Outcome, r.Effect = records.KindPolicy, records.Done, "" },
-		"a writer":              func(r *records.Record) { *r = records.Record{Kind: records.KindWriter, Outcome: records.Done, Writer: &records.Writer{Role: "gate", Key: []byte("x")}} },
-		"a retention":           func(r *records.Record) { *r = records.Record{Kind: records.KindRetention, Outcome: records.Done, Entries: []records.Range{{From: 0, To: 1}}} },
+		"a verdict of a gate": func(r *records.Record) { r.Kind = records.KindGate },
+		"of a release":        func(r *records.Record) { r.Kind = records.KindRelease },
+		"an act":              func(r *records.Record) { r.Kind, r.Outcome, r.Effect = records.KindPolicy, records.Done, "" },
+		"a writer": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindWriter, Outcome: records.Done, Writer: &records.Writer{Role: "gate", Key: []byte("x")}}
+		},
+		"a retention": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindRetention, Outcome: records.Done, Entries: []records.Range{{From: 0, To: 1}}}
+		},
 		"somebody else's name":  func(r *records.Record) { r.By.User = records.Shown("ada") },
 		"another role":          func(r *records.Record) { r.By.Role = "gate" },
 		"another time":          func(r *records.Record) { r.Time = verdict(1).Time },
