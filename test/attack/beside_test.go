@@ -430,7 +430,7 @@ func (s *scene) secretIn(data []byte) string {
 var _ = register(attack{
 	name: "log-rolled-back", tries: "restore an earlier state of the log's tiles, so that the log forgets an entry",
 	guard: "the log compares its tree with its index, and refuses a smaller tree: platform/authority/log open",
-	cuts:  []cut{{"platform/authority/log/server.go", `if err := s.index.check(s.ctx, source{v}, v.Checkpoint); err != nil {`, `if err := error(nil); err != nil {`}},
+	cuts:  []cut{{"platform/authority/log/server.go", `if err := s.index.Check(s.ctx, "log", source{v}, v.Checkpoint); err != nil {`, `if err := error(nil); err != nil {`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("log")
 		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
