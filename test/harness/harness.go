@@ -309,6 +309,17 @@ func (p *Platform) Stop() error {
 	}
 }
 
+// Wait waits for the end of the process, and returns how it ended.
+func (p *Platform) Wait() error {
+	select {
+	case err := <-p.done:
+		p.cmd = nil
+		return err
+	case <-time.After(time.Minute):
+		return errors.New("the platform did not end within a minute")
+	}
+}
+
 // Env returns the environment for the CLI: it uses this platform, and a trust store of
 // this test.
 func (p *Platform) Env() []string {
