@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/distrusttest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 
@@ -71,6 +72,7 @@ type acts struct {
 	counts map[string]string
 	got    []audit.Record
 	fail   error
+	failed string // what fails; empty: all
 }
 
 func (a *acts) Replace(_ context.Context, name, digest string, act func(string) audit.Record) error {
@@ -78,7 +80,7 @@ func (a *acts) Replace(_ context.Context, name, digest string, act func(string) 
 	switch {
 	case digest == before:
 		return nil
-	case a.fail != nil:
+	case a.fail != nil && (a.failed == "" || a.failed == name):
 		return a.fail
 	}
 	a.counts[name] = digest
@@ -107,6 +109,11 @@ func TestRecordedPolicies(t *testing.T) {
 	if len(ledger.got) != 2 {
 		t.Errorf("policies that do not count are recorded: %+v", ledger.got[2:])
 	}
+	l.Tell(PolicyDocuments, nil)
+	if _, problem := l.Ready(); len(ledger.got) != 2 || problem != "there is no policy" {
+		t.Errorf("what does not count is recorded: %+v, %q", ledger.got[2:], problem)
+	}
+	l.Tell(PolicyDocuments, named("p"))
 	ledger.fail = errors.New("the disk of the audit ledger is full")
 	l.Tell(PolicyDocuments, named("q"))
 	if now := basis(); now != first {
@@ -120,5 +127,72 @@ func TestRecordedPolicies(t *testing.T) {
 	l.Retry()
 	if now := basis(); len(ledger.got) != 3 || now.Policy != ledger.got[2].Basis.Policy || ledger.got[2].Basis.Before != first.Policy {
 		t.Errorf("got %+v, and %+v counts", ledger.got, now)
+	}
+}
+
+// If policies are recorded, and the trust roots that come with them are not, neither counts. If the operator takes both
+// back, the ledger says so.
+func TestRecordedHalf(t *testing.T) {
+	s := New(Config{})
+	l := NewLoader(s, slog.New(slog.DiscardHandler), nil)
+	ledger := &acts{counts: map[string]string{}}
+	l.WithActs(ledger)
+	named := func(name string) []Document {
+		return []Document{{Name: name, Raw: []byte("apiVersion: " + policy.APIVersion + "\nkind: " + policy.KindPolicy + "\nmetadata: {name: " + name + "}\nspec:\n  unmatched: deny\n  rules: []\n")}}
+	}
+	l.Tell(PolicyDocuments, named("p"))
+	l.Tell(TrustDocuments, nil)
+	counts := s.Record(audit.KindGate, s.Ask(t.Context(), Question{})).Basis
+	ledger.fail, ledger.failed = errors.New("the audit ledger does not answer"), "trust"
+	l.Tell(TrustDocuments, []Document{{Name: "root", Raw: prooftest.New(t).Document()}})
+	l.Tell(PolicyDocuments, named("q"))
+	ledger.failed = ""
+	l.Tell(PolicyDocuments, named("p"))
+	l.Tell(TrustDocuments, nil)
+	ledger.fail = nil
+	l.Retry()
+	if now := s.Record(audit.KindGate, s.Ask(t.Context(), Question{})).Basis; now != counts || ledger.counts["policies"] != now.Policy || ledger.counts["trust"] != now.Trust {
+		t.Errorf("%+v counts, and the ledger says %v", now, ledger.counts)
+	}
+}
+
+// slow is an audit ledger that does not answer.
+type slow struct{ asked, answer chan struct{} }
+
+func (s slow) Replace(context.Context, string, string, func(string) audit.Record) error {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-s.answer
+	return nil
+}
+
+// While new policies wait for the audit ledger, those from before count, and a probe gets its answer.
+func TestReadyWhileRecording(t *testing.T) {
+	l := NewLoader(New(Config{}), slog.New(slog.DiscardHandler), nil)
+	ledger := slow{make(chan struct{}, 1), make(chan struct{})}
+	l.WithActs(ledger)
+	l.Tell(TrustDocuments, nil)
+	told := make(chan struct{})
+	go func() {
+		l.Tell(PolicyDocuments, []Document{{Name: "p", Raw: []byte("apiVersion: " + policy.APIVersion + "\nkind: " + policy.KindPolicy + "\nmetadata: {name: p}\nspec:\n  unmatched: deny\n  rules: []\n")}})
+		close(told)
+	}()
+	<-ledger.asked
+	answered := make(chan bool, 1)
+	go func() { ok, _ := l.Ready(); answered <- ok }()
+	select {
+	case ok := <-answered:
+		if ok {
+			t.Error("it is ready before any policies count")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a probe waits for the audit ledger")
+	}
+	close(ledger.answer)
+	<-told
+	if ok, problem := l.Ready(); !ok || problem != "" {
+		t.Errorf("got %t, %q", ok, problem)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/colophon-build/colophon/audit"
@@ -53,6 +54,7 @@ type Loader struct {
 	inForce  string  // id of what counts
 	problem  string  // why that does not count; empty: it does
 	good     map[string]parsed
+	said     atomic.Pointer[string] // problem, for Ready; nil until all was read once
 
 	delivered map[[sha256.Size]byte]*refreshed // what TUF repositories delivered, by the sum of the document
 
@@ -68,11 +70,13 @@ type parsed struct {
 }
 
 // Ready reports whether all was read once. problem says why what was read last does not count;
-// what counted before does then.
+// what counted before does then. It does not wait for an audit ledger.
 func (l *Loader) Ready() (ok bool, problem string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.have[0] && l.have[1], l.problem
+	said := l.said.Load()
+	if said == nil {
+		return false, ""
+	}
+	return true, *said
 }
 
 // NewLoader returns a Loader for a Store. used is called whenever other policies or trust roots
@@ -155,22 +159,14 @@ func (l *Loader) apply() {
 		}
 	}
 	l.unrecorded = false
-	if broken == "" && id != l.inForce {
-		if err := l.record(now.Basis); err != nil {
-			broken, l.unrecorded = err.Error(), true
-		} else if err := l.use(id, sets, roots, others); err != nil {
-			broken = err.Error()
-		} else {
-			l.inForce = id
-			l.store.basis.Store(now)
-			l.log.Info("other policies and trust roots count", "policies", len(sets), "roots", len(roots), "id", id)
-			l.used()
-		}
+	if broken == "" {
+		broken = l.adopt(now, sets, roots, others)
 	}
 	if broken != "" && (broken != l.problem || id != l.last) {
 		l.log.Error("the policies and trust roots cannot be used; those that counted before still do", "problem", broken)
 	}
 	l.last, l.problem = id, broken
+	l.said.Store(&broken)
 	for _, d := range slices.Concat(l.policies, l.roots) {
 		if d.Report != nil {
 			p := problems[d.Name]
@@ -182,6 +178,30 @@ func (l *Loader) apply() {
 	}
 }
 
+// adopt makes policies and trust roots count, unless they do. It returns why they cannot, or "".
+func (l *Loader) adopt(now *basis, sets []*policy.Set, roots []*trust.Root, others *cip.Objects) string {
+	var next *generation
+	var err error
+	if now.id != l.inForce {
+		if next, err = l.next(now.id, sets, roots, others); err != nil {
+			return err.Error()
+		}
+	}
+	// Only what will count is recorded. What counts already is too, if others were recorded meanwhile and did not count.
+	if err := l.record(now.Basis); err != nil {
+		l.unrecorded = true
+		return err.Error()
+	}
+	if next != nil {
+		l.inForce = now.id
+		l.store.current.Store(next)
+		l.store.basis.Store(now)
+		l.log.Info("other policies and trust roots count", "policies", len(sets), "roots", len(roots), "id", now.id)
+		l.used()
+	}
+	return ""
+}
+
 // digest returns the digest of all documents of a kind.
 func (l *Loader) digest(all []Document) string {
 	h := sha256.New()
@@ -191,15 +211,16 @@ func (l *Loader) digest(all []Document) string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
-func (l *Loader) use(id string, sets []*policy.Set, roots []*trust.Root, others *cip.Objects) error {
+// next returns what will count, or why it cannot.
+func (l *Loader) next(id string, sets []*policy.Set, roots []*trust.Root, others *cip.Objects) (*generation, error) {
 	if !l.others {
-		return l.store.Use(id, sets, roots)
+		return newGeneration(id, sets, roots, nil)
 	}
 	o := cluster.Options{Trust: roots, Evaluate: eval.Run, Open: l.store.OpenSource, NoMatch: cmp.Or(l.noMatch, others.NoMatch())}
 	if l.alone {
 		o.Evaluate, o.Open = nil, nil
 	}
-	return l.store.UseWith(id, sets, roots, cluster.New(others, o))
+	return newGeneration(id, sets, roots, cluster.New(others, o))
 }
 
 func (l *Loader) parsePolicies(problems map[string]string) (sets []*policy.Set, others *cip.Objects) {

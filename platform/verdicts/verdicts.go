@@ -30,7 +30,6 @@ import (
 	cip "github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
-	"github.com/colophon-build/colophon/verify/cluster"
 )
 
 const (
@@ -108,12 +107,7 @@ func New(c Config) *Store {
 // Use makes these policies and trust roots the ones that count, all at once. id names them in
 // answers. If the policies contradict themselves, nothing changes.
 func (s *Store) Use(id string, sets []*policy.Set, roots []*trust.Root) error {
-	return s.UseWith(id, sets, roots, nil)
-}
-
-// UseWith is Use with ClusterImagePolicies beside the policies; nil: none are read.
-func (s *Store) UseWith(id string, sets []*policy.Set, roots []*trust.Root, others *cluster.Policies) error {
-	g, err := newGeneration(id, sets, roots, others)
+	g, err := newGeneration(id, sets, roots, nil)
 	if err == nil {
 		s.current.Store(g)
 	}
