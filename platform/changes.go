@@ -53,8 +53,8 @@ type changes struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	recorder *recorder.Recorder // nil: the ledger is not reached
-	settings recording
+	recorder *recorder.Recorder
+	private  []string // fields that records only commit to
 }
 
 // openChanges sets p.changes on serve's host.
@@ -70,29 +70,34 @@ func (p *platform) openChanges() error {
 	return nil
 }
 
-// open opens the recorder with the settings of a configuration.
+// open opens the recorder with the settings of the configuration.
 func (c *changes) open(p *platform) (err error) {
 	s := recording{Dir: c.dir, Private: p.file.Audit.Private, Required: p.file.Audit.Required}
 	if s.Ledger, err = p.endpoint(p.dir("run"), roleServe, roleLedger); err != nil {
 		return err
 	}
-	private, err := json.Marshal(s.Private)
-	if err != nil {
-		return err
-	}
 	if err := durable.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(c.dir, privateFile), private, 0o600); err != nil {
+	if err := c.hide(s.Private); err != nil {
 		return err
 	}
-	c.settings = s
+	c.private = s.Private
 	c.recorder, _, err = s.open(roleServe, prometheus.NewRegistry(), c.log)
 	return err
 }
 
+// hide tells Enrol which fields its records only commit to.
+func (c *changes) hide(private []string) error {
+	raw, err := json.Marshal(private)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(c.dir, privateFile), raw, 0o600)
+}
+
 func (c *changes) close() {
-	if c != nil && c.recorder != nil {
+	if c != nil {
 		c.recorder.Close()
 	}
 }
@@ -189,16 +194,15 @@ func (c *changes) configure(ctx context.Context, fresh *platform, former []byte)
 	defer cancel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := fresh.file.Audit
+	if err := c.hide(now.Private); err != nil { // whatever can fail comes before the record
+		return err
+	}
 	if err := c.configuration(ctx, fresh, "changed: "+strings.Join(changedMembers(former, fresh.file.raw), ", ")); err != nil {
-		return err
+		return errors.Join(err, c.hide(c.private))
 	}
-	if a := fresh.file.Audit; a.Required == c.settings.Required && slices.Equal(a.Private, c.settings.Private) {
-		return nil
-	}
-	if err := c.recorder.Close(); err != nil {
-		return err
-	}
-	return c.open(fresh)
+	c.private = now.Private
+	return c.recorder.Change(now.Private, now.Required)
 }
 
 // configuration records that the configuration of p counts, if another one counted before.

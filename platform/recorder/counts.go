@@ -54,7 +54,8 @@ const pause = 200 * time.Millisecond
 // Replace records the act that makes another document count under this name: digest is its sha256:HEX, or
 // empty if none counts any more. act gets the digest of what counted before, or "". Nothing is recorded if the
 // same document counts as the last act says, also one before a restart; after a crash, an act may be recorded
-// twice. Replace fails as Record does, but a record that the ledger must have is sent until ctx ends.
+// twice. Replace fails as Record does, but a record that the ledger must have is sent until ctx ends, and one that
+// could not be kept is made again at the next Replace.
 func (r *Recorder) Replace(ctx context.Context, name, digest string, act func(before string) audit.Record) error {
 	r.counts.mu.Lock()
 	defer r.counts.mu.Unlock()
@@ -62,7 +63,11 @@ func (r *Recorder) Replace(ctx context.Context, name, digest string, act func(be
 	if digest == before {
 		return nil
 	}
-	if err := r.insist(ctx, act(before)); err != nil {
+	if !r.cfg.Required {
+		if err := r.keep(act(before)); err != nil { // it counts all the same, and is not noted: so it is recorded later
+			return r.fail(err)
+		}
+	} else if err := r.insist(ctx, act(before)); err != nil {
 		return err
 	}
 	if r.counts.digests[name] = digest; digest == "" {
@@ -84,11 +89,8 @@ func (r *Recorder) Names() (names []string) {
 	return names
 }
 
-// insist is Record, but what the ledger must have is sent until ctx ends.
+// insist is Record for what the ledger must have, and sends it until ctx ends.
 func (r *Recorder) insist(ctx context.Context, what audit.Record) error {
-	if !r.cfg.Required {
-		return r.Record(ctx, what)
-	}
 	e, err := r.signer.Seal(what, r.cfg.Now())
 	if err != nil {
 		return r.fail(err)

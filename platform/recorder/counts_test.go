@@ -90,6 +90,27 @@ func TestReplaceRequired(t *testing.T) {
 	}
 }
 
+// An act whose record could not be kept, because the disk was full, is recorded at the next start.
+func TestReplaceFullDisk(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	dir := t.TempDir()
+	r := start(t, server.URL, dir, false)
+	r.spool.bytes.Add(maxSpool + 1) // no more room
+	if err := r.Replace(context.Background(), "token/pull", digestOf("a"), policyAct(digestOf("a"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, server.URL, dir, false)
+	if err := r.Replace(context.Background(), "token/pull", digestOf("a"), policyAct(digestOf("a"))); err != nil {
+		t.Fatal(err)
+	}
+	l.await(t, 1)
+}
+
 // What another process leaves is on the disk at once, and the recorder sends it once, whenever it starts.
 func TestLeave(t *testing.T) {
 	l := &ledger{got: map[string]*audit.Record{}}

@@ -144,27 +144,45 @@ func New(c Config) (*Recorder, error) {
 // Close stops to send. What the spool has stays there for the next start.
 func (r *Recorder) Close() error { return r.spool.close() }
 
+// Change makes later records hide other fields, and be required or not. Nothing may be recorded meanwhile.
+func (r *Recorder) Change(private []string, required bool) error {
+	signer, err := audit.NewSigner(r.cfg.Key, r.cfg.Role, r.cfg.Instance, private)
+	if err == nil {
+		r.signer, r.cfg.Private, r.cfg.Required = signer, private, required
+	}
+	return err
+}
+
 // Record records a decision or an act, of which it sets who decided. If the configuration requires it,
 // an error matches ErrNotRecorded, and the decision must not take effect. Else a record that could
 // not be kept is logged and counted, and there is no error.
 func (r *Recorder) Record(ctx context.Context, what audit.Record) error {
+	if !r.cfg.Required {
+		if err := r.keep(what); err != nil {
+			return r.fail(err)
+		}
+		return nil
+	}
 	e, err := r.signer.Seal(what, r.cfg.Now())
 	if err != nil {
 		return r.fail(err)
 	}
 	data := e.Marshal()
-	if !r.cfg.Required {
-		if err := r.spool.add(data); err != nil {
-			return r.fail(err)
-		}
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, requiredTimeout)
 	defer cancel()
 	if err = r.send(ctx, data); err == nil {
 		return nil
 	}
 	return r.withdraw(what, data, err)
+}
+
+// keep signs a record and keeps it in the spool.
+func (r *Recorder) keep(what audit.Record) error {
+	e, err := r.signer.Seal(what, r.cfg.Now())
+	if err != nil {
+		return err
+	}
+	return r.spool.add(e.Marshal())
 }
 
 // withdraw keeps a record that did not reach the ledger in time, because of err, and a record that nothing
