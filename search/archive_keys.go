@@ -85,8 +85,24 @@ func ArchiveKeys(r Record, content []byte) []Key {
 	return slices.Compact(c.keys)
 }
 
+// PackageURLs returns what the SBOMs in content name the packages with a value of the kind Package, as ArchiveKeys has them:
+// their package URLs, and value itself if one has no package URL, or if it is a package URL.
+func PackageURLs(form string, content []byte, value string) []string {
+	c := archiveCollector{asked: value}
+	c.content(form, content)
+	slices.Sort(c.urls)
+	if c.urls = slices.Compact(c.urls); len(c.urls) == 0 || strings.HasPrefix(value, "pkg:") {
+		return []string{value}
+	}
+	return c.urls
+}
+
 // archiveCollector gathers the keys of one record.
-type archiveCollector struct{ keys []Key }
+type archiveCollector struct {
+	keys  []Key
+	asked string   // value of the packages whose package URLs are gathered, too; empty: none are
+	urls  []string // of these packages, and asked if one has none
+}
 
 func (c *archiveCollector) add(kind Kind, value string) {
 	switch {
@@ -456,12 +472,14 @@ func (c *archiveCollector) spdx(data []byte) {
 		c.unparsed()
 	}
 	for _, p := range s.Packages {
+		begin := len(c.keys)
 		c.pkg(p.Name, p.Version)
 		for _, r := range p.Refs {
 			if r.Type == "purl" {
 				c.purl(r.Locator)
 			}
 		}
+		c.named(c.keys[begin:])
 	}
 }
 
@@ -496,6 +514,7 @@ func (c *archiveCollector) cyclonedx(data []byte) {
 
 func (c *archiveCollector) components(list []component) {
 	for _, p := range list {
+		begin := len(c.keys)
 		c.pkg(p.Name, p.Version)
 		if p.Group != "" {
 			c.pkg(p.Group+"/"+p.Name, p.Version)
@@ -503,6 +522,7 @@ func (c *archiveCollector) components(list []component) {
 		if p.PURL != "" {
 			c.purl(p.PURL)
 		}
+		c.named(c.keys[begin:])
 		c.components(p.Components)
 	}
 }
@@ -514,6 +534,22 @@ func (c *archiveCollector) pkg(name, version string) {
 		return
 	}
 	c.add(Package, name+"@"+version)
+}
+
+// named gathers the package URLs among the keys of one package, if it is one of those that are asked for.
+func (c *archiveCollector) named(keys []Key) {
+	if c.asked == "" || !slices.Contains(keys, Key{Package, c.asked}) {
+		return
+	}
+	before := len(c.urls)
+	for _, k := range keys {
+		if strings.HasPrefix(k.Value, "pkg:") {
+			c.urls = append(c.urls, k.Value)
+		}
+	}
+	if len(c.urls) == before {
+		c.urls = append(c.urls, c.asked)
+	}
 }
 
 // purl adds the key of a package URL, without qualifiers and subpath.

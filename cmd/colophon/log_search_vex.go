@@ -82,16 +82,17 @@ func (o withoutOptions) openVEX(kind search.Kind) (*vexSearch, error) {
 type imageWith struct {
 	Digest   string    `json:"digest"`
 	Names    []string  `json:"names,omitempty"`   // as its SBOMs say
-	Packages []string  `json:"packages"`          // that were asked for, as its SBOMs name them
+	Packages []string  `json:"packages"`          // that were asked for, by the package URLs in its SBOMs; NAME@VERSION without one
 	SBOMs    []string  `json:"sboms"`             // digests of the archived content
 	VEX      []vexSays `json:"vex,omitempty"`     // about these packages; one who is trusted signed it
 	Ignored  []vexSays `json:"ignored,omitempty"` // about these packages, and it does not count
 }
 
-// vexSays is what a VEX statement says about a package.
+// vexSays is what a VEX document says about a vulnerability in a package.
 type vexSays struct {
 	Content       string      `json:"content"` // digest of the archived content
 	Vulnerability string      `json:"vulnerability,omitempty"`
+	Package       string      `json:"package,omitempty"`
 	Status        scan.Status `json:"status,omitempty"`
 	Signer        string      `json:"signer,omitempty"`
 	Issuer        string      `json:"issuer,omitempty"`
@@ -122,7 +123,7 @@ func withMatch(images []*imageWith, m api.ArchiveMatch) []*imageWith {
 			i, images = len(images), append(images, &imageWith{Digest: digest})
 		}
 		add(&images[i].Names, names...)
-		add(&images[i].Packages, m.Value)
+		add(&images[i].Packages, search.PackageURLs(m.Record.Form, m.Content, m.Value)...)
 		add(&images[i].SBOMs, m.Record.Digest)
 	}
 	return images
@@ -153,43 +154,59 @@ func (x *vexSearch) add(m api.ArchiveMatch, images []*imageWith, now time.Time) 
 		if !slices.Contains(about, search.Key{Kind: search.Digest, Value: image.Digest}) {
 			continue
 		}
-		says, err := vexSays{Content: m.Record.Digest}, malformed
+		says, err := []vexSays(nil), malformed
 		if err == nil {
-			says, err = x.read(b, image, now, says)
+			says, err = x.read(b, image)
+		}
+		signed := vexSays{Content: m.Record.Digest}
+		if len(says) > 0 {
+			signed.Signer, signed.Issuer, err = x.signedBy(b, image.Digest, now)
 		}
 		switch {
-		case err == nil && says.Status != "":
-			image.VEX = append(image.VEX, says)
-		case err != nil && len(image.Ignored) < mostIgnored:
-			says.Why = err.Error()
-			image.Ignored = append(image.Ignored, says)
+		case err == nil:
+			for _, v := range says {
+				v.Content, v.Signer, v.Issuer = signed.Content, signed.Signer, signed.Issuer
+				image.VEX = append(image.VEX, v)
+			}
+		case len(image.Ignored) < mostIgnored:
+			if len(says) > 0 {
+				signed = says[0]
+			}
+			signed.Content, signed.Why = m.Record.Digest, err.Error()
+			image.Ignored = append(image.Ignored, signed)
 		}
 	}
 }
 
-// read returns what a bundle says about the packages of an image; its Status is empty if it says nothing about them.
-func (x *vexSearch) read(b *bundle.Bundle, image *imageWith, now time.Time, says vexSays) (vexSays, error) {
+// read returns what a bundle says about the packages of an image: of each vulnerability the last word, as a document
+// overrules itself.
+func (x *vexSearch) read(b *bundle.Bundle, image *imageWith) (all []vexSays, err error) {
 	if b.Statement == nil {
-		return says, errors.New("it has no statement")
+		return nil, errors.New("it has no statement")
 	}
 	d, err := scan.Read(b.Statement.Predicate)
 	if err != nil {
-		return says, err
+		return nil, err
 	}
+	place := map[vexSays]int{}
 	for _, f := range d.Findings {
-		if x.vulnerability != "" && f.ID != x.vulnerability && !slices.Contains(f.Aliases, x.vulnerability) {
+		if f.Status == "" || x.vulnerability != "" && f.ID != x.vulnerability && !slices.Contains(f.Aliases, x.vulnerability) {
 			continue
 		}
-		if f.Status != "" && slices.ContainsFunc(image.Packages, func(p string) bool { return aboutPackage(f, p) }) {
-			says.Vulnerability, says.Status = f.ID, f.Status
-			break
+		for _, p := range image.Packages {
+			if !aboutPackage(f, p) {
+				continue
+			}
+			about := vexSays{Vulnerability: f.ID, Package: p}
+			i, again := place[about]
+			if !again {
+				i, place[about] = len(all), len(all)
+				all = append(all, about)
+			}
+			all[i].Status = f.Status
 		}
 	}
-	if says.Status == "" {
-		return says, nil
-	}
-	says.Signer, says.Issuer, err = x.signedBy(b, image.Digest, now)
-	return says, err
+	return all, nil
 }
 
 // signedBy returns who signed a statement about a digest. It fails unless a trust root of this machine vouches for that, or
@@ -251,16 +268,23 @@ func aboutPackage(f scan.Finding, value string) bool {
 // foundWithout is the answer of log search --without.
 type foundWithout struct {
 	Without   string       `json:"without"`
-	Images    []*imageWith `json:"images"`    // that have the package, and no VEX statement about it that counts
-	Explained []*imageWith `json:"explained"` // that have the package, and such a statement
+	Images    []*imageWith `json:"images"`    // that have a package without a VEX statement about it that counts
+	Explained []*imageWith `json:"explained"` // whose packages have such a statement each
 	foundArchived
+}
+
+// unexplained returns the packages that no VEX statement which counts is about.
+func (i *imageWith) unexplained() []string {
+	return slices.DeleteFunc(slices.Clone(i.Packages), func(p string) bool {
+		return slices.ContainsFunc(i.VEX, func(v vexSays) bool { return v.Package == p })
+	})
 }
 
 // separate returns the answer for the images that were found.
 func (f *foundArchived) separate(without string, images []*imageWith) *foundWithout {
 	out := &foundWithout{Without: without, Images: []*imageWith{}, Explained: []*imageWith{}, foundArchived: *f}
 	for _, image := range images {
-		if len(image.VEX) == 0 {
+		if len(image.unexplained()) > 0 {
 			out.Images = append(out.Images, image)
 		} else {
 			out.Explained = append(out.Explained, image)
@@ -270,17 +294,17 @@ func (f *foundArchived) separate(without string, images []*imageWith) *foundWith
 }
 
 func (f *foundWithout) print(w io.Writer) {
-	show := func(image *imageWith) {
+	show := func(image *imageWith, packages []string) {
 		fmt.Fprintln(w, printable.Text(image.Digest))
 		for _, name := range image.Names {
 			fmt.Fprintf(w, "  name      %s\n", printable.Text(name))
 		}
-		for _, p := range image.Packages {
+		for _, p := range packages {
 			fmt.Fprintf(w, "  package   %s\n", printable.Text(p))
 		}
 	}
 	for _, image := range f.Images {
-		show(image)
+		show(image, image.unexplained())
 		for _, v := range image.Ignored {
 			fmt.Fprintf(w, "  ignored   VEX %s: %s\n", v.Content, printable.Text(v.Why))
 		}
@@ -289,13 +313,13 @@ func (f *foundWithout) print(w io.Writer) {
 		fmt.Fprintln(w, "left out, because of VEX:")
 	}
 	for _, image := range f.Explained {
-		show(image)
+		show(image, image.Packages)
 		for _, v := range image.VEX {
 			by := v.Signer
 			if by == "" {
 				by = "the key of --vex-key"
 			}
-			fmt.Fprintf(w, "  vex       %s %s, signed by %s\n", printable.Text(v.Vulnerability), v.Status, printable.Text(by))
+			fmt.Fprintf(w, "  vex       %s %s in %s, signed by %s\n", printable.Text(v.Vulnerability), v.Status, printable.Text(v.Package), printable.Text(by))
 		}
 	}
 	fmt.Fprintf(w, "%d images have the package and no %s about it, %d have both\n", len(f.Images), printable.Text(f.Without), len(f.Explained))

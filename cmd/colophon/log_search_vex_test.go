@@ -71,12 +71,50 @@ func TestSearchWithout(t *testing.T) {
 	if says := f.Explained[0].VEX; len(says) != 1 || says[0].Signer != team.SAN || says[0].Status != scan.NotAffected || says[0].Vulnerability != "CVE-2021-44228" {
 		t.Errorf("got %+v", says)
 	}
-	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex:CVE-2021-44228"}, "left out, because of VEX:", "CVE-2021-44228 not_affected, signed by "+team.SAN, "1 images have the package and no vex:CVE-2021-44228 about it, 1 have both")
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex:CVE-2021-44228"}, "left out, because of VEX:", "CVE-2021-44228 not_affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1, signed by "+team.SAN, "1 images have the package and no vex:CVE-2021-44228 about it, 1 have both")
 	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "--without", "vex:CVE-2021-45046"}, "2 images have the package", "0 have both")
 	both("a certificate, with a key", "--vex-key", key)
 	for _, bad := range [][]string{{"--package", "a", "--without", "sbom"}, {"--package", "a", "--without", "vex:"}, {"--base", "a", "--without", "vex"}, {"--digest", app, "--without", "vex"}, {"--package", "a", "--vex-key", key}, {"--package", "a", "--without", "vex", "--vex-key", s.file("none", nil)}} {
 		s.run(exitUsage, append([]string{"log", "search", "--log", s.url}, bad...))
 	}
+}
+
+// TestSearchWithoutEach: an image is left out only if each of its packages that were asked for is explained, and a statement
+// about a package of the same name in another ecosystem explains nothing. Of what a document says, its last word is shown.
+func TestSearchWithoutEach(t *testing.T) {
+	s := newArchiveStage(t, unwitnessed)
+	s.trustIt()
+	s.run(exitOK, []string{"trust", "add", s.file("other.json", s.p.Document()), "--yes"}, "trusted")
+	team := prooftest.Identity{SAN: "https://ci.example/acme/app", Issuer: prooftest.URL}
+	part := func(purl string) string {
+		return `{"@id":"pkg:oci/app","subcomponents":[{"@id":"` + purl + `"}]}`
+	}
+	s.push(app, strings.Replace(withLog4j, `"components":[`, `"components":[{"type":"library","name":"log4j-core","version":"2.17.0","purl":"pkg:maven/org.apache.logging.log4j/log4j-core@2.17.0"},{"type":"library","name":"core","version":"1","purl":"pkg:pypi/core@1"},{"type":"library","name":"core","version":"1","purl":"pkg:npm/core@1"},`, 1))
+	images := func(name string, want int, more ...string) {
+		t.Helper()
+		var f foundWithout
+		out := s.run(exitOK, append([]string{"log", "search", "--log", s.url, "--package", name, "--without", "vex", "--json"}, more...))
+		if err := json.Unmarshal([]byte(out), &f); err != nil || len(f.Images) != want || len(f.Images)+len(f.Explained) != 1 {
+			t.Errorf("%s: got %d images without VEX and %d with it, %v; want %d of 1", name, len(f.Images), len(f.Explained), err, want)
+		}
+	}
+	s.pushAs(app, string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2021-44228", part("pkg:maven/org.apache.logging.log4j/log4j-core@2.17.0"))))))
+	images("log4j-core@2.17.0", 0)
+	images("log4j-core@2.14.1", 1)
+	images("log4j-core", 1)
+	images("pkg:maven/org.apache.logging.log4j/log4j-core", 1)
+	s.pushAs(app, string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2026-1", part("pkg:npm/core@1"))))))
+	images("core@1", 1)
+	s.pushAs(app, string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2026-1", part("pkg:maven/com.example/log4j-core@2.14.1"))))))
+	images("log4j-core@2.14.1", 1)
+	s.pushAs(app, string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2026-1", part("pkg:pypi/core@1"))))))
+	images("core@1", 0)
+
+	changed := vexAbout(app, "CVE-2021-44228", part("pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1"))
+	changed = strings.Replace(changed, `"statements":[`, `"statements":[{"vulnerability":{"name":"CVE-2021-44228"},"products":[`+part("pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1")+`],"status":"under_investigation"},`, 1)
+	changed = strings.Replace(changed, `"status":"not_affected","justification":"vulnerable_code_not_in_execute_path"`, `"status":"affected","action_statement":"upgrade"`, 1)
+	s.pushAs(app, string(s.p.Sign(team, []byte(changed))))
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex"}, "CVE-2021-44228 affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "0 images have the package and no vex about it, 1 have both")
 }
 
 // TestAboutPackage: a package of another name that ends alike is another one.
