@@ -230,7 +230,10 @@ func (v *verification) choose(fromTiles, fromEntries []tlog.Hash) []tlog.Hash {
 			copy(best[from:to], mixed[from:to])
 		}
 	}
-	v.damaged = rootOf(best) != v.Checkpoint.Root
+	if root := rootOf(best); root != v.Checkpoint.Root {
+		v.damaged = true
+		v.found("checkpoint", "", "the ledger's key signed the root %v of %d entries, and the entries and hashes that are here have the root %v", v.Checkpoint.Root, v.Checkpoint.Size, root)
+	}
 	return best
 }
 

@@ -327,3 +327,61 @@ func TestMissingRecord(t *testing.T) {
 		t.Errorf("got %+v, %v", r, err)
 	}
 }
+
+// TestRewritten: whoever has the disk and not the key rewrites entries, and all hashes above them, so that each file
+// fits the others. The checkpoint does not.
+func TestRewritten(t *testing.T) {
+	for what, rewrite := range map[string]func(all []entry){
+		"another time":                func(all []entry) { all[2].leaf.Received = all[2].leaf.Received.Add(time.Second) },
+		"another order":               func(all []entry) { all[2], all[3] = all[3], all[2] },
+		"one in the place of another": func(all []entry) { all[3] = all[2] },
+		"the last one of a full tile": func(all []entry) { all[255].leaf.Received = all[255].leaf.Received.Add(time.Second) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir, _, verify := stopped(t, Config{}, 300, nil)
+			signed, err := tlog.Dir(dir).Checkpoint(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _, _ := strings.Cut(string(signed), "\n\n")
+			cp, err := tlog.ParseCheckpoint(text + "\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all []entry
+			for index := int64(0); index*tlog.TileWidth < cp.Size; index++ {
+				tile, _ := tlog.Tile{Level: tlog.Entries, Index: index}.At(cp.Size)
+				data, err := tlog.ReadTile(t.Context(), tlog.Dir(dir), tile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw, err := tlog.SplitEntries(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				openings, err := files.ReadOpenings(t.Context(), files.Dir(dir), tile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range raw {
+					leaf, _, _, err := records.ParseLeaf(raw[i])
+					if err != nil {
+						t.Fatal(err)
+					}
+					all = append(all, entry{leaf: leaf, openings: openings[i]})
+				}
+			}
+			rewrite(all)
+			_, out, err := (&tree{}).grow(all)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := write(dir, out); err != nil {
+				t.Fatal(err)
+			}
+			if r := verify(); !blames(r, "checkpoint") {
+				t.Errorf("a ledger that was rewritten: got %v", r.Findings)
+			}
+		})
+	}
+}
