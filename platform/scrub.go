@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/intact"
 	"github.com/colophon-build/colophon/internal/userns"
 	"github.com/colophon-build/colophon/platform/archive"
+	"github.com/colophon-build/colophon/platform/audit"
 	"github.com/colophon-build/colophon/platform/authority/ctlog"
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
 	"github.com/colophon-build/colophon/platform/authority/log"
@@ -47,6 +48,9 @@ func scrubbers() []scrubber {
 		}},
 		{[]string{"gateway"}, "downloads of hermetic builds", func(ctx context.Context, r *intact.Report, dirs ...string) error {
 			return gateway.Scrub(ctx, r, dirs[0])
+		}},
+		{[]string{"audit"}, "audit ledger", func(ctx context.Context, r *intact.Report, dirs ...string) error {
+			return audit.Scrub(ctx, r, dirs[0])
 		}},
 		{[]string{"attestor"}, "build logs and lock files", func(ctx context.Context, r *intact.Report, dirs ...string) error {
 			return release.Scrub(ctx, r, dirs[0])

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -110,6 +113,11 @@ func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output)
 	}
 	if err != nil || !st.IsDir() {
 		return usageError("", "%s: expected a directory, the file of a proof, or https://HOST", printable.Line(place))
+	}
+	if _, err := os.Lstat(filepath.Join(place, "checkpoint")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(place, "ledger", "checkpoint")); err == nil {
+			return usageError("colophon audit verify "+filepath.Join(place, "ledger"), "%s has no checkpoint: what everybody verifies is in ledger/ below it", printable.Line(place))
+		}
 	}
 	list, err := files.Dir(place).List()
 	if err != nil {

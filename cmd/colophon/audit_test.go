@@ -146,6 +146,8 @@ func TestAuditAsked(t *testing.T) {
 	s.ask(exitOK, []string{"watch", "--from", "0", "--once", "--outcome", "rejected", "--json"}, `"kind":"admission"`)
 	s.run(exitUndecided, []string{"audit", "list", "--ledger", s.url}, "401", "--token-file")
 
+	// The directory of the ledger's data says where the files are that everybody verifies.
+	s.run(exitUsage, []string{"audit", "verify", s.dir, "--key", s.ledger.Key()}, "has no checkpoint", "audit verify "+filepath.Join(s.dir, "ledger"))
 	proof := s.file("proof.json", []byte(s.ask(exitOK, []string{"prove", fmt.Sprint(r.Index)})))
 	s.run(exitOK, []string{"audit", "verify", proof, "--key", s.ledger.Key()}, "proven: 1 records", "(hidden)")
 	raw, err := os.ReadFile(proof)

@@ -15,7 +15,7 @@ func newScrubCommand() *cobra.Command {
 		return platform.Scrub(ctx, data, os.Stdout)
 	})
 	cmd.Long = `Scrub reads everything below the data directory that has a digest or a signature:
-images and proofs, the logs, the trust root, stored downloads, build logs. It
+images and proofs, the logs and the audit ledger, the trust root, stored downloads, build logs. It
 prints each damaged file. It repairs a file if another copy has the right bytes;
 push an image again to repair the rest of the registry, and restore damaged logs
 from a backup. The platform may run meanwhile. Run it on each host of a platform.

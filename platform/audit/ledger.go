@@ -32,7 +32,6 @@ import (
 
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
-	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/tlog"
@@ -251,18 +250,12 @@ func (l *Ledger) openKey() error {
 
 // recover makes the tree and the index those of the journal.
 func (l *Ledger) recover(ctx context.Context) (err error) {
-	var b base
-	raw, err := strict.ReadFile(filepath.Join(l.cfg.Dir, "base.json"), 4096)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	b, err := readBase(l.cfg.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		root := tlog.EmptyRoot()
 		b.Root = root[:]
-	case err != nil:
+	} else if err != nil {
 		return err
-	default:
-		if err := strict.UnmarshalKnown(raw, 4096, &b); err != nil || b.Size < 0 || len(b.Root) != len(tlog.Hash{}) {
-			return fmt.Errorf("base.json is damaged; restore it from a backup: %w", err)
-		}
 	}
 	if l.tree, err = loadTree(ctx, l.dir, tlog.Checkpoint{Origin: l.cfg.Origin, Size: b.Size, Root: tlog.Hash(b.Root)}); err != nil {
 		return err

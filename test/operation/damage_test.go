@@ -89,6 +89,26 @@ func TestScrub(t *testing.T) {
 		}
 		flip(t, filepath.Join(p.Data, path))
 	}
+	if err := p.Stop(); err != nil { // so that all of the audit ledger is on its disk for good
+		t.Fatal(err)
+	}
+	p.Up()
+	tiles, err := filepath.Glob(filepath.Join(p.Data, "audit/ledger/tile/0/000.p/*"))
+	if err != nil || len(tiles) == 0 {
+		t.Fatalf("the tiles of the audit ledger: %v, %v", tiles, err)
+	}
+	for _, tile := range tiles {
+		flip(t, tile)
+	}
+	if out, code := scrub(t, p); code != 1 || !strings.Contains(out, "DAMAGED audit/ledger/tile/0/000.p/") {
+		t.Errorf("scrub with a damaged audit ledger: exit %d\n%s", code, out)
+	}
+	for _, tile := range tiles {
+		flip(t, tile)
+	}
+	if out, code := scrub(t, p); code != 0 || !strings.Contains(out, "audit ledger: ") {
+		t.Errorf("scrub in the end: exit %d\n%s", code, out)
+	}
 }
 
 // On a full disk /readyz and the log say what each role can no longer do, what was stored can
