@@ -172,7 +172,7 @@ func jobPredicate(id certificate.Summary) (*predicate, error) {
 		return nil, fmt.Errorf("--type %s: %w", kindOfJob, err)
 	}
 	raw, err := json.Marshal(p)
-	return &predicate{attest.PredicateSLSA1, raw}, err
+	return &predicate{uri: attest.PredicateSLSA1, raw: raw}, err
 }
 
 func (o *attestOptions) read(cmd *cobra.Command) (raw []byte, err error) {

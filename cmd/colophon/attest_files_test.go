@@ -46,7 +46,7 @@ func dist(t *testing.T, files ...string) string {
 // signedSet returns the pieces of a set as if each were signed.
 func signedSet(t *testing.T, s *fileSet) []*piece {
 	t.Helper()
-	pieces, err := s.pieces(&predicate{"https://example.com/provenance", []byte(`{}`)})
+	pieces, err := s.pieces(&predicate{uri: "https://example.com/provenance", raw: []byte(`{}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

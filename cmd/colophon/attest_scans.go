@@ -1,8 +1,11 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/colophon-build/colophon/sbom/scan"
 )
@@ -13,6 +16,7 @@ const (
 	predicateOpenVEX = "https://openvex.dev/ns"
 	predicateCSAF    = "https://docs.oasis-open.org/csaf/csaf/v2.0"
 	predicateCDXVEX  = "https://cyclonedx.org/vex" // ours: that of an SBOM would make it one
+	predicateSCAI    = "https://in-toto.io/attestation/scai/v0.3"
 )
 
 // scanned returns the predicate for the document of a scanner: as cosign specifies it, with the whole
@@ -32,7 +36,7 @@ func scanned(raw []byte) (*predicate, bool) {
 	}
 	p.Scanner.URI, p.Scanner.Version, p.Scanner.Result = scannerURIs[d.Format], d.Tool, raw
 	out, err := json.Marshal(p)
-	return &predicate{predicateVuln, out}, err == nil
+	return &predicate{uri: predicateVuln, raw: out}, err == nil
 }
 
 // scannerURIs name the format of a result.
@@ -48,7 +52,7 @@ func exploitability(raw []byte) (*predicate, bool) {
 		return nil, false
 	}
 	uri := map[scan.Format]string{scan.OpenVEX: predicateOpenVEX, scan.CSAF: predicateCSAF, scan.CycloneDX: predicateCDXVEX}[d.Format]
-	return &predicate{uri, raw}, true
+	return &predicate{uri: uri, raw: raw}, true
 }
 
 // notVEX says what is wrong with a document that exploitability did not read.
@@ -59,6 +63,79 @@ func notVEX(raw []byte) error {
 		return err
 	case !d.VEX():
 		return errors.New("it is what the scanner " + d.Tool + " found: --type vuln")
+	}
+	return nil
+}
+
+// scaiReport is a SCAI attribute report (in-toto attestation, scai.md): what a tool asserts about the subject, with its evidence.
+type scaiReport struct {
+	Attributes []scaiAttribute `json:"attributes"`
+	Producer   *scaiResource   `json:"producer,omitempty"`
+}
+
+type scaiAttribute struct {
+	Attribute string        `json:"attribute"`
+	Evidence  *scaiResource `json:"evidence,omitempty"`
+}
+
+// scaiResource is an in-toto resource descriptor.
+type scaiResource struct {
+	Name      string            `json:"name,omitempty"`
+	Digest    map[string]string `json:"digest,omitempty"`
+	MediaType string            `json:"mediaType,omitempty"`
+	Content   []byte            `json:"content,omitempty"`
+}
+
+// The attributes of a license scan: that there was one, which has the document, and one for each license.
+const (
+	licensesScanned = "LICENSES_SCANNED"
+	licenseFound    = "LICENSE_FOUND: "
+)
+
+// scanMediaTypes are those of documents in license scans.
+var scanMediaTypes = map[scan.Format]string{scan.SPDX: "application/spdx+json", scan.CycloneDX: "application/vnd.cyclonedx+json", scan.ScanCode: "application/json"}
+
+// licensed returns the predicate for a license scan. No predicate of in-toto is about licenses, and that of an SBOM would make the
+// scan one that verify compares with the image; so it is a SCAI report with the whole document as evidence.
+func licensed(raw []byte) (*predicate, bool) {
+	l, err := scan.ReadLicenses(raw)
+	if err != nil {
+		return nil, false
+	}
+	sum := sha256.Sum256(raw)
+	digest := map[string]string{"sha256": hex.EncodeToString(sum[:])}
+	report := scaiReport{Attributes: []scaiAttribute{{licensesScanned, &scaiResource{string(l.Format), digest, scanMediaTypes[l.Format], raw}}}}
+	for _, found := range l.Found {
+		report.Attributes = append(report.Attributes, scaiAttribute{licenseFound + found, &scaiResource{Digest: digest}})
+	}
+	if l.Tool != "" {
+		report.Producer = &scaiResource{Name: l.Tool}
+	}
+	out, err := json.Marshal(report)
+	return &predicate{predicateSCAI, out, l.About}, err == nil
+}
+
+// checkSCAI checks a document that is a SCAI report already, and says of any other why it is no license scan.
+func checkSCAI(raw []byte) error {
+	var report struct {
+		Attributes []struct {
+			Attribute string `json:"attribute"`
+		} `json:"attributes"`
+	}
+	if has("attributes")(raw) != nil {
+		_, err := scan.ReadLicenses(raw)
+		return err
+	}
+	if err := json.Unmarshal(raw, &report); err != nil {
+		return err
+	}
+	if len(report.Attributes) == 0 {
+		return errors.New("attributes: expected at least one")
+	}
+	for i, a := range report.Attributes {
+		if a.Attribute == "" {
+			return fmt.Errorf("attributes: item %d has no attribute", i)
+		}
 	}
 	return nil
 }

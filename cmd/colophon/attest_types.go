@@ -42,6 +42,7 @@ func predicateKinds() []predicateKind {
 		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", checkVuln, scanned},
 		{"openvex", predicateOpenVEX, "an OpenVEX document", has("@context", "@id", "author", "statements"), nil},
 		{"vex", predicateOpenVEX, "a VEX document: OpenVEX, CSAF 2.0, or CycloneDX with vulnerabilities", notVEX, exploitability},
+		{"license", predicateSCAI, "a license scan: SPDX or CycloneDX whose packages have licenses, or ScanCode's JSON; or a SCAI report (in-toto attestation, scai.md)", checkSCAI, licensed},
 		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult, nil},
 		{"link", "https://in-toto.io/Link/v1", "an in-toto link (in-toto specification, 4.4)", checkLink, nil},
 		{"custom", "https://cosign.sigstore.dev/attestation/v1", "any JSON object", has(), nil},
@@ -128,8 +129,9 @@ func checkLink(raw []byte) error {
 
 // predicate is a document that was checked.
 type predicate struct {
-	uri string
-	raw []byte
+	uri    string
+	raw    []byte
+	digest string // of what the document says it is about, of a license scan; empty if it does not say
 }
 
 // parsePredicate checks a document of a type, which is a name or a URI.
@@ -154,25 +156,29 @@ func parsePredicate(kind string, raw []byte) (*predicate, error) {
 		if err := k.check(raw); err != nil {
 			return nil, fmt.Errorf("it is not %s: %w", k.what, err)
 		}
-		return &predicate{k.uri, raw}, nil
+		return &predicate{uri: k.uri, raw: raw}, nil
 	}
 	if u, err := url.Parse(kind); err != nil || u.Scheme == "" {
 		known := predicateNames()
 		return nil, fmt.Errorf("--type: expected a URI or one of %s, found %q", strings.Join(known, ", "), kind)
 	}
-	return &predicate{kind, raw}, nil
+	return &predicate{uri: kind, raw: raw}, nil
 }
 
 // about fails if the document says that it is about something else than the subject.
 func (p *predicate) about(s subject) error {
-	if sbom.Format(p.uri) == "" {
-		return nil
+	of, what := p.digest, "the license scan"
+	if sbom.Format(p.uri) != "" {
+		d, err := sbom.Read(p.raw, p.uri)
+		if err != nil {
+			return err
+		}
+		of, what = d.SubjectDigest, "the SBOM"
 	}
-	d, err := sbom.Read(p.raw, p.uri)
-	if err == nil && d.SubjectDigest != "" && d.SubjectDigest != s.digest().String() {
-		err = fmt.Errorf("it is the SBOM of %s, and %s has the digest %s", d.SubjectDigest, s.name(), s.digest())
+	if of != "" && of != s.digest().String() {
+		return fmt.Errorf("it is %s of %s, and %s has the digest %s", what, of, s.name(), s.digest())
 	}
-	return err
+	return nil
 }
 
 // drafts are the versions of JSON Schema that checkSchema understands; "" is a schema that

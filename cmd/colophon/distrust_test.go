@@ -17,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
@@ -210,6 +211,37 @@ func TestAttestScans(t *testing.T) {
 	}
 	if _, err := parsePredicate("vuln", []byte(`{"results":"none"}`)); err == nil {
 		t.Error("no scan was taken")
+	}
+}
+
+// TestAttestLicenses: a license scan becomes a SCAI report with the document as evidence, the same every time, and no SBOM.
+func TestAttestLicenses(t *testing.T) {
+	const bom = `{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"metadata":{"component":{"type":"container","name":"app"}},"components":[{"type":"library","name":"a","version":"1","licenses":[{"license":{"id":"GPL-2.0-only"}}]}]}`
+	p, err := parsePredicate("license", []byte(bom))
+	if err != nil || p.uri != predicateSCAI || sbom.Format(p.uri) != "" {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	again, _ := parsePredicate("license", []byte(bom))
+	if again == nil || string(again.raw) != string(p.raw) {
+		t.Error("the same document is another predicate")
+	}
+	var report scaiReport
+	if err := json.Unmarshal(p.raw, &report); err != nil || len(report.Attributes) != 2 || string(report.Attributes[0].Evidence.Content) != bom || report.Attributes[1].Attribute != "LICENSE_FOUND: GPL-2.0-only" {
+		t.Errorf("got %s, %v", p.raw, err)
+	}
+	if own, err := parsePredicate("license", p.raw); err != nil || string(own.raw) != string(p.raw) {
+		t.Errorf("a report that is one already: got %+v, %v", own, err)
+	}
+	for raw, want := range map[string]string{
+		`{}`:                    "none of SPDX",
+		`{"attributes":[]}`:     "at least one",
+		`{"attributes":[{}]}`:   "has no attribute",
+		`{"attributes":"none"}`: "cannot unmarshal",
+		strings.ReplaceAll(bom, "GPL-2.0-only", "NOASSERTION"): "names no license",
+	} {
+		if _, err := parsePredicate("license", []byte(raw)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", raw, err, want)
+		}
 	}
 }
 
