@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -311,6 +312,56 @@ func TestIncidentPage(t *testing.T) {
 	for _, q := range QuestionsAbout(Image) {
 		if nobody[q.ID] == "" && q.ID != AskChain {
 			t.Errorf("%s: it is not said why nobody was asked", q.ID)
+		}
+	}
+}
+
+// TestRunbook: each answer that the page about incidents names for a step of the guide is one of a case.
+func TestRunbook(t *testing.T) {
+	page, err := os.ReadFile("../docs/incident.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "| the guide's step |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	rows := strings.Split(table, "\n")[2:]
+	if len(rows) != 11 {
+		t.Errorf("got %d rows, want one for each step and each line of the checklist", len(rows))
+	}
+	member := reflect.TypeFor[Facts]()
+	has := func(of reflect.Type, name string) (reflect.Type, bool) {
+		for of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		for i := range of.NumField() {
+			if tag, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); tag == name {
+				return of.Field(i).Type, true
+			}
+		}
+		return nil, false
+	}
+	for _, row := range rows {
+		cells := strings.Split(row, "|")
+		for _, name := range strings.Split(cells[len(cells)-2], ",") {
+			id, path, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(name), "`", ""), ": ")
+			if id == "conclusion.line" || id == "holding.signed" {
+				continue
+			}
+			if !slices.ContainsFunc(questions, func(q struct {
+				Question
+				about []Kind
+			}) bool {
+				return string(q.ID) == id
+			}) {
+				t.Errorf("there is no answer %q: %s", id, row)
+			}
+			of, ok := member, true
+			for _, part := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' }) {
+				if of, ok = has(of, part); !ok {
+					t.Errorf("an answer has no %q: %s", path, row)
+					break
+				}
+			}
 		}
 	}
 }

@@ -65,6 +65,10 @@ func (s *shop) distrusts(t *testing.T) {
 	until("new pods are refused", func(err error) bool { return err != nil && strings.Contains(err.Error(), "entry 0 of team") })
 	s.Eventually(t, 60*time.Second, "a report names the pod that runs the image", func() bool { return failed() == "1" })
 
+	if out, errs, _ := colophon(t, s.Cluster, "investigate", s.signed, "--cluster"); !strings.Contains(out, "stop what runs: Pod shop/good") {
+		t.Errorf("investigate does not name the pod that runs the image:\n%s%s", out, errs)
+	}
+
 	issuer.Lift(0)
 	until("new pods are admitted", func(err error) bool { return err == nil })
 	s.Eventually(t, 60*time.Second, "no report names the pod", func() bool { return failed() != "1" })
