@@ -140,6 +140,9 @@ func parsePredicate(kind string, raw []byte) (*predicate, error) {
 	if err := strict.Unmarshal(raw, limits.Statement, &any); err != nil {
 		return nil, err
 	}
+	if any == nil { // null is a value of each type of Go
+		return nil, errors.New("expected a JSON object, found null")
+	}
 	name := kind
 	if other := aliases[kind]; other != "" {
 		name = other

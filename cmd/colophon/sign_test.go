@@ -216,6 +216,7 @@ func TestPredicates(t *testing.T) {
 		"another format":   {"cyclonedx", spdx(i.d.Digest.Hex), "it is not an SBOM, CycloneDX"},
 		"a member twice":   {"https://example.com/t/v1", `{"a":1,"a":2}`, "duplicate"},
 		"no object":        {"https://example.com/t/v1", `[]`, "want an object"},
+		"null":             {"https://example.com/t/v1", `null`, "expected a JSON object, found null"},
 		"unknown type":     {"sdpx", `{}`, "expected a URI or one of slsaprovenance1"},
 		"no builder":       {"slsaprovenance1", `{"buildDefinition":{"buildType":"https://x"},"runDetails":{}}`, "it is not SLSA provenance v1"},
 		"no scanner":       {"vuln", `{"metadata":{}}`, `no member "scanner"`},
