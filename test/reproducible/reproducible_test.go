@@ -15,13 +15,24 @@ import (
 
 func TestSameCommitSameDigest(t *testing.T) {
 	needs.Long(t)
-	for name, repo := range map[string]func(testing.TB) string{"golang": harness.GoRepo, "buildkit": hello} {
+	for name, c := range map[string]struct {
+		repo func(testing.TB) string
+		args []string
+	}{
+		"golang":            {harness.GoRepo, []string{"--builder", "golang"}},
+		"golang for docker": {harness.GoRepo, []string{"--builder", "golang", "--docker-attestations"}},
+		"buildkit":          {hello, []string{"--builder", "buildkit"}},
+	} {
 		t.Run(name, func(t *testing.T) {
-			dir := repo(t)
+			dir := c.repo(t)
 			var digests []string
+			addr := harness.Reserve(t).Addr // one after the other: the name of the image is in BuildKit's attestations
 			for range 2 {
-				p := harness.Start(t, "--mirror", harness.BaseImages(t))
-				cmd := p.Colophon(t.Context(), "release", dir, "--ref", "v1.0.0", "--image", p.Addr+"/twice/app", "--builder", name, "--json")
+				p := harness.Reserve(t)
+				p.Addr, p.URL = addr, "http://"+addr
+				p.Args = []string{"--mirror", harness.BaseImages(t), "--config", harness.Config(t, nil)}
+				p.Up()
+				cmd := p.Colophon(t.Context(), append([]string{"release", dir, "--ref", "v1.0.0", "--image", p.Addr + "/twice/app", "--json"}, c.args...)...)
 				var log bytes.Buffer
 				cmd.Stderr = &log
 				out, err := cmd.Output()
