@@ -2,9 +2,10 @@ package attest
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // IsFiles reports whether provenance of a build type is about release files, and not an image.
@@ -31,15 +32,15 @@ func BundleEndings() []string {
 	return []string{".sigstore.json", ".sigstore", ".sigstore.jsonl", ".intoto.jsonl", ".bundle", SBOMBundleEnding}
 }
 
-var fileList = regexp.MustCompile(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
+var fileList = lazyregexp.New(`(?i)^(?:.*[._-])?(?:sha256sums?|checksums)(?:\.txt)?$`)
 
 // IsFileList reports whether a name is a usual one of a list of digests, as SHA256SUMS.
 func IsFileList(name string) bool { return fileList.MatchString(name) }
 
 var (
-	fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
+	fileName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
 	// device matches the names that Windows takes for devices, with any ending.
-	device = regexp.MustCompile(`(?i)^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)`)
+	device = lazyregexp.New(`(?i)^(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\.|$)`)
 )
 
 // CheckFileName fails unless name can be that of a release file on every system: 1 to 200
@@ -85,4 +86,4 @@ func FileNameFrom(name, platform string) string {
 }
 
 // endings matches what may follow the platform in the name of a file.
-var endings = regexp.MustCompile(`^(?:\.[A-Za-z0-9]+)*$`)
+var endings = lazyregexp.New(`^(?:\.[A-Za-z0-9]+)*$`)

@@ -3,11 +3,11 @@ package attest
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -46,9 +46,9 @@ const maxLevels = 64 // of one summary
 
 var (
 	// trackLevel matches a level of a SLSA track (section "SlsaResult").
-	trackLevel = regexp.MustCompile(`^SLSA_([A-Z]+(?:_[A-Z]+)*)_LEVEL_([0-9]|UNEVALUATED)$`)
+	trackLevel = lazyregexp.New(`^SLSA_([A-Z]+(?:_[A-Z]+)*)_LEVEL_([0-9]|UNEVALUATED)$`)
 	// slsaRange matches the versions of SLSA that PredicateVSA belongs to.
-	slsaRange = regexp.MustCompile(`^1\.[0-9]{1,3}$`)
+	slsaRange = lazyregexp.New(`^1\.[0-9]{1,3}$`)
 )
 
 // ParseVSA reads the predicate of a verification summary and checks it: see

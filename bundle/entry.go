@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/trust"
@@ -103,7 +103,7 @@ func (s *sealed) verifyEntry(e *rekorpb.TransparencyLogEntry, log *root.Transpar
 
 // rekor1Origin matches the origin in checkpoints of Rekor v1 logs: "HOST - TREE". The
 // origin of a Rekor v2 log never has this form.
-var rekor1Origin = regexp.MustCompile(` - [0-9]+$`)
+var rekor1Origin = lazyregexp.New(` - [0-9]+$`)
 
 // ofRekor1Tree reports whether the checkpoint of an entry is that of a Rekor v1 log.
 func ofRekor1Tree(e *rekorpb.TransparencyLogEntry) bool { return rekor1Origin.MatchString(originOf(e)) }

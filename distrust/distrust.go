@@ -19,13 +19,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -141,9 +141,9 @@ type VEX struct {
 }
 
 var (
-	digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	commitForm = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	packageURL = regexp.MustCompile(`^pkg:[a-z0-9.+-]+/[^\s#]+$`)
+	digestForm = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
+	commitForm = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	packageURL = lazyregexp.New(`^pkg:[a-z0-9.+-]+/[^\s#]+$`)
 )
 
 // ParseEntry reads one entry strictly: the line of a list, without its end.

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -76,7 +76,7 @@ func IssuersFile(issuers []Issuer) ([]byte, error) {
 	return json.MarshalIndent(d, "", "  ")
 }
 
-var issuerName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+var issuerName = lazyregexp.New(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 
 func checkIssuers(issuers []Issuer) error {
 	if len(issuers) > maxIssuers {

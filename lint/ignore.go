@@ -3,11 +3,10 @@ package lint
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/source/recipes"
 )
@@ -35,9 +34,7 @@ type ignore struct {
 //
 //	# colophon: ignore RULE REASON
 //	// colophon: ignore RULE REASON
-var comment = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?:^|\s)(?:#|//)\s*colophon:\s*ignore(?:[ \t]+(\S+))?(?:[ \t]+(\S.*?))?\s*$`)
-})
+var comment = lazyregexp.New(`(?:^|\s)(?:#|//)\s*colophon:\s*ignore(?:[ \t]+(\S+))?(?:[ \t]+(\S.*?))?\s*$`)
 
 // comments returns the comments of a file that ignore findings, and findings about those that
 // are not valid.
@@ -47,7 +44,7 @@ func comments(f *finding.File, known map[string]bool) (all []*ignore, wrong []fi
 	}
 	for n := 1; n <= f.Lines(); n++ {
 		text := f.Line(n)
-		m := comment().FindStringSubmatchIndex(text)
+		m := comment.FindStringSubmatchIndex(text)
 		if m == nil {
 			continue
 		}

@@ -3,11 +3,11 @@ package monitor
 import (
 	"context"
 	"errors"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -37,7 +37,7 @@ func NewPlatform(c *api.ClientConfig) *Platform {
 	return &Platform{client: c, runs: map[string]run{}}
 }
 
-var runID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+var runID = lazyregexp.New(`^[0-9a-f]{32}$`)
 
 // Explain implements Known.
 func (p *Platform) Explain(ctx context.Context, s Signature) (bool, error) {

@@ -228,7 +228,7 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, 
 		switch {
 		case reference != "" && d.Annotations[RefNameAnnotation] != reference:
 			continue
-		case reference == "" && attachmentTag().MatchString(d.Annotations[RefNameAnnotation]):
+		case reference == "" && attachmentTag.MatchString(d.Annotations[RefNameAnnotation]):
 			continue
 		case reference == "":
 			if c, err := l.content(ctx, d.Digest); err != nil {
@@ -430,7 +430,7 @@ func (l *Layout) PushManifest(_ context.Context, raw []byte, mediaType string) (
 
 // Tag implements Target. A tag of a layout never moves: ErrTagExists.
 func (l *Layout) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
-	if !tagGrammar().MatchString(tag) {
+	if !tagGrammar.MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
 	}
 	entry, err := l.describe(ctx, d.Digest)

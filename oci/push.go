@@ -135,7 +135,7 @@ func (r *Registry) putManifest(ctx context.Context, reference string, raw []byte
 
 // Tag implements Target. The registry decides whether a tag may move.
 func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
-	if !tagGrammar().MatchString(tag) {
+	if !tagGrammar.MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
 	}
 	raw, mediaType, err := r.Manifest(ctx, d.Digest)
@@ -147,7 +147,7 @@ func (r *Registry) Tag(ctx context.Context, tag string, d v1.Descriptor) error {
 
 // tag stores the manifest d, which has no subject or is there already, under a tag.
 func (r *Registry) tag(ctx context.Context, tag string, d v1.Descriptor, raw []byte, mediaType string) error {
-	if !tagGrammar().MatchString(tag) {
+	if !tagGrammar.MatchString(tag) {
 		return fmt.Errorf("tag %q is not a tag", tag)
 	}
 	a, refusal := r.putManifest(ctx, tag, raw, mediaType)

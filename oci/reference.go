@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Reference is the name of an image. In its grammar, DIR is the path of a directory
@@ -32,21 +32,15 @@ type Reference struct {
 
 // Grammars of the distribution spec 1.1, "Pulling manifests", and of hosts.
 var (
-	tagGrammar  = grammar(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
-	hostGrammar = grammar(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
-	nameGrammar = grammar(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagGrammar  = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	hostGrammar = lazyregexp.New(`^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?$`)
+	nameGrammar = lazyregexp.New(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 )
-
-// grammar compiles an expression when it is first used, because most commands of
-// the CLI use none and start in milliseconds.
-func grammar(expr string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
-}
 
 func parseRepository(s string) (name.Repository, error) {
 	host, path, _ := strings.Cut(s, "/")
-	if !startsWithHost(s) || !hostGrammar().MatchString(host) || !nameGrammar().MatchString(path) || len(s) > 255 {
-		if lower := host + "/" + strings.ToLower(path); startsWithHost(s) && lower != s && nameGrammar().MatchString(strings.ToLower(path)) {
+	if !startsWithHost(s) || !hostGrammar.MatchString(host) || !nameGrammar.MatchString(path) || len(s) > 255 {
+		if lower := host + "/" + strings.ToLower(path); startsWithHost(s) && lower != s && nameGrammar.MatchString(strings.ToLower(path)) {
 			return name.Repository{}, fmt.Errorf("repository %q: want a name in lower case, such as %s", s, lower)
 		}
 		return name.Repository{}, fmt.Errorf("repository %q: want HOST/NAME", s)
@@ -69,7 +63,7 @@ func ParseReference(s string) (Reference, error) {
 	layout := place != rest || !startsWithHost(rest)
 	if i := strings.LastIndexByte(place, ':'); i > strings.LastIndexByte(place, '/') && (layout || strings.Contains(place, "/")) {
 		r.Tag, place = place[i+1:], place[:i]
-		if !tagGrammar().MatchString(r.Tag) {
+		if !tagGrammar.MatchString(r.Tag) {
 			return Reference{}, fmt.Errorf("image %q: tag %q is not a tag", s, r.Tag)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -176,14 +177,14 @@ func (l *referrerList) add(page []byte) error {
 
 // linkNext is the only form of RFC 8288 that the distribution spec uses:
 // <URI>; rel="next".
-var linkNext = grammar(`^\s*<([^<>]+)>\s*;\s*rel="?next"?\s*$`)
+var linkNext = lazyregexp.New(`^\s*<([^<>]+)>\s*;\s*rel="?next"?\s*$`)
 
 func nextPage(a *answer) (*url.URL, error) {
 	link := a.header.Get("Link")
 	if link == "" {
 		return nil, nil
 	}
-	m := linkNext().FindStringSubmatch(link)
+	m := linkNext.FindStringSubmatch(link)
 	if m == nil {
 		return nil, fmt.Errorf("link %s: want <URI>; rel=\"next\"", a.spoken.said(link))
 	}

@@ -99,7 +99,7 @@ func (r *Registry) Resolve(ctx context.Context, reference string) (v1.Descriptor
 		raw, mediaType, err := r.Manifest(ctx, h)
 		return v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: h, Size: int64(len(raw))}, err
 	}
-	if !tagGrammar().MatchString(reference) {
+	if !tagGrammar.MatchString(reference) {
 		return v1.Descriptor{}, fmt.Errorf("reference: got %q, want a tag or digest", reference)
 	}
 	raw, mediaType, err := r.fetchManifest(ctx, reference)

@@ -8,6 +8,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -17,13 +18,13 @@ import (
 func fallbackTag(subject v1.Hash) string { return subject.Algorithm + "-" + subject.Hex }
 
 // attachmentTag matches fallback tags, whose digest is cut to 64 digits, and cosign's.
-var attachmentTag = grammar(`^(sha256|sha512)-[0-9a-f]{64}(?:\.(sig|att|sbom))?$`)
+var attachmentTag = lazyregexp.New(`^(sha256|sha512)-[0-9a-f]{64}(?:\.(sig|att|sbom))?$`)
 
 // ParseAttachmentTag parses a fallback tag ("sha256-HEX", kind "") or one of cosign's
 // tags ("sha256-HEX.sig"). The algorithm is sha256 or sha512; ok is false for any
 // other tag.
 func ParseAttachmentTag(tag string) (algorithm string, kind CosignTag, ok bool) {
-	m := attachmentTag().FindStringSubmatch(tag)
+	m := attachmentTag.FindStringSubmatch(tag)
 	if m == nil {
 		return "", "", false
 	}
@@ -58,7 +59,7 @@ func (r *Registry) Tags(ctx context.Context) (tags []string, attachments int, er
 		before := len(seen)
 		for _, t := range page.Tags {
 			switch {
-			case !tagGrammar().MatchString(t):
+			case !tagGrammar.MatchString(t):
 				return nil, 0, fmt.Errorf("tags of %s: %s is not a tag", r.name, a.spoken.said(t))
 			case seen[t]:
 			case isAttachment(t):

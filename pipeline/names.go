@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/scripts"
 	"github.com/colophon-build/colophon/source"
@@ -41,12 +41,12 @@ type ecosystem struct{ Name, Directory string }
 
 // What is written into YAML and shell scripts has none of their special characters.
 var (
-	imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$`)
-	plainURL  = regexp.MustCompile(`^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*/?$`)
-	install   = regexp.MustCompile(`^(v[0-9][A-Za-z0-9.+-]{0,63})@(sha256:[0-9a-f]{64})$`)
-	digest    = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	workflow  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)+)@([0-9a-f]{40})$`)
-	plain     = regexp.MustCompile(`^[A-Za-z0-9._/][A-Za-z0-9._/:=@+,-]*$`)
+	imageName = lazyregexp.New(`^[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$`)
+	plainURL  = lazyregexp.New(`^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._-]+)*/?$`)
+	install   = lazyregexp.New(`^(v[0-9][A-Za-z0-9.+-]{0,63})@(sha256:[0-9a-f]{64})$`)
+	digest    = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
+	workflow  = lazyregexp.New(`^([A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)+)@([0-9a-f]{40})$`)
+	plain     = lazyregexp.New(`^[A-Za-z0-9._/][A-Za-z0-9._/:=@+,-]*$`)
 )
 
 // read checks a request, and finds out what it leaves out.

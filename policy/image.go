@@ -4,10 +4,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Image names an image as rules of a Set see it: by its canonical name. The zero Image, of
@@ -54,7 +55,7 @@ func isHost(first string) bool { return strings.ContainsAny(first, ".:") || firs
 
 // validHost has one spelling of each host in lower case: no empty label, as after a dot at the
 // end; no letters that a resolver maps to others; no port that begins with 0.
-var validHost = regexp.MustCompile(`^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
+var validHost = lazyregexp.New(`^([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
 
 // canonicalHost returns the one name of a registry, HOST[:PORT].
 func canonicalHost(host string) (string, error) {
@@ -92,8 +93,8 @@ type ImagePattern struct {
 const maxGlob = 512
 
 var (
-	validGlob    = regexp.MustCompile(`^[a-z0-9_:/*.@-]+$`)
-	validTagGlob = regexp.MustCompile(`^[a-zA-Z0-9_.*-]+$`)
+	validGlob    = lazyregexp.New(`^[a-z0-9_:/*.@-]+$`)
+	validTagGlob = lazyregexp.New(`^[a-zA-Z0-9_.*-]+$`)
 )
 
 func (p ImagePattern) check() error {

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/semver"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -150,7 +150,7 @@ func (n RefName) String() string { return "ref " + string(n) }
 type Version string
 
 // versionRE matches one to three numbers, and a pre-release only after three.
-var versionRE = regexp.MustCompile(`^v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?)?)?$`)
+var versionRE = lazyregexp.New(`^v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?)?)?$`)
 
 func (v Version) check() error {
 	if !versionRE.MatchString(string(v)) {

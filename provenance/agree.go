@@ -3,9 +3,9 @@ package provenance
 import (
 	"errors"
 	"fmt"
-	"regexp"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // claim is one value as the provenance and as the signer's certificate give it.
@@ -65,4 +65,4 @@ func commitOf(d attest.ResourceDescriptor) string {
 	return now
 }
 
-var commitRE = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
+var commitRE = lazyregexp.New(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)

@@ -2,13 +2,13 @@ package provenance
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/source"
@@ -114,7 +114,7 @@ func readGitLab1(d *Document, by Origin, f *Facts) error {
 	}.read(d, by, f)
 }
 
-var runnerRE = regexp.MustCompile(`^/-/runners/[0-9]+$`)
+var runnerRE = lazyregexp.New(`^/-/runners/[0-9]+$`)
 
 // read sets the facts of a job, and compares it with the certificate of its pipeline
 // if the pipeline signed.

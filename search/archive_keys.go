@@ -3,12 +3,13 @@ package search
 import (
 	"cmp"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // The kinds of spec/archive/v1 beside Digest, Source, Commit, Ref and Unparsed.
@@ -558,7 +559,7 @@ func (c *archiveCollector) purl(locator string) {
 }
 
 // namesOfPyPI are the characters of which a run counts as one hyphen (PEP 503).
-var namesOfPyPI = regexp.MustCompile(`[-_.]+`)
+var namesOfPyPI = lazyregexp.New(`[-_.]+`)
 
 // PackageURL returns the value under which the kind Package has a package URL: percent-decoded, with its
 // type in lower case, without qualifiers and subpath, and with an @ at its end if it has no version.

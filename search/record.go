@@ -3,10 +3,11 @@ package search
 import (
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // recordHead is the first line of an entry of an archive's log, with its version.
@@ -53,8 +54,8 @@ func (r Record) Bytes() []byte {
 }
 
 var (
-	formForm     = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
-	attachedForm = regexp.MustCompile(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,191}$`)
+	formForm     = lazyregexp.New(`^[a-z0-9-]{1,64}$`)
+	attachedForm = lazyregexp.New(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,191}$`)
 )
 
 // ParseRecord reads an entry of an archive's log. It accepts exactly what Bytes writes.

@@ -6,10 +6,10 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
@@ -23,10 +23,10 @@ type remote struct {
 }
 
 var (
-	hostRE   = regexp.MustCompile(`^[a-z0-9_]([a-z0-9._-]*[a-z0-9])?$`)
-	userRE   = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
-	scpRE    = regexp.MustCompile(`^([^@/:]+)@(\[[0-9A-Fa-f:.]+\]|[^@/:\[\]]+):(.+)$`)
-	bareRE   = regexp.MustCompile(`^[A-Za-z0-9_.-]+\.[A-Za-z0-9_-]+(:[0-9]+)?/.+$`)
+	hostRE   = lazyregexp.New(`^[a-z0-9_]([a-z0-9._-]*[a-z0-9])?$`)
+	userRE   = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+	scpRE    = lazyregexp.New(`^([^@/:]+)@(\[[0-9A-Fa-f:.]+\]|[^@/:\[\]]+):(.+)$`)
+	bareRE   = lazyregexp.New(`^[A-Za-z0-9_.-]+\.[A-Za-z0-9_-]+(:[0-9]+)?/.+$`)
 	ports    = map[string]string{"https": "443", "ssh": "22", "http": "80"}
 	errCreds = errors.New("the repository address carries credentials, which logs and provenance would publish; remove them and use an ssh key or a public address")
 )

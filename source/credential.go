@@ -7,10 +7,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/credential"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Credential authenticates git to the repositories in its scope. It reaches git in files
@@ -29,7 +29,7 @@ type Credential struct {
 }
 
 // authorizationRE matches the values of RFC 9110, 11.4: a scheme and a token68.
-var authorizationRE = regexp.MustCompile(`^(Basic|Bearer) [A-Za-z0-9._~+/-]+=*$`)
+var authorizationRE = lazyregexp.New(`^(Basic|Bearer) [A-Za-z0-9._~+/-]+=*$`)
 
 // covers reports whether the credential is for a repository.
 func (c *Credential) covers(r remote) bool {

@@ -28,6 +28,7 @@ var rows = [][]string{
 		"internal/intact",
 		"internal/keypair",
 		"internal/keys",
+		"internal/lazyregexp",
 		"internal/limits",
 		"internal/logkey",
 		"internal/logs",

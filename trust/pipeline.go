@@ -3,8 +3,9 @@ package trust
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // GitLabIssuer is the OIDC issuer of pipelines on gitlab.com, as certificates of the
@@ -21,7 +22,7 @@ type Pipeline struct {
 	Ref        string // full ref, such as refs/heads/main
 }
 
-var pipelineRE = regexp.MustCompile(`^(https://[a-z0-9.-]+(?::[0-9]{1,5})?)((?:/[A-Za-z0-9_][A-Za-z0-9_.-]*){2,20})//([A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*\.ya?ml)@(refs/(?:heads|tags)/[^\s@]+)$`)
+var pipelineRE = lazyregexp.New(`^(https://[a-z0-9.-]+(?::[0-9]{1,5})?)((?:/[A-Za-z0-9_][A-Za-z0-9_.-]*){2,20})//([A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*\.ya?ml)@(refs/(?:heads|tags)/[^\s@]+)$`)
 
 // ParsePipeline reads the address of a pipeline, and fails for any other text.
 func ParsePipeline(id string) (Pipeline, error) {
@@ -41,7 +42,7 @@ func (p Pipeline) String() string { return p.Repository + "//" + p.Path + "@" + 
 
 // gitLabBuildType matches the build type that GitLab's runner writes, which
 // contains the runner's version, and the one that GitLab itself writes.
-var gitLabBuildType = regexp.MustCompile(`^https://gitlab\.com/gitlab-org/gitlab-runner/-/blob/[A-Za-z0-9._-]+/PROVENANCE\.md$|^https://docs\.gitlab\.com/ci/pipeline_security/slsa/provenance_v1$`)
+var gitLabBuildType = lazyregexp.New(`^https://gitlab\.com/gitlab-org/gitlab-runner/-/blob/[A-Za-z0-9._-]+/PROVENANCE\.md$|^https://docs\.gitlab\.com/ci/pipeline_security/slsa/provenance_v1$`)
 
 // IsGitLabBuildType reports whether t is the build type of a GitLab job.
 func IsGitLabBuildType(t string) bool { return gitLabBuildType.MatchString(t) }

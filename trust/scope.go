@@ -13,6 +13,7 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
@@ -182,7 +183,7 @@ func (r *Root) Named(name string) bool {
 	return name != "" && (name == r.Pin() || name == r.URL || r.Repository != nil && name == r.Repository.URL)
 }
 
-var pinRE = regexp.MustCompile(`\Asha256:[0-9a-f]{64}\z`)
+var pinRE = lazyregexp.New(`\Asha256:[0-9a-f]{64}\z`)
 
 // CheckName fails unless name is a name that a Root can have.
 func CheckName(name string) error {

@@ -2,9 +2,10 @@ package trust
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // GitHubIssuer is the OIDC issuer of workflows on github.com, as certificates of the
@@ -25,7 +26,7 @@ type Workflow struct {
 
 // Owners of managed users have an underscore in their name. File names may have
 // blanks, which certificates write as a URI does.
-var workflowRE = regexp.MustCompile(`^((https://(?:github|[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.ghe)\.com)/[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+)` +
+var workflowRE = lazyregexp.New(`^((https://(?:github|[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.ghe)\.com)/[A-Za-z0-9][A-Za-z0-9_-]*/[A-Za-z0-9._-]+)` +
 	`/(\.github/workflows/(?:[A-Za-z0-9._+ -]|%20)+\.ya?ml)(?:@(refs/[^\s@]+|[0-9a-f]{40}|[0-9a-f]{64}))?$`)
 
 // ParseWorkflow reads the address of a workflow, with or without @REF, and fails for
@@ -42,7 +43,7 @@ func ParseWorkflow(id string) (Workflow, error) {
 // or https://NAME.ghe.com.
 func (w Workflow) Server() string { return workflowRE.FindStringSubmatch(w.ID())[2] }
 
-var enterpriseRE = regexp.MustCompile(`^/[A-Za-z0-9][A-Za-z0-9-]*$`)
+var enterpriseRE = lazyregexp.New(`^/[A-Za-z0-9][A-Za-z0-9-]*$`)
 
 // CheckIssuer fails unless the OIDC issuer is that of workflows on the server:
 // GitHubIssuer, the same with the name of an enterprise behind it (/NAME), or the
@@ -71,7 +72,7 @@ func (w Workflow) String() string {
 	return w.ID() + "@" + w.Ref
 }
 
-var versionTag = regexp.MustCompile(`^refs/tags/v[0-9]+\.[0-9]+\.[0-9]+$`)
+var versionTag = lazyregexp.New(`^refs/tags/v[0-9]+\.[0-9]+\.[0-9]+$`)
 
 // isVersion reports whether the ref is a version tag, such as refs/tags/v1.2.3. A
 // branch does not identify a version: its content changes with each push. Nor does a

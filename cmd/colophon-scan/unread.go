@@ -3,12 +3,13 @@ package main
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/anchore/stereoscope/pkg/image"
 	syftsbom "github.com/anchore/syft/syft/sbom"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // unreadFiles returns the files that Syft could not read, and the archives in which it
@@ -43,7 +44,7 @@ func hidesPackages(reasons []string) bool {
 
 // unopened matches the names of archives that Syft does not open. A file that is only
 // compressed, such as a manual page, is no archive.
-var unopened = regexp.MustCompile(`(?i)\.(tar(\.[a-z0-9]{1,4})?|tgz|tbz2?|txz|tzst|7z|rar|cpio|cab)$`)
+var unopened = lazyregexp.New(`(?i)\.(tar(\.[a-z0-9]{1,4})?|tgz|tbz2?|txz|tzst|7z|rar|cpio|cab)$`)
 
 // maxUnread is the maximum number of unread files that the documents name.
 const maxUnread = 1000

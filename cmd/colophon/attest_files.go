@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/verify"
@@ -205,7 +205,7 @@ func (s *fileSet) names(args []string) (names []string, err error) {
 }
 
 // leftoverRE matches the temporary file of something that attest or sign writes.
-var leftoverRE = regexp.MustCompile(`^\.(.+)\.tmp-[0-9]+$`)
+var leftoverRE = lazyregexp.New(`^\.(.+)\.tmp-[0-9]+$`)
 
 // lockFiles locks the first of release files for what is written beside them and about them.
 // Whoever locks further ones meanwhile takes them in the order of their names, and one at a time.

@@ -6,18 +6,18 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"runtime"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/verify"
 )
 
 // archiveRE matches the names of release files that get an SBOM.
-var archiveRE = regexp.MustCompile(`(?i)\.(tar|tgz|zip|tar\.(gz|bz2|xz|zst))$`)
+var archiveRE = lazyregexp.New(`(?i)\.(tar|tgz|zip|tar\.(gz|bz2|xz|zst))$`)
 
 // sbomEnding is the ending of the SBOM of an archive.
 const sbomEnding = ".spdx.json"

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/audit/files"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -251,7 +251,7 @@ func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*au
 }
 
 // recordName matches an index, or an ID that is long enough to mean one record.
-var recordName = regexp.MustCompile(`^([0-9]{1,19}|sha256:[0-9a-f]{12,64})$`)
+var recordName = lazyregexp.New(`^([0-9]{1,19}|sha256:[0-9a-f]{12,64})$`)
 
 // getRecord opens the ledger and returns its one record with an index or an ID. Its error has the exit code.
 func (o *ledgerOptions) getRecord(ctx context.Context, name string) (*audit.Answer, *audit.Proven, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/report"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy"
@@ -33,7 +33,7 @@ const (
 // harmless matches what is offered. Names of tags, images and repositories are other
 // people's text, and a shell may expand what it completes: a git tag can be named
 // $(command).
-var harmless = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/@+:,-]*$`)
+var harmless = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._/@+:,-]*$`)
 
 type completion = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -131,7 +131,7 @@ func inside(dir, path string) bool {
 	return errors.Join(errA, errB, err) == nil && filepath.IsLocal(rel)
 }
 
-var versionInURL = regexp.MustCompile(`^v?[0-9]`)
+var versionInURL = lazyregexp.New(`^v?[0-9]`)
 
 // versionOf is the version in a tag, or in the last part of an address; empty: there is none.
 func versionOf(tag, from string) string {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/investigate"
@@ -156,7 +156,7 @@ func runInvestigate(cmd *cobra.Command, args []string, o investigateOptions) err
 	return nil
 }
 
-var bareDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var bareDigest = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 // inquiry returns what to ask, and whom.
 func (o *investigateOptions) inquiry(ctx context.Context, args []string) (*investigate.Inquiry, error) {

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"regexp"
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/level"
@@ -114,7 +114,7 @@ func (o *forgeOptions) flags(cmd *cobra.Command) {
 
 // forgeToken matches what can be sent in a header. What else is in a file may be another
 // secret, and is sent to nobody.
-var forgeToken = regexp.MustCompile(`^[A-Za-z0-9._~+/=-]+$`)
+var forgeToken = lazyregexp.New(`^[A-Za-z0-9._~+/=-]+$`)
 
 // config returns what the flags say. It fails if they cannot be used for the repository at uri; it
 // does not fail if they do not say which forge that has.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/tlog"
@@ -133,7 +133,7 @@ func nothing(archive *api.ClientConfig, what string, isIndex, filling bool) erro
 		hint: "the log keeps hashes: what was signed may be with whoever signed it"}
 }
 
-var digestArgument = regexp.MustCompile(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,128}$`)
+var digestArgument = lazyregexp.New(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,128}$`)
 
 // archive returns the platform whose archive has what the log logged. It sends the token
 // of the login only to the platform of the login.

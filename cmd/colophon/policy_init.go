@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
@@ -319,7 +320,7 @@ func strictPolicies(v *verify.Verdict, roots []*trust.Root) (out []policy.Policy
 	return out, nil
 }
 
-var majorVersion = regexp.MustCompile(`^refs/tags/(v[0-9]+)\.[0-9]+\.[0-9]+$`)
+var majorVersion = lazyregexp.New(`^refs/tags/(v[0-9]+)\.[0-9]+\.[0-9]+$`)
 
 // refLike returns the demand for the branch, or for the major version of a tag.
 func refLike(ref string) policy.Ref {

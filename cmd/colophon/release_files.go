@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
@@ -84,7 +84,7 @@ func runReleaseFiles(ctx context.Context, cmd *cobra.Command, platform *api.Clie
 }
 
 // separators matches what stands between letters and digits in an element of a name.
-var separators = regexp.MustCompile(`[^a-z0-9]+`)
+var separators = lazyregexp.New(`[^a-z0-9]+`)
 
 // filesRepository returns the name of the repository for the files of a recipe: files/ and the
 // address of the source, then the package or context, or Dockerfile and target, with a hyphen for what such a name

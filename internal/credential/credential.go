@@ -6,9 +6,10 @@ package credential
 
 import (
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Redacted is what stands in place of a credential.
@@ -16,10 +17,10 @@ const Redacted = "redacted"
 
 // names matches names of parameters and variables that carry credentials, in lower case
 // and without separators.
-var names = regexp.MustCompile(`secret|passw|pwd$|passphrase|credential|tokens?$|signature$|apikey|accesskey|privatekey|authkey|sharedkey|keypairid|^auth$|^authorization|^sig$|^hmac$|^jwt$|^session(id)?$|^policy$`)
+var names = lazyregexp.New(`secret|passw|pwd$|passphrase|credential|tokens?$|signature$|apikey|accesskey|privatekey|authkey|sharedkey|keypairid|^auth$|^authorization|^sig$|^hmac$|^jwt$|^session(id)?$|^policy$`)
 
 // values matches values of well-known forms of credentials, whatever their name.
-var values = regexp.MustCompile(`^(gh[pousr]_|github_pat_|glpat-|gldt-|xox[abpors]-|AKIA[0-9A-Z]{12}|ASIA[0-9A-Z]{12}|npm_[A-Za-z0-9]{20}|hf_[A-Za-z0-9]{20}|pypi-A|dckr_pat_|sk_live_|eyJ[A-Za-z0-9_-]{4,}\.|-----BEGIN [A-Z ]*PRIVATE KEY)`)
+var values = lazyregexp.New(`^(gh[pousr]_|github_pat_|glpat-|gldt-|xox[abpors]-|AKIA[0-9A-Z]{12}|ASIA[0-9A-Z]{12}|npm_[A-Za-z0-9]{20}|hf_[A-Za-z0-9]{20}|pypi-A|dckr_pat_|sk_live_|eyJ[A-Za-z0-9_-]{4,}\.|-----BEGIN [A-Z ]*PRIVATE KEY)`)
 
 // Name reports whether a parameter or variable with this name carries a credential.
 func Name(name string) bool {
@@ -70,7 +71,7 @@ func Query(query string) string {
 }
 
 // addresses matches URLs in a text. JSON may write & as \u0026.
-var addresses = regexp.MustCompile(`https?://(?:\\u0026|[^\s"'<>\\])+`)
+var addresses = lazyregexp.New(`https?://(?:\\u0026|[^\s"'<>\\])+`)
 
 // Text returns a text in which each http and https URL is as URL makes it.
 func Text(text string) string {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
@@ -25,9 +25,9 @@ type Scope struct {
 }
 
 var (
-	scopeHost = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
-	scopeUser = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
-	scopePath = regexp.MustCompile(`^(/[A-Za-z0-9._~@+-]+)*$`)
+	scopeHost = lazyregexp.New(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
+	scopeUser = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+	scopePath = lazyregexp.New(`^(/[A-Za-z0-9._~@+-]+)*$`)
 	schemes   = map[string]string{"https": "443", "ssh": "22", "http": "80", "file": "none"} // with their ports
 )
 

@@ -12,8 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"syscall"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Finding is one damaged file.
@@ -93,7 +94,7 @@ func Open(path, sum string) (f *os.File, ok bool, err error) {
 	return f, ok, err
 }
 
-var hexName = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var hexName = lazyregexp.New(`^[0-9a-f]{64}$`)
 
 // Named compares all files below dir whose name is a SHA-256 in hex. repair repairs one of
 // them; nil means that nothing can. dir may be missing.

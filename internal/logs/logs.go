@@ -8,7 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"regexp"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Settings say how a process logs. The zero value is text, from level info.
@@ -115,7 +116,7 @@ const (
 )
 
 // valueGrammar is what these headers may say; all else is ignored.
-var valueGrammar = regexp.MustCompile(`\A[A-Za-z0-9._-]{1,64}\z`)
+var valueGrammar = lazyregexp.New(`\A[A-Za-z0-9._-]{1,64}\z`)
 
 // Forward sets the headers of a request to another role from its context. It removes what
 // somebody else has set there.

@@ -18,12 +18,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/investigate"
 	"github.com/colophon-build/colophon/investigate/report"
@@ -64,7 +64,7 @@ type File struct {
 // Contents are the members of a case file, by name.
 type Contents map[string][]byte
 
-var evidenceName = regexp.MustCompile(`^evidence/[0-9a-f]{64}$`)
+var evidenceName = lazyregexp.New(`^evidence/[0-9a-f]{64}$`)
 
 // known reports whether a member may have the name.
 func known(name string) bool {

@@ -61,5 +61,5 @@ func WholeContext(f *finding.File) (out []Whole) {
 // content if that is all settings of a package manager. t may be nil: only the name is known.
 func Secret(t *finding.Tree, name string) bool {
 	base := path.Base(name)
-	return (secretFiles().MatchString(base) || secretDirs().MatchString(name)) && !notSecret().MatchString(base) && !withoutCredential(t, name)
+	return (secretFiles.MatchString(base) || secretDirs.MatchString(name)) && !notSecret.MatchString(base) && !withoutCredential(t, name)
 }

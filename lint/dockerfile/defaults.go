@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -27,12 +28,12 @@ func (d *document) defaultOf(in *instruction, key, value string) {
 	d.defaults.ends[key] = end
 }
 
-var lastVariable = lazy(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})$`)
+var lastVariable = lazyregexp.New(`\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})$`)
 
 // end returns the offset of the file at which a digest gets into all images that FROM names by a word
 // with variables, and into nothing else; -1: there is none.
 func (u *defaults) end(word string) int {
-	m := lastVariable().FindStringSubmatch(word)
+	m := lastVariable.FindStringSubmatch(word)
 	if m == nil {
 		return -1
 	}

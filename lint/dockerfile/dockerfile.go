@@ -8,10 +8,8 @@ import (
 	"context"
 	"errors"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -267,10 +265,4 @@ func (d *document) word(in *instruction, word string) (start, end int) {
 		return in.start + keyword + i, in.start + keyword + i + len(word)
 	}
 	return in.start, in.start + len(d.file.Line(in.StartLine))
-}
-
-// lazy returns a regular expression that is compiled when it is first used: the start of the
-// command does not pay for it.
-func lazy(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/script"
 )
 
@@ -49,7 +50,7 @@ func host(address string) string {
 	return address
 }
 
-var afterRedirect = lazy(`^[ \t\\\n]*>{1,2}[ \t]*([^ \t\n&|;>]+)`)
+var afterRedirect = lazyregexp.New(`^[ \t\\\n]*>{1,2}[ \t]*([^ \t\n&|;>]+)`)
 
 // saves returns the address that a command gets, and whether it saves the answer in a file. The
 // address is "" if there is none, or if it is not of interest.
@@ -84,7 +85,7 @@ func saves(t *snippet, c *script.Command) (address string, saved bool) {
 		}
 	}
 	if c.End <= len(t.src) {
-		if m := afterRedirect().FindStringSubmatch(t.src[c.End:]); m != nil {
+		if m := afterRedirect.FindStringSubmatch(t.src[c.End:]); m != nil {
 			saved, to = true, m[1]
 		}
 	}
@@ -169,7 +170,7 @@ func (d *document) clone(s *stage, t *snippet, c *script.Command) {
 				continue
 			}
 			what, _ := operands(v, "-C -c")
-			if (what == "checkout" || what == "reset" || what == "switch" || what == "fetch" || what == "rev-parse") && (slices.ContainsFunc(v.Args, func(w script.Word) bool { return commitID().MatchString(w.Text) }) || named(v)) {
+			if (what == "checkout" || what == "reset" || what == "switch" || what == "fetch" || what == "rev-parse") && (slices.ContainsFunc(v.Args, func(w script.Word) bool { return commitID.MatchString(w.Text) }) || named(v)) {
 				return
 			}
 		}
@@ -211,7 +212,7 @@ func (d *document) adds(in *instruction, a *instructions.AddCommand) {
 		start, end := d.word(in, source)
 		isGit := strings.HasPrefix(source, "git@") || strings.HasPrefix(source, "git://") || strings.HasPrefix(source, "ssh://") || strings.Contains(source, ".git#") || strings.HasSuffix(source, ".git")
 		switch {
-		case isGit && !commitID().MatchString(source):
+		case isGit && !commitID.MatchString(source):
 			d.add(in, start, end, ruleAdd, "ADD gets whatever the branch or tag of "+host(source)+" is today", "add --checksum=COMMIT with the full id of the commit")
 		case isGit:
 		case strings.HasPrefix(source, "http://"), strings.HasPrefix(source, "https://"):

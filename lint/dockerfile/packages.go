@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/script"
 )
 
@@ -84,7 +85,7 @@ func distribution(c *script.Command) (out []string) {
 	for _, n := range names {
 		switch {
 		case strings.HasPrefix(n, "/"), strings.HasPrefix(n, "./"), strings.HasPrefix(n, "@"), strings.Contains(n, "://"): // a file, a group, an address
-		case mark == "" && versionEnd().MatchString(n), mark != "" && strings.ContainsAny(n, mark):
+		case mark == "" && versionEnd.MatchString(n), mark != "" && strings.ContainsAny(n, mark):
 		default:
 			out = append(out, n)
 		}
@@ -93,7 +94,7 @@ func distribution(c *script.Command) (out []string) {
 }
 
 // versionEnd is the version at the end of an RPM's name: bash-5.1.8.
-var versionEnd = lazy(`-[0-9]+(:[0-9]+)?\.[0-9]`)
+var versionEnd = lazyregexp.New(`-[0-9]+(:[0-9]+)?\.[0-9]`)
 
 // snapshot reports whether a stage installs from a snapshot of its distribution.
 func snapshot(s *stage) bool {
@@ -162,12 +163,12 @@ func local(name string) bool {
 	return name == "." || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../") || strings.HasPrefix(name, "/") || strings.HasPrefix(name, ".[") || strings.HasPrefix(name, "file:")
 }
 
-var commitID = lazy(`[0-9a-f]{40}`)
+var commitID = lazyregexp.New(`[0-9a-f]{40}`)
 
 func pipPinned(name string) bool {
 	name = strings.TrimSpace(name)
 	return local(name) || strings.Contains(name, "==") && !strings.Contains(name, "*") || strings.HasSuffix(name, ".whl") || strings.HasSuffix(name, ".tar.gz") ||
-		strings.Contains(name, "://") && commitID().MatchString(name) || strings.Contains(name, "*") && !strings.Contains(name, "==")
+		strings.Contains(name, "://") && commitID.MatchString(name) || strings.Contains(name, "*") && !strings.Contains(name, "==")
 }
 
 // javascript returns the packages that a command of JavaScript's package managers adds.
@@ -201,14 +202,14 @@ func javascript(c *script.Command) []string {
 	return nil
 }
 
-var exact = lazy(`^v?[0-9]+\.[0-9]+\.[0-9]+([-+.].*)?$`)
+var exact = lazyregexp.New(`^v?[0-9]+\.[0-9]+\.[0-9]+([-+.].*)?$`)
 
 func npmPinned(name string) bool {
-	if local(name) || strings.HasSuffix(name, ".tgz") || commitID().MatchString(name) {
+	if local(name) || strings.HasSuffix(name, ".tgz") || commitID.MatchString(name) {
 		return true
 	}
 	at := strings.LastIndexByte(name, '@')
-	return at > 0 && exact().MatchString(name[at+1:])
+	return at > 0 && exact.MatchString(name[at+1:])
 }
 
 // goPinned reports whether the argument of go install is code of the module, or of an exact version.
@@ -217,7 +218,7 @@ func goPinned(name string) bool {
 	if !ok {
 		return true // of this module, or of go.mod
 	}
-	return exact().MatchString(version) && strings.HasPrefix(version, "v") || len(version) >= 12 && strings.Trim(version, "0123456789abcdef") == "" || version == "none"
+	return exact.MatchString(version) && strings.HasPrefix(version, "v") || len(version) >= 12 && strings.Trim(version, "0123456789abcdef") == "" || version == "none"
 }
 
 // locks checks that the lock file decides what a build installs.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/script"
 )
 
@@ -41,7 +42,7 @@ func (d *document) snippets(s *stage, in *instruction, r *instructions.RunComman
 		add(in.start, text)
 		return out
 	}
-	text = documents().ReplaceAllStringFunc(text, func(m string) string { return strings.Repeat(" ", len(m)) })
+	text = documents.ReplaceAllStringFunc(text, func(m string) string { return strings.Repeat(" ", len(m)) })
 	add(in.start, text)
 	words := strings.Fields(text)
 	if len(words) > 0 && !slices.Contains(shells, path.Base(words[0])) {
@@ -61,7 +62,7 @@ func (d *document) snippets(s *stage, in *instruction, r *instructions.RunComman
 }
 
 // documents begin here-documents().
-var documents = lazy(`[0-9]*<<-?[ \t]*["']?[A-Za-z0-9_.-]+["']?`)
+var documents = lazyregexp.New(`[0-9]*<<-?[ \t]*["']?[A-Za-z0-9_.-]+["']?`)
 
 func isShell(text string) bool {
 	first, _, _ := strings.Cut(text, "\n")

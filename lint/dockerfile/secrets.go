@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/script"
 )
@@ -42,11 +43,11 @@ func (d *document) secret(in *instruction, name, keyword, where string) {
 	d.add(in, start, end, ruleSecret, keyword+" "+name+" stays in "+where+", for whoever can pull it", "mount it for the step that needs it: RUN --mount=type=secret,id="+strings.ToLower(name))
 }
 
-var harmless = lazy(`(?i)(_FILE|_PATH|_DIR|_URL|_URI|_HOST|_NAME|_ID|_TTL|_LENGTH|_TYPE|_EXPIRY|_TIMEOUT|_ENABLED|_REQUIRED|_HEADER|_HASH|_ISSUER|_LIFETIME|_COUNT|_SIZE|_LIMIT|_ALGORITHM|_PROVIDER|_STORE|_VERSION|_TAG|_REPO|_REF)$|^(NO_|ALLOW_|ENABLE_|DISABLE_|USE_|SKIP_)|PUBLIC|TOKENIZER|MAX_TOKENS|ALLOW_EMPTY|SECRETS?_(MANAGER|BACKEND)`)
+var harmless = lazyregexp.New(`(?i)(_FILE|_PATH|_DIR|_URL|_URI|_HOST|_NAME|_ID|_TTL|_LENGTH|_TYPE|_EXPIRY|_TIMEOUT|_ENABLED|_REQUIRED|_HEADER|_HASH|_ISSUER|_LIFETIME|_COUNT|_SIZE|_LIMIT|_ALGORITHM|_PROVIDER|_STORE|_VERSION|_TAG|_REPO|_REF)$|^(NO_|ALLOW_|ENABLE_|DISABLE_|USE_|SKIP_)|PUBLIC|TOKENIZER|MAX_TOKENS|ALLOW_EMPTY|SECRETS?_(MANAGER|BACKEND)`)
 
 // secretName reports whether a variable of this name is a secret.
 func secretName(name string) bool {
-	return script.LooksSecret(name) && !harmless().MatchString(name)
+	return script.LooksSecret(name) && !harmless.MatchString(name)
 }
 
 // secretValue reports whether a value can be a secret: it is not empty, no path, and no switch.
@@ -60,12 +61,12 @@ func secretValue(value string) bool {
 }
 
 // secretFiles are names of files that hold secrets.
-var secretFiles = lazy(`(?i)^(\.env(\.(local|prod|production|staging|dev|development))?|\.netrc|_netrc|\.npmrc|\.yarnrc|\.pypirc|\.git-credentials|\.htpasswd|\.pgpass|\.my\.cnf|\.dockercfg|\.dockerconfigjson|kubeconfig|id_(rsa|dsa|ecdsa|ed25519)|.*\.(pfx|p12|jks|keystore|kdbx|ppk)|credentials\.json|service[-_]?account.*\.json|.*[-_.](private|secret)[-_]?key.*|.*\.key|secrets?\.(ya?ml|json|env|txt))$`)
+var secretFiles = lazyregexp.New(`(?i)^(\.env(\.(local|prod|production|staging|dev|development))?|\.netrc|_netrc|\.npmrc|\.yarnrc|\.pypirc|\.git-credentials|\.htpasswd|\.pgpass|\.my\.cnf|\.dockercfg|\.dockerconfigjson|kubeconfig|id_(rsa|dsa|ecdsa|ed25519)|.*\.(pfx|p12|jks|keystore|kdbx|ppk)|credentials\.json|service[-_]?account.*\.json|.*[-_.](private|secret)[-_]?key.*|.*\.key|secrets?\.(ya?ml|json|env|txt))$`)
 
-var secretDirs = lazy(`(^|/)(\.ssh|\.aws|\.gnupg|\.kube|\.azure|\.docker|\.config/gcloud)(/|$)`)
+var secretDirs = lazyregexp.New(`(^|/)(\.ssh|\.aws|\.gnupg|\.kube|\.azure|\.docker|\.config/gcloud)(/|$)`)
 
 // notSecret are files that look like secrets and are made to be shared.
-var notSecret = lazy(`(?i)(example|sample|template|dist|public|\.pub)`)
+var notSecret = lazyregexp.New(`(?i)(example|sample|template|dist|public|\.pub)`)
 
 func (d *document) copiedSecrets(in *instruction, sources []string) {
 	for _, source := range sources {
@@ -80,14 +81,14 @@ func (d *document) copiedSecrets(in *instruction, sources []string) {
 
 // withoutCredential reports whether a tree has a package manager's settings at a path, without credentials in them.
 func withoutCredential(t *finding.Tree, name string) bool {
-	if t == nil || !settings().MatchString(path.Base(name)) {
+	if t == nil || !settings.MatchString(path.Base(name)) {
 		return false
 	}
 	f, err := t.Read(name)
-	return err == nil && !credential().Match(f.Data)
+	return err == nil && !credential.Match(f.Data)
 }
 
 // settings are files that are secret only if they have credentials.
-var settings = lazy(`^\.(npmrc|yarnrc)$`)
+var settings = lazyregexp.New(`^\.(npmrc|yarnrc)$`)
 
-var credential = lazy(`(?i)(auth|password|token|secret|key|cert)`)
+var credential = lazyregexp.New(`(?i)(auth|password|token|secret|key|cert)`)

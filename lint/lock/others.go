@@ -2,11 +2,10 @@ package lock
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -52,12 +51,10 @@ func cargoHashes(f *finding.File) []finding.Finding {
 	})
 }
 
-var gemLine = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?m)^\s*gem[ (]+["']([^"']+)["'](.*)$`)
-})
+var gemLine = lazyregexp.New(`(?m)^\s*gem[ (]+["']([^"']+)["'](.*)$`)
 
 func gemNames(f *finding.File) (names []string, ok bool, err error) {
-	for _, m := range gemLine().FindAllStringSubmatch(string(f.Data), -1) {
+	for _, m := range gemLine.FindAllStringSubmatch(string(f.Data), -1) {
 		if !strings.Contains(m[2], "path:") && !strings.Contains(m[2], " if ") && !strings.Contains(m[2], " unless ") {
 			names = append(names, m[1])
 		}

@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
-var projectName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*([A-Za-z0-9][A-Za-z0-9._-]*)`) })
+var projectName = lazyregexp.New(`^\s*([A-Za-z0-9][A-Za-z0-9._-]*)`)
 
 // pythonNames returns the dependencies in pyproject.toml, if it is one of an application: libraries
 // have no lock file.
@@ -25,7 +24,7 @@ func pythonNames(f *finding.File) (names []string, ok bool, err error) {
 		return nil, false, err
 	}
 	for _, d := range p.Project.Dependencies {
-		if m := projectName().FindStringSubmatch(d); m != nil {
+		if m := projectName.FindStringSubmatch(d); m != nil {
 			names = append(names, m[1])
 		}
 	}
@@ -181,7 +180,7 @@ func requirementNames(f *finding.File) (names []string, ok bool, err error) {
 		if line == "" || strings.ContainsAny(line[:1], "#.-") || strings.Contains(line, "://") || strings.Contains(line, ";") || strings.HasPrefix(line, "file:") {
 			continue // with a marker, it may be for another Python
 		}
-		if m := projectName().FindStringSubmatch(line); m != nil {
+		if m := projectName.FindStringSubmatch(line); m != nil {
 			names = append(names, m[1])
 		}
 	}
@@ -191,7 +190,7 @@ func requirementNames(f *finding.File) (names []string, ok bool, err error) {
 func requirementLocked(lock *finding.File) (func(string) bool, error) {
 	have := map[string]bool{}
 	for n := 1; n <= lock.Lines(); n++ {
-		if m := projectName().FindStringSubmatch(lock.Line(n)); m != nil {
+		if m := projectName.FindStringSubmatch(lock.Line(n)); m != nil {
 			have[folded(m[1])] = true
 		}
 	}
@@ -284,7 +283,7 @@ func isRequirements(name string) bool {
 }
 
 // comment matches one of pip: "#" is none within a word, as in an address.
-var comment = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?s)(^|\s)#.*`) })
+var comment = lazyregexp.New(`(?s)(^|\s)#.*`)
 
 // requirementsHashes checks that each line of a requirements file has a hash. One finding is
 // about all lines without one.
@@ -299,7 +298,7 @@ func requirementsHashes(f *finding.File) []finding.Finding {
 			n++
 			last = f.Line(n)
 		}
-		line := strings.TrimSpace(comment().ReplaceAllString(strings.Join(parts, ""), ""))
+		line := strings.TrimSpace(comment.ReplaceAllString(strings.Join(parts, ""), ""))
 		if line == "" || line[0] == '.' || line[0] == '-' || strings.Contains(line, "--hash=") || strings.HasPrefix(line, "file:") || strings.Contains(line, "git+") {
 			continue
 		}
@@ -310,7 +309,7 @@ func requirementsHashes(f *finding.File) []finding.Finding {
 	if missing == 0 {
 		return nil
 	}
-	if m := projectName().FindStringSubmatch(text); m != nil {
+	if m := projectName.FindStringSubmatch(text); m != nil {
 		text = m[1]
 	}
 	if missing > 1 {

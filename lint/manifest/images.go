@@ -1,12 +1,12 @@
 package manifest
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 	"github.com/colophon-build/colophon/oci/imagelist"
 )
@@ -37,7 +37,7 @@ func (c *checker) named(root *yaml.Node) {
 	}
 }
 
-var inContainer = regexp.MustCompile(`/(?:containers|initContainers|ephemeralContainers)/[0-9]+/image$`)
+var inContainer = lazyregexp.New(`/(?:containers|initContainers|ephemeralContainers)/[0-9]+/image$`)
 
 // guessed reports whether an image is one because a field of an unknown kind is called "image".
 func guessed(p imagelist.Place) bool {
@@ -49,7 +49,7 @@ func guessed(p imagelist.Place) bool {
 }
 
 // placeholder is a tag or name that a script replaces.
-var placeholder = regexp.MustCompile(`^[A-Z][A-Z0-9_]+$`)
+var placeholder = lazyregexp.New(`^[A-Z][A-Z0-9_]+$`)
 
 // onThisMachine reports whether an image is in a registry on the machine that runs it: others cannot push to it.
 func onThisMachine(name string) bool {

@@ -11,11 +11,11 @@ import (
 	"context"
 	"errors"
 	"path"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/yamlfile"
@@ -64,7 +64,7 @@ type checker struct {
 	images []yamlfile.Text
 }
 
-var composeName = regexp.MustCompile(`^(docker-)?compose([._-].*)?\.ya?ml$|\.compose\.ya?ml$`)
+var composeName = lazyregexp.New(`^(docker-)?compose([._-].*)?\.ya?ml$|\.compose\.ya?ml$`)
 
 func isCompose(f *finding.File) bool {
 	return composeName.MatchString(path.Base(f.Path)) && bytes.Contains(f.Data, []byte("services"))
@@ -81,7 +81,7 @@ func isManifest(f *finding.File) bool {
 }
 
 // schema begins a file whose first object is the schema of a custom kind.
-var schema = regexp.MustCompile(`\A(?:\s*#[^\n]*\n|---[^\n]*\n|\s*\n)*apiVersion: apiextensions\.k8s\.io/`)
+var schema = lazyregexp.New(`\A(?:\s*#[^\n]*\n|---[^\n]*\n|\s*\n)*apiVersion: apiextensions\.k8s\.io/`)
 
 // isSchema reports whether a file is the schema of a custom kind and nothing else. It runs no image, and
 // some are too large to parse.
@@ -103,7 +103,7 @@ func isTemplate(f *finding.File) bool {
 }
 
 // replaced matches a name that a script replaces: {CLUSTER_IP}, <CLUSTER_IP>, __CLUSTER_IP__, $CLUSTER_IP.
-var replaced = regexp.MustCompile(`[{<$][A-Z][A-Z0-9_]+|__[A-Z][A-Z0-9_]*__`)
+var replaced = lazyregexp.New(`[{<$][A-Z][A-Z0-9_]+|__[A-Z][A-Z0-9_]*__`)
 
 // file checks all documents of the file.
 func (c *checker) file() error {

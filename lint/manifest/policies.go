@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 	"github.com/colophon-build/colophon/policy"
 )
@@ -106,7 +107,7 @@ func (c *checker) failurePolicy(n *yaml.Node, what string) {
 }
 
 // verifier matches names of webhooks and services that verify images.
-var verifier = regexp.MustCompile(`(?i)sigstore|cosign|notation|notary|connaisseur|portieris|ratify|colophon|image-?(policy|verif|sign|trust)|(verify|signed|trusted)-?images?`)
+var verifier = lazyregexp.New(`(?i)sigstore|cosign|notation|notary|connaisseur|portieris|ratify|colophon|image-?(policy|verif|sign|trust)|(verify|signed|trusted)-?images?`)
 
 // webhook checks a webhook of an admission configuration, if its name says that it verifies images.
 func (c *checker) webhook(w *yaml.Node) {

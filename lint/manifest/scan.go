@@ -3,12 +3,12 @@ package manifest
 import (
 	"bytes"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
@@ -25,7 +25,7 @@ type scan struct {
 // an object, the values of a chart, a template.
 var verifiers = []string{"policy.sigstore.dev", "policy-controller", "verifyImages", "ImageValidatingPolicy", "colophon.build/", "connaisseur", "portieris", "binaryauthorization", "signatureValidation", "ratify"}
 
-var ratify = regexp.MustCompile(`\bratify\b`) // the others are parts of no word
+var ratify = lazyregexp.New(`\bratify\b`) // the others are parts of no word
 
 func verifies(data []byte) bool {
 	return slices.ContainsFunc(verifiers, func(word string) bool {
@@ -34,7 +34,7 @@ func verifies(data []byte) bool {
 }
 
 // shown matches paths of manifests that are not applied from where they are.
-var shown = regexp.MustCompile(`(?i)(^|/)(\.?[a-z-]*(examples?|samples?|tests?|e2e|docs?|demos?|fixtures)|website|hack|tools|playwright|\\.[^/]+)/`)
+var shown = lazyregexp.New(`(?i)(^|/)(\.?[a-z-]*(examples?|samples?|tests?|e2e|docs?|demos?|fixtures)|website|hack|tools|playwright|\\.[^/]+)/`)
 
 func scanTree(t *finding.Tree) *scan {
 	s := &scan{replaced: map[string]bool{}}

@@ -3,15 +3,15 @@ package pins
 import (
 	"context"
 	"errors"
-	"regexp"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/script"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
 
-var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var digest = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 func isDigest(s string) bool { return digest.MatchString(s) }
 
@@ -54,7 +54,7 @@ func tail(t yamlfile.Text) (at int, ok bool) {
 
 // comment is the grammar of the version beside a pin: "# v4.2.1" and what tools have made of it,
 // "# tag=v4.2.1", "# pin@v4.2.1".
-var comment = regexp.MustCompile(`^#\s*(?:tag=|pin@|ratchet:\S+@|renovate: tag=)?([A-Za-z0-9][A-Za-z0-9._/-]{0,127})(?:\s|$)`)
+var comment = lazyregexp.New(`^#\s*(?:tag=|pin@|ratchet:\S+@|renovate: tag=)?([A-Za-z0-9][A-Za-z0-9._/-]{0,127})(?:\s|$)`)
 
 // Comment returns the tag in the comment behind a pin, or "".
 func Comment(t yamlfile.Text) string {

@@ -9,12 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/oci/imagelist"
@@ -100,12 +100,12 @@ func (s Standing) Of() (tags []string) {
 	return tags
 }
 
-var commitID = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
+var commitID = lazyregexp.New(`^(?:[0-9a-f]{40}|[0-9a-f]{64})$`)
 
 // IsCommit reports whether a ref is the full id of a commit.
 func IsCommit(ref string) bool { return commitID.MatchString(ref) }
 
-var repoName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100}$`)
+var repoName = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100}$`)
 
 // uri returns the address of OWNER/REPO.
 func (r *Resolver) uri(repo string) (string, error) {

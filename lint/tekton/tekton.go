@@ -6,12 +6,12 @@ import (
 	"bytes"
 	"context"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/script"
@@ -135,7 +135,7 @@ const maxSubstituted = 1000
 
 // substituted is the grammar of a parameter in a script: $(params.NAME), $(params["NAME"][*]), and of
 // what another task wrote: $(tasks.TASK.results.NAME).
-var substituted = regexp.MustCompile(`\$\((?:params[.\[]|tasks\.[^.()]{1,100}\.results[.\[])["']?([A-Za-z0-9_.-]{1,100}?)["']?\]?(?:\[[^\]()]{0,20}\])?\)`)
+var substituted = lazyregexp.New(`\$\((?:params[.\[]|tasks\.[^.()]{1,100}\.results[.\[])["']?([A-Za-z0-9_.-]{1,100}?)["']?\]?(?:\[[^\]()]{0,20}\])?\)`)
 
 // shell reports whether a script is for a shell: without an interpreter, Tekton runs it with sh.
 func shell(src string) bool {

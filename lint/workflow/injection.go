@@ -3,7 +3,6 @@ package workflow
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"github.com/rhysd/actionlint"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
@@ -182,7 +182,7 @@ func (w *file) ofBot(j *job) bool {
 	return false
 }
 
-var author = regexp.MustCompile(`^(?:\$\{\{)?\s*github\.event\.pull_request\.user\.login == '[^']+'\s*(?:&&[^|]*)?(?:\}\})?$`)
+var author = lazyregexp.New(`^(?:\$\{\{)?\s*github\.event\.pull_request\.user\.login == '[^']+'\s*(?:&&[^|]*)?(?:\}\})?$`)
 
 // onlyAuthor reports whether a condition demands the author of the pull request. Of a job that is
 // needed, it counts unless the condition of the job itself may hold all the same.

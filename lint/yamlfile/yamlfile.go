@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -93,7 +93,7 @@ func Mapping(f *finding.File) (*yaml.Node, error) {
 }
 
 // lineBreaks are those of YAML 1.1, which the parser counts.
-var lineBreaks = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
+var lineBreaks = lazyregexp.New("\r\n|[\n\r\u0085\u2028\u2029]")
 
 const byteOrderMark = "\ufeff"
 
@@ -131,7 +131,7 @@ func place(f *finding.File, n *yaml.Node, starts []int) {
 	}
 }
 
-var lineOfError = regexp.MustCompile(`line (\d+): `)
+var lineOfError = lazyregexp.New(`line (\d+): `)
 
 // AsError returns an error of the YAML library with its line, as Broken expects it.
 func AsError(err error) *Error {

@@ -3,13 +3,13 @@ package imagelist
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
@@ -124,7 +124,7 @@ func placeText(o object, path []any) string {
 	return text + " of " + o.String()
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+var plainName = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 
 // pathText returns a path as kubectl writes it. Names with other characters than letters,
 // digits, - and _ are quoted.

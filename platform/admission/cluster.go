@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 )
 
@@ -42,7 +42,7 @@ func NewKubeCluster(c *kubeapi.Client) *KubeCluster {
 	return &KubeCluster{client: c, kept: map[string]keptObject{}}
 }
 
-var objectName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+var objectName = lazyregexp.New(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 
 // read returns the object of a kind ("secrets") in a namespace.
 func read[V any](ctx context.Context, k *KubeCluster, kind, namespace, name string) (v V, err error) {

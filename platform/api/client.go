@@ -14,10 +14,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/reach"
@@ -241,7 +241,7 @@ func (c *ClientConfig) Tags(ctx context.Context, image string) ([]string, error)
 	return answer.Tags, err
 }
 
-var imageName = regexp.MustCompile(`^[a-z0-9]+([._/-]+[a-z0-9]+)*$`)
+var imageName = lazyregexp.New(`^[a-z0-9]+([._/-]+[a-z0-9]+)*$`)
 
 // PlatformVersion returns the version of the program that the platform runs.
 func (c *ClientConfig) PlatformVersion(ctx context.Context) (string, error) {
@@ -347,7 +347,7 @@ func unreached(err error) error {
 // client follows no redirects: only the configured platform may get the token.
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-var sha256Digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var sha256Digest = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 // matches returns an error if r is not the release that req asked for.
 func (r *Release) matches(req ReleaseRequest) error {

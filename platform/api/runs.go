@@ -7,11 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -216,7 +216,7 @@ func (m *missing) Error() string      { return m.answer.Error() }
 func (*missing) Is(target error) bool { return target == ErrNoRelease }
 func (m *missing) Unwrap() error      { return m.answer }
 
-var runID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+var runID = lazyregexp.New(`^[0-9a-f]{32}$`)
 
 // named fails if the release is not one whose id begins with prefix.
 func (r *Run) named(prefix string) error {

@@ -7,13 +7,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -86,8 +86,8 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 var (
-	leafForm   = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	objectForm = regexp.MustCompile(`^sha256:([0-9a-f]{64})$`)
+	leafForm   = lazyregexp.New(`^[0-9a-f]{64}$`)
+	objectForm = lazyregexp.New(`^sha256:([0-9a-f]{64})$`)
 )
 
 // list serves GET PathArchive?leaf=HEX|subject=ALGORITHM:HEX&after=NUMBER.

@@ -11,9 +11,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/search"
@@ -71,7 +71,7 @@ const maxLine = 8 << 20
 // maxDigest is the limit of the length of a digest that evidence is found by.
 const maxDigest = 256
 
-var subjectForm = regexp.MustCompile(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,}$`)
+var subjectForm = lazyregexp.New(`^[A-Za-z0-9]{1,64}:[0-9a-f]{2,}$`)
 
 // openJournal opens the journal, and cuts what a crash left of a line without its end. What it
 // left of one with its end, cutTorn finds.
@@ -117,7 +117,7 @@ const maxTorn = 2*sha256.Size + 1 + maxLine + 1
 
 // lineHead is how a line begins. In its JSON there is no such text that parses: quotes in it are
 // escaped.
-var lineHead = regexp.MustCompile(`[0-9a-f]{64} \{`)
+var lineHead = lazyregexp.New(`[0-9a-f]{64} \{`)
 
 var errJournal = errors.New("the journal is damaged, and this is not what a power cut leaves of a line that was not acknowledged: acknowledged evidence is missing; restore it from a backup")
 

@@ -12,12 +12,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/every"
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/platform/api"
@@ -159,7 +159,7 @@ func (w *eventWriter) heartbeat(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-var digestGrammar = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var digestGrammar = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 func (s *Service) buildLog(w http.ResponseWriter, r *http.Request) {
 	digest := r.PathValue("digest")

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/release"
@@ -136,7 +136,7 @@ func (s *Service) cancel(w http.ResponseWriter, r *http.Request) {
 	answer(w, run)
 }
 
-var prefixGrammar = regexp.MustCompile(fmt.Sprintf(`^[0-9a-f]{%d,32}$`, api.MinID))
+var prefixGrammar = lazyregexp.New(fmt.Sprintf(`^[0-9a-f]{%d,32}$`, api.MinID))
 
 // id returns the full id of the release that a request names by the first digits of it.
 func (s *Service) id(w http.ResponseWriter, r *http.Request) (id string, ok bool) {

@@ -9,9 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
@@ -27,7 +27,7 @@ func (e *LayoutError) Error() string { return "OCI layout: " + e.Err.Error() }
 func (e *LayoutError) Unwrap() error { return e.Err }
 
 // layoutFile matches the names of files that a layout may contain (OCI image spec, image-layout.md).
-var layoutFile = regexp.MustCompile(`^(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})$`)
+var layoutFile = lazyregexp.New(`^(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})$`)
 
 // UnpackLayout reads the tar of an OCI layout from an untrusted builder and writes
 // its files to dir. It returns a *LayoutError for names that are not of a layout,

@@ -11,12 +11,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/credential"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -139,8 +139,8 @@ func (l *Lock) Check() error {
 }
 
 var (
-	method = regexp.MustCompile(`^[A-Z]{1,32}$`)
-	sum    = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	method = lazyregexp.New(`^[A-Z]{1,32}$`)
+	sum    = lazyregexp.New(`^[0-9a-f]{64}$`)
 	empty  = hex.EncodeToString(sha256.New().Sum(nil))
 )
 

@@ -6,17 +6,18 @@ package distribution
 import (
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // The grammars of distribution spec 1.1, "Pulling manifests", and image spec 1.1, "Digests".
 // Strings that match them are safe as paths: no component of a name or digest is empty,
 // begins with a dot or is "_", and every byte is in [A-Za-z0-9._/:-].
 var (
-	nameGrammar   = regexp.MustCompile(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z`)
-	tagGrammar    = regexp.MustCompile(`\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\z`)
-	digestGrammar = regexp.MustCompile(`\A(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})\z`)
+	nameGrammar   = lazyregexp.New(`\A[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*\z`)
+	tagGrammar    = lazyregexp.New(`\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\z`)
+	digestGrammar = lazyregexp.New(`\A(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})\z`)
 )
 
 // maxName is the limit of a repository's name, in bytes. Clients allow 255 for host and name

@@ -10,13 +10,13 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/distribution"
 )
 
@@ -315,7 +315,7 @@ func (u *upload) answer(w http.ResponseWriter, status int) {
 
 // A chunk's Content-Range is START-END, in bytes, both inclusive, without
 // unit or total (distribution spec 1.1, "Pushing a blob in chunks").
-var contentRange = regexp.MustCompile(`\A([0-9]{1,18})-([0-9]{1,18})\z`)
+var contentRange = lazyregexp.New(`\A([0-9]{1,18})-([0-9]{1,18})\z`)
 
 // chunk checks that the body continues the upload and returns its length; -1 if the length
 // is unknown.

@@ -2,15 +2,15 @@ package release
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
-var hexDigest = regexp.MustCompile(`^[0-9a-f]{32,128}$`)
+var hexDigest = lazyregexp.New(`^[0-9a-f]{32,128}$`)
 
 // checkClaims refuses a builder's result whose dependencies or tools lack a digest or
 // name the source. Only the platform names the source; a reader of the provenance

@@ -12,12 +12,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -110,7 +110,7 @@ func (j *run) record(rel *api.Release) error {
 }
 
 // idGrammar matches the ids that newID makes.
-var idGrammar = regexp.MustCompile(`^[0-9a-f]{32}$`)
+var idGrammar = lazyregexp.New(`^[0-9a-f]{32}$`)
 
 // Scrub compares the files of finished releases in dir, a Config.Dir, with their names.
 func Scrub(ctx context.Context, r *intact.Report, dir string) error {

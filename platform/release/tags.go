@@ -2,19 +2,19 @@ package release
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/source"
 )
 
 var (
 	// tagGrammar matches valid tags (OCI distribution spec 1.1, "Pulling manifests").
-	tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	tagGrammar = lazyregexp.New(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 	// attachmentTag matches the tags under which registries without a referrers API, and
 	// cosign, keep what is attached to an image.
-	attachmentTag = regexp.MustCompile(`^sha(256|384|512)-[0-9a-f]{64}`)
+	attachmentTag = lazyregexp.New(`^sha(256|384|512)-[0-9a-f]{64}`)
 )
 
 // cleanRef maps the name of a git tag or branch to that of an image tag, which may contain

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -42,7 +42,7 @@ const (
 	maxHelperHosts = 256             // whose answers are kept
 )
 
-var helperName = regexp.MustCompile(`\A[a-z0-9][a-z0-9.-]{0,63}\z`)
+var helperName = lazyregexp.New(`\A[a-z0-9][a-z0-9.-]{0,63}\z`)
 
 // helperEnvironment begins the names of the variables that a program gets: those by which clouds say
 // where an identity is. It gets no other one.

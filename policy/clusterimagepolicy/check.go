@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/policy"
 )
@@ -46,7 +47,7 @@ const (
 // DefaultCA is the certificate authority of a Keyless without URL.
 const DefaultCA = "https://fulcio.sigstore.dev"
 
-var nameRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+var nameRE = lazyregexp.New(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
 // checkHead fails unless the document is of one of the versions, and has a name.
 func checkHead(apiVersion string, m policy.MetadataDocument, versions ...string) error {
@@ -138,7 +139,7 @@ func (s *Spec) AuthorityName(i int) string {
 	return fmt.Sprintf("authority-%d", i)
 }
 
-var validGlob = regexp.MustCompile(`^[A-Za-z0-9_:/*.@-]+$`)
+var validGlob = lazyregexp.New(`^[A-Za-z0-9_:/*.@-]+$`)
 
 func checkGlob(glob string) error {
 	if len(glob) > maxGlob || !validGlob.MatchString(glob) {
@@ -275,7 +276,7 @@ func (id Identity) check() error {
 	return nil
 }
 
-var validTagPrefix = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
+var validTagPrefix = lazyregexp.New(`^[A-Za-z0-9_.-]{0,64}$`)
 
 func (s *Source) check() error {
 	if s.OCI != "" {

@@ -3,11 +3,11 @@ package convert
 import (
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 )
@@ -261,7 +261,7 @@ func (w *cipWriter) authority(s signer) (a clusterimagepolicy.Authority, ok bool
 
 const publicLog = "https://rekor.sigstore.dev"
 
-var notInNames = regexp.MustCompile(`[^a-z0-9.]+`)
+var notInNames = lazyregexp.New(`[^a-z0-9.]+`)
 
 // objectName returns a name for an object of Kubernetes about a trust root.
 func objectName(root string) string {

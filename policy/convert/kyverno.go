@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -257,7 +258,7 @@ func path(pointer string) string {
 	return out.String()
 }
 
-var number = regexp.MustCompile(`^(0|[1-9][0-9]{0,8})$`)
+var number = lazyregexp.New(`^(0|[1-9][0-9]{0,8})$`)
 
 // literal returns a value in the syntax that CEL and Rego share.
 func literal(v policy.PredicateDocument) string {

@@ -3,11 +3,11 @@ package convert
 import (
 	"encoding/json"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"text/scanner"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -146,7 +146,7 @@ func (p *cueParser) text() string {
 	return quoted[1 : len(quoted)-1]
 }
 
-var regoValue = regexp.MustCompile(`^  input\.predicate((?:\[(?:"(?:[^"\\]|\\.)*"|[0-9]+)\])*) == (.+)$`)
+var regoValue = lazyregexp.New(`^  input\.predicate((?:\[(?:"(?:[^"\\]|\\.)*"|[0-9]+)\])*) == (.+)$`)
 
 // simpleRego returns the values that a Rego policy of the form that this package writes compares
 // with those of a predicate. ok is false if the policy has any other form.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -111,7 +111,7 @@ func fault(line, column int, format string, args ...any) *strict.Fault {
 	return &strict.Fault{Line: max(line, 1), Column: max(column, 0) + 1, What: fmt.Sprintf(format, args...)}
 }
 
-var unknownName = regexp.MustCompile(`^(undefined field|undeclared reference to) '([^']*)'`)
+var unknownName = lazyregexp.New(`^(undefined field|undeclared reference to) '([^']*)'`)
 
 // plain returns an error of the library in our words.
 func plain(message string) string {

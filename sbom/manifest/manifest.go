@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/sbom"
 )
@@ -118,7 +118,7 @@ func (s *Set) add(kind Type, name, version string, wanted bool) {
 }
 
 // pypiRun is what counts as one hyphen in a name (PEP 503).
-var pypiRun = regexp.MustCompile(`[-_.]+`)
+var pypiRun = lazyregexp.New(`[-_.]+`)
 
 func normal(kind Type, name string) string {
 	if kind == PyPI {
@@ -257,7 +257,7 @@ func packageLock(s *Set, raw []byte) error {
 }
 
 // pinned is a line of requirements.txt that names one version.
-var pinned = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\*]+))?`)
+var pinned = lazyregexp.New(`^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?:===?\s*([^\s;,\\*]+))?`)
 
 // requirements reads a requirements.txt (pip.pypa.io, Requirements File Format). A requirement that is no single version is
 // about all versions.
@@ -278,7 +278,7 @@ func requirements(s *Set, raw []byte) error {
 }
 
 // locked is a line of a table [[package]] that tomlLock reads.
-var locked = regexp.MustCompile(`^(name|version|source) = (.*)$`)
+var locked = lazyregexp.New(`^(name|version|source) = (.*)$`)
 
 // tomlLock returns the reader of the form in which cargo, poetry and uv write their lock files: tables [[package]], with name,
 // version and source on lines of their own. A package of the source itself has no source with cargo, and is virtual or

@@ -24,7 +24,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +32,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -73,7 +73,7 @@ type Options struct {
 
 var (
 	// uri has the form of every URI of a key: those of PKCS #11 (RFC 7512) have no authority.
-	uri = regexp.MustCompile(`^(pkcs11:|[a-z][a-z0-9-]*://)`)
+	uri = lazyregexp.New(`^(pkcs11:|[a-z][a-z0-9-]*://)`)
 	// ErrNoProgram means that the program that has the keys of a scheme is not installed.
 	ErrNoProgram = errors.New("the program is neither beside this one nor in PATH")
 )

@@ -7,13 +7,13 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Declare returns the content of a .colophon.yaml that declares the images which a compose
@@ -221,7 +221,7 @@ func (c *converter) inTree(dir, name string) (string, error) {
 	return filepath.ToSlash(rel), nil
 }
 
-var tagOrDigest = regexp.MustCompile(`(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@[a-z0-9+._-]+:[0-9a-f]+)?$`)
+var tagOrDigest = lazyregexp.New(`(:[A-Za-z0-9_][A-Za-z0-9._-]*)?(@[a-z0-9+._-]+:[0-9a-f]+)?$`)
 
 // repository returns the name of an image without registry, tag and digest.
 func repository(name string) string {

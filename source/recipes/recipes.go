@@ -15,7 +15,6 @@ import (
 	"os"
 	"path"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -23,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -169,7 +169,7 @@ func read(root *os.Root) ([]byte, error) {
 	return strict.Read(f, maxFile)
 }
 
-var nameRE = regexp.MustCompile(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
+var nameRE = lazyregexp.New(`^[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$`)
 
 // parse parses the file strictly: one YAML document with known members only, each once,
 // and without anchors, aliases and tags, which two readers may understand differently.
@@ -292,7 +292,7 @@ func checkNames(n *yaml.Node, t reflect.Type, what string) error {
 }
 
 // syntaxRE matches the library's errors about a file that is not YAML.
-var syntaxRE = regexp.MustCompile(`^yaml: line ([0-9]+): `)
+var syntaxRE = lazyregexp.New(`^yaml: line ([0-9]+): `)
 
 // syntaxFault returns where a file stops being YAML, in our words.
 func syntaxFault(err error) error {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -232,7 +232,7 @@ func fault(line, column int, format string, args ...any) *strict.Fault {
 }
 
 // syntaxRE matches the library's errors about a file that is not YAML.
-var syntaxRE = regexp.MustCompile(`^yaml: line ([0-9]+): `)
+var syntaxRE = lazyregexp.New(`^yaml: line ([0-9]+): `)
 
 // syntaxFault returns where a file stops being YAML, in our words.
 func syntaxFault(err error) error {
@@ -319,9 +319,9 @@ func ambiguous(text string) bool {
 }
 
 var (
-	sexagesimal = regexp.MustCompile(`^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$`)
-	plainInt    = regexp.MustCompile(`^(0|-?[1-9][0-9]{0,17})$`)
-	plainFloat  = regexp.MustCompile(`^-?(0|[1-9][0-9]*)\.[0-9]+$`)
+	sexagesimal = lazyregexp.New(`^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$`)
+	plainInt    = lazyregexp.New(`^(0|-?[1-9][0-9]{0,17})$`)
+	plainFloat  = lazyregexp.New(`^-?(0|[1-9][0-9]*)\.[0-9]+$`)
 )
 
 func (d *Document) scalar(n *yaml.Node) error {

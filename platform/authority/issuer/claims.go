@@ -3,10 +3,11 @@ package issuer
 import (
 	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Claims are the claims of a token about one build. The certificate authority publishes
@@ -27,10 +28,10 @@ type Claims struct {
 const maxClaim = 1024 // limit of one value, in bytes
 
 var (
-	commitID         = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	builderDigest    = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{64})?$`)
-	parametersDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	word             = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	commitID         = lazyregexp.New(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	builderDigest    = lazyregexp.New(`^(sha256:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{64})?$`)
+	parametersDigest = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
+	word             = lazyregexp.New(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 )
 
 // check returns an error if c is not a valid set of claims of the platform at origin.

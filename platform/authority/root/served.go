@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/intact"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -97,7 +97,7 @@ func recordRoots(keyDir string, sums []string) error {
 }
 
 // readable matches the paths that are served; nothing else in the directory is.
-var readable = regexp.MustCompile(`^(timestamp\.json|[1-9][0-9]{0,9}\.(root|targets|snapshot)\.json|targets/[0-9a-f]{64}\.[a-z0-9_.]{1,64})$`)
+var readable = lazyregexp.New(`^(timestamp\.json|[1-9][0-9]{0,9}\.(root|targets|snapshot)\.json|targets/[0-9a-f]{64}\.[a-z0-9_.]{1,64})$`)
 
 // readServed reads the files that are served, and verifies each: metadata with the root, a
 // target with the digest in its name. bad gets the others.

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/solver/errdefs"
+
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // place returns FILE:LINE of what failed in the Dockerfile file of tree, or "" if that is not
@@ -65,10 +66,10 @@ func stepLine(text []byte, step string) (line int) {
 
 var (
 	// howFound matches what BuildKit puts in front of a cause: what it was doing.
-	howFound = regexp.MustCompile(`^(failed to solve: |failed to compute cache key: |failed to calculate checksum of ref \S+: |dockerfile parse error on line [0-9]+: )+`)
+	howFound = lazyregexp.New(`^(failed to solve: |failed to compute cache key: |failed to calculate checksum of ref \S+: |dockerfile parse error on line [0-9]+: )+`)
 	// process matches the whole command of a step that failed, which the step's name has.
-	process = regexp.MustCompile(`(?s)^process ".*" did not complete successfully: `)
-	missing = regexp.MustCompile(`^"/?([^"]*)": not found$`)
+	process = lazyregexp.New(`(?s)^process ".*" did not complete successfully: `)
+	missing = lazyregexp.New(`^"/?([^"]*)": not found$`)
 )
 
 // plain returns what BuildKit says about a failed step, without its own affairs.

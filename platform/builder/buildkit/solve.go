@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
 )
@@ -32,7 +32,7 @@ const (
 )
 
 // dockerfileSyntax matches the syntax lines that buildkitd's own frontend serves.
-var dockerfileSyntax = regexp.MustCompile(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
+var dockerfileSyntax = lazyregexp.New(`^(docker\.io/)?docker/dockerfile(:1(\.[0-9]+){0,2}(-labs)?)?(@sha256:[0-9a-f]{64})?$`)
 
 // options returns the solve options for a request and its source tree. The build sees seen,
 // the context in the tree; the caller closes its root. options returns an error if the
@@ -197,7 +197,7 @@ type progress struct {
 
 // unmapped matches what the kernel makes programs say about a user or group that does not
 // exist in a room.
-var unmapped = regexp.MustCompile(`(?i)(chown|ownership|setup user|set[a-z]*[ug]id|setgroups|[ug]id)[^\n]*invalid argument`)
+var unmapped = lazyregexp.New(`(?i)(chown|ownership|setup user|set[a-z]*[ug]id|setgroups|[ug]id)[^\n]*invalid argument`)
 
 // foreignBase is the prefix of BuildKit's warning that a base image is for another
 // platform than the requested one. BuildKit uses such an image if it has only one

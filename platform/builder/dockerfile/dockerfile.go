@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +25,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // Dockerfile has everything that determines what a build uses.
@@ -101,7 +101,7 @@ func (d Dockerfile) ops(ctx context.Context, platform string) (ops []*pb.Op) {
 }
 
 // checksum matches the digest of ADD --checksum for a file.
-var checksum = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var checksum = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 // Checksums returns the digests of the files that a Dockerfile adds by address and digest
 // (ADD --checksum=sha256:… URL), by address. It leaves out those in which an argument is.

@@ -6,9 +6,9 @@ import (
 	"encoding/base64"
 	"hash"
 	"net/url"
-	"regexp"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/sums"
 )
@@ -29,7 +29,7 @@ func newDemands(list []builder.Demand) demands {
 
 // inPath matches paths that are made of a digest: pulls by digest (OCI distribution 1.1),
 // and indexes of Debian archives by hash (Acquire-By-Hash).
-var inPath = regexp.MustCompile(`^/v2/[a-z0-9][a-z0-9._/-]{0,254}/(?:manifests|blobs)/sha256:([0-9a-f]{64})$|/by-hash/SHA256/([0-9a-f]{64})$`)
+var inPath = lazyregexp.New(`^/v2/[a-z0-9][a-z0-9._/-]{0,254}/(?:manifests|blobs)/sha256:([0-9a-f]{64})$|/by-hash/SHA256/([0-9a-f]{64})$`)
 
 // of returns the digest that the answer to GET u must have; "" if nobody says it.
 func (d demands) of(u *url.URL) string {

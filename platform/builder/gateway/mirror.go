@@ -8,12 +8,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 )
@@ -68,10 +68,10 @@ func (m *Mirror) Registries() []string {
 }
 
 // pull matches the path of a pull: /v2/NAME/(manifests|blobs)/REF.
-var pull = regexp.MustCompile(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,127})$`)
+var pull = lazyregexp.New(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,127})$`)
 
 // digest matches the digests that a mirror supports.
-var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+var digest = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 // ServeHTTP answers pulls. The query parameter ns names the image's registry;
 // containerd and BuildKit send it to their mirrors.

@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/reach"
 )
@@ -50,7 +50,7 @@ func (e endpoint) authority(scheme string) string {
 	return e.String()
 }
 
-var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?$`)
+var hostName = lazyregexp.New(`^[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?$`)
 
 // parseEndpoint reads HOST or HOST:PORT. It normalizes the host, so that the policy
 // cannot be evaded with another spelling of the same host.

@@ -11,13 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
 // store is a directory of bodies, named by their sha256: DIR/ab/abcd…. Several
@@ -197,8 +197,8 @@ func (s *store) account(n int64) error {
 const noteSuffix = ".json"
 
 var (
-	storedName = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	storedFile = regexp.MustCompile(`^[0-9a-f]{64}(\.json)?$`)
+	storedName = lazyregexp.New(`^[0-9a-f]{64}$`)
+	storedFile = lazyregexp.New(`^[0-9a-f]{64}(\.json)?$`)
 )
 
 // noteCost is what a note takes of the store, in bytes: a block of the disk, so that the

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 )
 
@@ -61,7 +61,7 @@ func (t *tokens) open(authorization string) bool {
 	return strings.EqualFold(scheme, "Bearer") && t.held[name] != nil && !t.closed[name] && len(t.closed) < maxTokens
 }
 
-var bearerRealm = regexp.MustCompile(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)
+var bearerRealm = lazyregexp.New(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)
 
 // challenged notes the realm that the origin of from named in a 401 challenge.
 func (t *tokens) challenged(from *url.URL, challenge string) {

@@ -16,11 +16,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -52,8 +52,8 @@ type File struct {
 func At(path string) *File { return &File{path: path} }
 
 var (
-	isSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	isH1     = regexp.MustCompile(`^h1:[A-Za-z0-9+/]{43}=$`)
+	isSHA256 = lazyregexp.New(`^[0-9a-f]{64}$`)
+	isH1     = lazyregexp.New(`^h1:[A-Za-z0-9+/]{43}=$`)
 )
 
 func (s Sum) valid() bool { return isSHA256.MatchString(s.SHA256) && isH1.MatchString(s.H1) }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/credential"
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/release/base"
@@ -36,7 +36,7 @@ type exchange struct {
 // pull is a request of the distribution spec (1.1, "Pulling").
 type pull struct{ domain, name, kind, reference string }
 
-var pullPath = regexp.MustCompile(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs|referrers)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,134})$`)
+var pullPath = lazyregexp.New(`^/v2/([a-z0-9][a-z0-9._/-]{0,254})/(manifests|blobs|referrers)/([A-Za-z0-9_][A-Za-z0-9._:-]{0,134})$`)
 
 // Read parses the exchanges of one session.
 func Read(exchanges []builder.Exchange) (*Record, error) {
@@ -208,7 +208,7 @@ type provision struct {
 
 // realm matches a challenge with the URL of a registry's realm (distribution spec,
 // token authentication).
-var realm = regexp.MustCompile(`(?i)^Bearer .*realm="([^"]+)"`)
+var realm = lazyregexp.New(`(?i)^Bearer .*realm="([^"]+)"`)
 
 func (r *Record) provision(images []*base.Image) *provision {
 	p := &provision{content: map[string]bool{}, urls: map[string]bool{}, plain: map[string]bool{}}
