@@ -17,7 +17,7 @@ func classifyTexts(ctx context.Context) (context.Context, error) {
 }
 
 // Syft has both functions in an internal package (syft/internal/licenses, scanner.go and
-// context.go) and none outside it that does not make the tables. The version of Syft is pinned,
+// context.go) and none outside it that does not make the tables. The version of Syft is pinned, and
 // TestClassifyTexts compares the licenses with those that Syft finds itself.
 
 //go:linkname newLicenseScanner github.com/anchore/syft/internal/licenses.NewScanner
