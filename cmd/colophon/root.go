@@ -108,6 +108,7 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 	root.AddCommand(usage.NewManCommand(root))
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
+	usage.AddVersion(root, version)
 	addCAFile(root)
 	addCompletion(root)
 	usage.Translate(root)

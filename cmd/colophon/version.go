@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/semver"
 
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/usage"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -30,7 +30,7 @@ Exit codes with --check: 1 if this program is older than the platform, or if the
 platform does not answer; else 0.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "colophon %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprint(cmd.OutOrStdout(), usage.Version("colophon", version))
 			if err != nil || !check {
 				return err
 			}

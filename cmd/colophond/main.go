@@ -78,7 +78,7 @@ Exit codes: 0 done, 1 failure, 2 usage error, or a configuration that is wrong.
 	group("role", "Roles of a platform, which serve starts, or another host after enrol:", own...)
 	group("other", "Other:",
 		newCommand("version", "print the version", cobra.NoArgs, func(context.Context, []string) error {
-			_, err := fmt.Println("colophond", version)
+			_, err := fmt.Print(usage.Version("colophond", version))
 			return err
 		}))
 	root.SetHelpCommandGroupID("other")
@@ -91,6 +91,7 @@ Exit codes: 0 done, 1 failure, 2 usage error, or a configuration that is wrong.
 		})),
 		usage.NewExitCodes(),
 		usage.NewManCommand(root))
+	usage.AddVersion(root, version)
 	usage.Translate(root)
 	return root
 }

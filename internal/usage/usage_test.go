@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -79,6 +80,15 @@ func TestWords(t *testing.T) {
 		if err := root.Execute(); err != nil || !ran {
 			t.Errorf("%s: got %v", args, err)
 		}
+	}
+	ran := false
+	root := program(&ran)
+	AddVersion(root, "v1.2.3")
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetArgs([]string{"--version"})
+	if err := root.Execute(); err != nil || !strings.HasPrefix(out.String(), "tool v1.2.3 go") || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("--version: got %q, %v", &out, err)
 	}
 	for _, args := range []string{"", "trust", "build --help", "help build"} {
 		ran := false
