@@ -2,6 +2,9 @@ package release
 
 import (
 	"fmt"
+	"go/parser"
+	"go/token"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -14,7 +17,11 @@ import (
 	"github.com/colophon-build/colophon/source/recipes"
 )
 
-const maxListed = 10 // Dockerfiles that an error names
+const (
+	maxListed = 10      // Dockerfiles or main packages that an error names
+	maxProbed = 2000    // Go files that are read to find main packages
+	maxProbe  = 4 << 10 // bytes of one of them
+)
 
 // checkPlace returns an error if the tree lacks the context or the Dockerfile of a recipe.
 func checkPlace(r attest.Recipe, tree *os.Root) error {
@@ -44,22 +51,85 @@ func nothingAt(context string, tree *os.Root) error {
 	return &api.Error{Message: where + " has neither a Dockerfile nor a go.mod", Hint: howToChoose(tree)}
 }
 
-// howToChoose names the Dockerfiles of a source, and how a requester chooses one.
+// howToChoose names the Dockerfiles of a source or, if there are none, its Go main packages,
+// and how a requester chooses one.
 func howToChoose(tree *os.Root) string {
 	const declare = ", or declare the image in " + recipes.File
 	found := dockerfiles(tree)
 	if len(found) == 0 {
+		if mains := mainPackages(tree); len(mains) > 0 {
+			return "it has the Go main packages " + list(mains) + "; choose one: --package " + mains[0] + declare
+		}
 		return "use --dockerfile or --package to name the Dockerfile or main package" + declare
 	}
-	listed := strings.Join(found[:min(len(found), maxListed)], ", ")
-	if more := len(found) - maxListed; more > 0 {
-		listed += fmt.Sprintf(" and %d more", more)
-	}
+	listed := list(found)
 	choice := "--dockerfile " + found[0]
 	if dir, name := path.Split(found[0]); name == "Dockerfile" && dir != "" {
 		choice = "--context " + path.Clean(dir)
 	}
 	return "it has " + listed + "; choose one: " + choice + declare
+}
+
+// list names the first of names, and says how many more there are.
+func list(names []string) string {
+	listed := strings.Join(names[:min(len(names), maxListed)], ", ")
+	if more := len(names) - maxListed; more > 0 {
+		listed += fmt.Sprintf(" and %d more", more)
+	}
+	return listed
+}
+
+// mainPackages lists the directories of a tree, as ./DIR, that have a Go main package, sorted.
+// It reads only so much of a large tree.
+func mainPackages(tree *os.Root) (found []string) {
+	probed := 0
+	_ = fs.WalkDir(tree.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		base := path.Base(name)
+		switch {
+		case err != nil && d != nil && d.IsDir():
+			return fs.SkipDir
+		case err != nil:
+			return nil
+		case d.IsDir() && name != "." && (base == "vendor" || base == "testdata" || base[0] == '.' || base[0] == '_'): // as go does
+			return fs.SkipDir
+		case !d.Type().IsRegular() || !strings.HasSuffix(base, ".go") || strings.HasSuffix(base, "_test.go"):
+			return nil
+		case probed >= maxProbed:
+			return fs.SkipAll
+		}
+		probed++
+		if dir := "./" + path.Dir(name); packageOf(tree, name) == "main" && !slices.Contains(found, dir) {
+			found = append(found, dir)
+		}
+		return nil
+	})
+	slices.Sort(found)
+	return found
+}
+
+// packageOf returns the name of a Go file's package, "" if it is not at the begin of the file.
+func packageOf(tree *os.Root, name string) string {
+	f, err := tree.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	begin, err := io.ReadAll(io.LimitReader(f, maxProbe))
+	if err != nil {
+		return ""
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "", begin, parser.PackageClauseOnly|parser.ParseComments)
+	if err != nil || file.Name == nil {
+		return ""
+	}
+	for _, g := range file.Comments {
+		for _, c := range g.List {
+			if c.Text == "//go:build ignore" {
+				return "" // a script
+			}
+		}
+	}
+	return file.Name.Name
 }
 
 // dockerfiles lists the files of a tree that are named like Dockerfiles, sorted.

@@ -59,3 +59,58 @@ func TestDockerfilesAreListed(t *testing.T) {
 		}
 	}
 }
+
+// A repository without a Dockerfile and without a go.mod at its top, such as a workspace,
+// learns which main packages it has. A large one costs only so much.
+func TestMainPackagesAreListed(t *testing.T) {
+	workspace := t.TempDir()
+	for name, text := range map[string]string{
+		"go.work":           "go 1.26\n",
+		"svc/b/main.go":     "// Command b.\npackage main\n",
+		"svc/b/other.go":    "package main\n",
+		"svc/a/a.go":        "package main\n",
+		"lib/lib.go":        "package lib\n",
+		"lib/gen.go":        "//go:build ignore\n\npackage main\n",
+		"lib/x_test.go":     "package main\n",
+		"vendor/v/main.go":  "package main\n",
+		"lib/testdata/m.go": "package main\n",
+		".git2/m.go":        "package main\n",
+		"odd/m.go":          "\x00package main\n",
+		"long/m.go":         strings.Repeat("// x\n", maxProbe) + "package main\n",
+	} {
+		write(t, filepath.Join(workspace, name))
+		if err := os.WriteFile(filepath.Join(workspace, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(workspace, "link.go")); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := os.OpenRoot(workspace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if got, want := howToChoose(tree), "it has the Go main packages ./svc/a, ./svc/b; choose one: --package ./svc/a, or declare the image in .colophon.yaml"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	large, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer large.Close()
+	for i := range maxProbed + 1 {
+		if err := large.WriteFile(fmt.Sprintf("%06d.go", i), []byte("package x\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := large.Mkdir("z", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := large.WriteFile("z/main.go", []byte("package main\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := mainPackages(large); got != nil {
+		t.Errorf("found %q past the limit", got)
+	}
+}
