@@ -323,3 +323,11 @@ func (c *check) built(b *build) *policy.Built {
 	}
 	return out
 }
+
+// signatureClaim says who signed a proof, in words for people.
+func (c *check) signatureClaim(p *proof) string {
+	if p.Identity.SubjectAlternativeName == "" {
+		return "by the key that the policy names"
+	}
+	return fmt.Sprintf("%s, certified %s", p.Identity.SubjectAlternativeName, trust.FormatTime(p.Certified))
+}

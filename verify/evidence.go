@@ -2,17 +2,23 @@ package verify
 
 import (
 	"cmp"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/sbom"
 	"github.com/colophon-build/colophon/trust"
@@ -366,4 +372,216 @@ func (s set) signed() ref {
 // request gives the same answer.
 func permanent(err error) bool {
 	return errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrMismatch)
+}
+
+// memory holds answers about one thing that is read once: an image, or a signed item.
+// Once it is closed it never changes, so that any number of verdicts may read it at once.
+type memory struct {
+	answers map[any]any // by a key of a type of its own for each kind of question
+	closed  bool        // what could answer is gone: the registry, or the item's content
+}
+
+func newMemory() *memory { return &memory{answers: make(map[any]any)} }
+
+// Keys of what is remembered about an image. What is asked about one digest is asked about
+// the image, or about the one manifest in it.
+type (
+	foundKey    v1.Hash
+	onlyKey     struct{}
+	contentsKey v1.Hash
+	childrenKey int // number of cosign's tags
+	sourceKey   struct{ provenance *piece }
+	trackKey    struct{ provenance *piece }
+	lockKey     struct {
+		about v1.Hash
+		lock  string
+	}
+	sbomKey struct{} // of an item, and not of the image: the SBOM that it is
+)
+
+type answer[V any] struct {
+	value V
+	err   error
+}
+
+// errNotGathered means that the answer was not read when there was still a source to ask.
+var errNotGathered = errors.New("the evidence was gathered without asking for this: gather it again, with this policy among the policies asked for")
+
+// recall returns the answer to the question key, and reads it if it is asked for the first
+// time. Nothing is remembered if m is nil. If m is closed and has no answer, c misses it, and
+// gives no verdict.
+func recall[V any](c *check, m *memory, key any, read func() (V, error)) (V, error) {
+	if m == nil {
+		return read()
+	}
+	if a, ok := m.answers[key].(answer[V]); ok {
+		return a.value, a.err
+	}
+	if m.closed {
+		c.miss()
+		var none V
+		return none, errNotGathered
+	}
+	v, err := read()
+	err = bounded(err)
+	m.answers[key] = answer[V]{v, err}
+	return v, err
+}
+
+// reuse is like recall, for what can be computed anew without the source or the content.
+func reuse[V any](m *memory, key any, compute func() V) V {
+	if m == nil {
+		return compute()
+	}
+	if a, ok := m.answers[key].(V); ok {
+		return a
+	}
+	v := compute()
+	if !m.closed {
+		m.answers[key] = v
+	}
+	return v
+}
+
+// maxText is the maximum number of bytes of an error that is remembered as it is: it may quote
+// what strangers wrote.
+const maxText = 64 << 10
+
+// bounded returns err, or an error with the beginning of its text if that is long.
+func bounded(err error) error {
+	if err != nil && len(err.Error()) > maxText {
+		return errors.New(plain(err.Error()))
+	}
+	return err
+}
+
+// miss records that an answer is missing.
+func (c *check) miss() {
+	if c.missed != nil {
+		*c.missed = true
+	}
+}
+
+// summary is a valid verification summary by a verifier that the policy trusts
+// (slsa.dev/spec/v1.2/verification_summary, "How to verify").
+type summary struct {
+	vsa *attest.VSA
+	by  policy.Verifier
+	at  time.Time // when it was signed; without a proof of that, its timeVerified
+
+	signer distrust.Signer
+}
+
+func (s *summary) claim() string {
+	when := ""
+	if !s.at.IsZero() {
+		when = ", " + trust.FormatTime(s.at)
+	}
+	return fmt.Sprintf("%s by %s%s: %q of %s", s.vsa.VerificationResult, s.by.ID, when, s.vsa.VerifiedLevels, s.vsa.ResourceURI)
+}
+
+// timeOf returns when a summary was made. It fails if its timeVerified is later
+// than its signature, or in the future.
+func (c *check) timeOf(vsa *attest.VSA, p *proof) (time.Time, error) {
+	at := lastTime(p)
+	if vsa.TimeVerified == nil {
+		return at, nil
+	}
+	latest := c.now
+	if !at.IsZero() {
+		latest = at
+	}
+	if vsa.TimeVerified.After(latest.Add(bundle.ClockSkew)) {
+		return at, fmt.Errorf("timeVerified of the summary: got %s, want at most %s", trust.FormatTime(*vsa.TimeVerified), trust.FormatTime(latest))
+	}
+	if at.IsZero() {
+		at = *vsa.TimeVerified
+	}
+	return at, nil
+}
+
+// lastTime returns the last time at which p's signature is proved to have existed.
+func lastTime(p *proof) (at time.Time) {
+	for _, t := range p.Times {
+		if t.After(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// witnessed returns the names of the witnesses that the policy demands and that cosigned the
+// checkpoint of a proof; none if it demands none. It fails if there are too few. It is asked only of
+// proofs that speak for an image: what speaks against it counts without a witness.
+func (c *check) witnessed(p *proof) ([]string, error) {
+	demand := c.opts.Policy.Witnesses
+	if demand.None() {
+		return nil, nil
+	}
+	var logs []crypto.PublicKey
+	if p.root != nil {
+		for _, log := range p.root.Material.RekorLogs() {
+			logs = append(logs, log.PublicKey)
+		}
+	}
+	// Each entry is in a log of its own: witnesses of one say nothing about another.
+	return demand.Cosigned(p.Checkpoints, logs, c.now.Add(bundle.ClockSkew))
+}
+
+// best is like the function best, and prefers what has the witnesses that the policy demands.
+func (c *check) best(refs []ref) ref {
+	if !c.opts.Policy.Witnesses.None() {
+		for _, r := range refs {
+			if r.holds() {
+				if _, err := c.witnessed(r.proof); err == nil {
+					return r
+				}
+			}
+		}
+	}
+	return best(refs)
+}
+
+// proofs returns what of a set speaks for the image.
+func (s set) proofs() (all []*proof) {
+	for _, r := range []ref{s.provenance, s.signature, s.spdx, s.cdx} {
+		if r.holds() {
+			all = append(all, r.proof)
+		}
+	}
+	return all
+}
+
+// unwitnessed counts the proofs of a set that have too few witnesses.
+func (c *check) unwitnessed(s set) (n int) {
+	for _, p := range s.proofs() {
+		if _, err := c.witnessed(p); err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// addWitnesses lets the link of the log say who cosigned the checkpoints of a set. Without enough of
+// them, the link is broken.
+func (c *check) addWitnesses(l Link, s set) Link {
+	if l.Status != Holds || c.opts.Policy.Witnesses.None() {
+		return l
+	}
+	var names []string
+	for i, p := range s.proofs() {
+		got, err := c.witnessed(p)
+		if err != nil {
+			return failed(LinkLog, Broken, err)
+		}
+		if i == 0 {
+			names = got
+		}
+		names = slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(got, name) })
+	}
+	if len(names) == 0 { // no witness has cosigned all of them
+		names = []string{c.opts.Policy.Witnesses.String()}
+	}
+	l.Claim += "; cosigned by " + strings.Join(names, ", ")
+	return l
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,9 +15,13 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // File is a file to verify.
@@ -272,4 +277,148 @@ func eachFile(d Directory, bundled func(File) *Verdict) *Verdict {
 	}
 	v.Image, v.Digest = d.Name, ""
 	return v
+}
+
+// Released verifies the release files that a manifest of src lists (attest.FilesArtifactType),
+// with what is attached to the manifest, at the time now: every byte of each file, and its
+// provenance as Bundled does. reference is a tag or a digest.
+func Released(ctx context.Context, src oci.Source, reference string, now time.Time, opts Options) *Verdict {
+	v := &Verdict{Image: src.Name() + "@" + reference}
+	files, bundles, unread, err := readReleased(ctx, src, reference)
+	if err != nil {
+		v.add(failed(LinkFile, statusOf(err), err))
+		v.decide(map[string]bool{LinkFile: true})
+		return v
+	}
+	d := Directory{Name: v.Image, Files: files}
+	v = eachFile(d, func(f File) *Verdict { return Bundled(ctx, f, bundles.about(f), now, opts) })
+	if v.Outcome == Rejected && unread != nil { // what was not read may be the proof
+		v.add(failed(LinkSignature, Unknown, unread))
+		v.Outcome = Undecided
+	}
+	return v
+}
+
+// releasedBundles are what is attached to a manifest of files.
+type releasedBundles struct {
+	all  [][]byte             // about all files, or unknown
+	sbom map[v1.Hash][][]byte // SBOMs of one file alone, by its digest; each file has a place
+}
+
+// about returns the bundles that matter for a file: of the SBOMs, of which there is one for each
+// file, only its own.
+func (r releasedBundles) about(f File) [][]byte {
+	return append(r.all[:len(r.all):len(r.all)], r.sbom[f.Digest]...)
+}
+
+func (r *releasedBundles) add(raw []byte) {
+	b, err := bundle.Parse(raw)
+	if err != nil || b.Statement == nil || len(b.Statement.Subject) != 1 || b.Statement.PredicateType != attest.PredicateSPDX {
+		r.all = append(r.all, raw)
+		return
+	}
+	of := v1.Hash{Algorithm: "sha256", Hex: b.Statement.Subject[0].Digest["sha256"]}
+	if own, ok := r.sbom[of]; ok {
+		r.sbom[of] = append(own, raw)
+	} else {
+		r.all = append(r.all, raw)
+	}
+}
+
+// readReleased reads the files and the bundles. unread says why a bundle may have been missed.
+func readReleased(ctx context.Context, src oci.Source, reference string) (files []File, bundles releasedBundles, unread, err error) {
+	top, err := src.Resolve(ctx, reference)
+	if err != nil {
+		return nil, bundles, nil, err
+	}
+	raw, _, err := src.Manifest(ctx, top.Digest)
+	if err != nil {
+		return nil, bundles, nil, err
+	}
+	list, err := oci.ParseFiles(raw)
+	if err != nil {
+		return nil, bundles, nil, err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for _, f := range list {
+		files = append(files, File{Name: f.Name, Title: f.Name, Digest: f.Descriptor.Digest, Size: f.Descriptor.Size})
+		g.Go(func() error {
+			if err := readThrough(gctx, src, f.Descriptor); err != nil {
+				return fmt.Errorf("file %s: %w", f.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, bundles, nil, err
+	}
+	bundles.sbom = map[v1.Hash][][]byte{}
+	for _, f := range files {
+		bundles.sbom[f.Digest] = nil
+	}
+	attached, err := oci.Bundles(ctx, src, top.Digest)
+	if err != nil {
+		return nil, bundles, nil, err
+	}
+	for _, a := range attached {
+		switch {
+		case a.Err == nil:
+			bundles.add(a.Raw)
+		case !permanent(a.Err):
+			unread = a.Err
+		}
+	}
+	return files, bundles, unread, nil
+}
+
+// SignedPolicy fails unless one of authors signed a policy file, under one of the trust roots,
+// at a time that counts at the time now. raw is the content of the file, and bundles are those
+// beside it, as in Bundled. It returns who signed, and when.
+//
+// A signature binds the bytes of the file. That an older policy by the same author is not used
+// in place of the current one, the author's MaxAge and Since have to prevent. An author with a
+// key has neither.
+func SignedPolicy(ctx context.Context, name string, raw []byte, bundles [][]byte, authors []policy.Author, now time.Time, roots []*trust.Root) (by policy.Author, at time.Time, err error) {
+	sum := sha256.Sum256(raw)
+	f := File{Name: name, Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}, Size: int64(len(raw)), Content: bytes.NewReader(raw)}
+	why := errors.New("there is no signature beside it")
+	for _, author := range authors {
+		opts := Options{Trust: roots, Policy: policy.Policy{Origin: policy.SignatureOnly{Signer: author.Signer}}}
+		for _, b := range bundles {
+			v := Bundled(ctx, f, [][]byte{b}, now, opts)
+			if v.Outcome != Accepted {
+				why = errors.New(v.Why())
+				continue
+			}
+			signed := signedAt(v)
+			if err := author.MatchTime(signed, now); err != nil {
+				why = fmt.Errorf("author %q: %w", author.Name, err)
+				continue
+			}
+			if at.IsZero() || signed.After(at) {
+				by, at = author, signed
+			}
+		}
+	}
+	if at.IsZero() {
+		return policy.Author{}, at, fmt.Errorf("policy %s: no author of policies that this machine trusts signed it: %s", name, plain(why.Error()))
+	}
+	return by, at, nil
+}
+
+// signedAt returns the last time at which the signature that a verdict rests on is proved to
+// have existed.
+func signedAt(v *Verdict) (at time.Time) {
+	if v.Facts == nil {
+		return at
+	}
+	for _, s := range v.Facts.Signed {
+		for _, t := range s.Times {
+			if t.After(at) {
+				at = t
+			}
+		}
+	}
+	return at
 }

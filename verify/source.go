@@ -3,9 +3,14 @@ package verify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/source/track"
 )
 
 // sourceLink asks the repository that the provenance of a set names. If the
@@ -83,4 +88,109 @@ func signatureClaim(s *source.Signature) string {
 		return "unsigned"
 	}
 	return ""
+}
+
+// TrackCheck asks a git repository and its forge about a commit, as package source/look does,
+// and returns what follows from the answers (track.Evaluate). ref is the full name of a branch
+// or tag, or empty. An error means that nothing is known.
+type TrackCheck func(ctx context.Context, uri, ref, commit string) (track.Result, error)
+
+// trackLink says whether the commit of a set has the Source level and the reviewers that the
+// policy demands. The last summary by a verifier that the policy trusts decides; without one
+// the forge is asked, if the caller can. Without any answer it is not known.
+func (c *check) trackLink(ctx context.Context, ev *evidence, s set) Link {
+	want := c.opts.Policy.Provenance()
+	l := Link{Name: LinkTrack, Status: Unknown}
+	if !s.provenance.holds() {
+		l.Status, l.Reason = NotAsked, "not checked: no valid provenance names a commit"
+		return l
+	}
+	b := s.provenance.proof.build
+	if unread := ev.unread(ofKind(attest.PredicateVSA)); unread != nil && len(want.SourceVerifiers) > 0 {
+		return failed(LinkTrack, Unknown, unread) // it may be the last summary
+	}
+	last, miss := c.lastSource(ev, b.Source, b.Commit)
+	switch {
+	case last != nil:
+		if err := want.SourceTrack.MatchSummary(last.by, last.vsa, c.now); err != nil {
+			l.Status, l.Reason = Broken, fmt.Sprintf("summary of commit %s by %s: %v", b.Commit, last.by.ID, err)
+			return l
+		}
+		l.Status, l.Claim = Holds, "commit "+b.Commit+": "+last.claim()
+		c.beside = append(c.beside, last.signer)
+		return l
+	case c.opts.TrackCheck == nil && miss != nil:
+		l.Reason = fmt.Sprintf("no summary of commit %s by a verifier that the policy trusts holds: %v; the forge was not asked", b.Commit, miss)
+		return l
+	case c.opts.TrackCheck == nil:
+		l.Reason = fmt.Sprintf("there is no summary of commit %s by a verifier that the policy trusts, and the forge was not asked", b.Commit)
+		return l
+	}
+	r, err := recall(c, c.known, trackKey{s.provenance.item.read}, func() (track.Result, error) {
+		return c.opts.TrackCheck(ctx, b.Source, b.Ref, b.Commit)
+	})
+	if err != nil {
+		l.Reason = fmt.Sprintf("%s did not answer: %v", b.Source, err)
+		return l
+	}
+	switch err := r.Meets(want.SourceTrack.MinLevel, want.SourceTrack.Reviewers); {
+	case errors.Is(err, track.ErrNotKnown):
+		l.Reason = err.Error()
+	case err != nil:
+		l.Status, l.Reason = Broken, err.Error()
+	default:
+		l.Status, l.Claim = Holds, fmt.Sprintf("commit %s: Source L%d, reviewers other than the author: %d; as the forge says now", b.Commit, r.Level, r.Reviewers)
+	}
+	return l
+}
+
+// lastSource returns the last summary about a commit by a verifier that the policy trusts, or
+// why the nearest one is none; nil and nil without any. Of several verifiers, the first that
+// has one counts.
+func (c *check) lastSource(ev *evidence, uri, commit string) (last *summary, miss error) {
+	for _, by := range c.opts.Policy.Provenance().SourceVerifiers {
+		test := signed(by.Signer)
+		for _, it := range ev.items {
+			for _, p := range it.source {
+				at, err := c.sourceSummary(it, p, test, by, uri, commit)
+				if err != nil {
+					miss = err
+					continue
+				}
+				// Of two at the same time, the one that failed counts.
+				if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
+					last = &summary{it.vsa, by, at, signerFact(p, by.Signer)}
+				}
+			}
+		}
+		if last != nil {
+			return last, nil
+		}
+	}
+	return nil, miss
+}
+
+// sourceSummary fails unless an item is a summary by a verifier about a commit of a repository.
+// It returns when it was made.
+func (c *check) sourceSummary(it *item, p *proof, test func(*proof) error, by policy.Verifier, uri, commit string) (at time.Time, err error) {
+	if err = p.Result.Err(); err == nil {
+		err = test(p)
+	}
+	if err == nil {
+		err = it.vsaErr
+	}
+	if err == nil && it.commit != commit {
+		err = fmt.Errorf("commit: got %q, want %q", it.commit, commit)
+	}
+	if err == nil {
+		err = by.Concerns(it.vsa, attest.GitURI(uri, ""))
+	}
+	if err != nil {
+		return at, err
+	}
+	at, err = c.timeOf(it.vsa, p)
+	if err == nil && at.IsZero() && it.vsa.VerificationResult != attest.VSAPassed {
+		at = c.now // nothing says that it is not the last
+	}
+	return at, err
 }

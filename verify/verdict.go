@@ -17,15 +17,26 @@ package verify
 // set, file, author, cache, explain, record.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/internal/reach"
+	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/provenance"
+	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // Outcome is the answer. The zero value is Undecided, so that an empty verdict
@@ -272,4 +283,313 @@ type Claim struct {
 	About  string `json:"about"`          // digest that it says it is about
 	Digest string `json:"digest"`         // digest of the claim itself
 	Says   string `json:"says,omitempty"` // of a provenance: builder and sources, one line
+}
+
+// Cause is what kind of reason a link has, for programs. A reason of no kind listed here
+// has no cause.
+type Cause struct {
+	Kind      CauseKind `json:"kind"`
+	Got       string    `json:"got,omitempty"`       // what was found
+	Want      string    `json:"want,omitempty"`      // what was demanded or expected
+	Authority string    `json:"authority,omitempty"` // of CauseUntrusted: name of the certificate authority, as the certificate says
+	Trust     string    `json:"trust,omitempty"`     // of CauseUntrusted: what "colophon trust add" takes to trust it; absent if that is not known
+}
+
+// CauseKind names a kind of reason.
+type CauseKind string
+
+// Kinds of reasons.
+const (
+	CauseUntrusted   CauseKind = "untrusted authority" // no trust root here has the authority that certified the signer, Got
+	CauseUnvouched   CauseKind = "unvouched issuer"    // the trust root does not vouch for the signer's OIDC issuer, Got
+	CauseSigner      CauseKind = "another signer"      // a trusted authority certified it, for a signer that was not demanded
+	CauseSource      CauseKind = "another source"
+	CauseRef         CauseKind = "another ref"
+	CauseCommit      CauseKind = "another commit"
+	CauseInput       CauseKind = "another input"
+	CauseRecipe      CauseKind = "another recipe"
+	CauseLevel       CauseKind = "lower level"
+	CauseMissing     CauseKind = "missing" // nothing of this kind is attached
+	CauseContent     CauseKind = "changed content"
+	CauseNotFound    CauseKind = "not found"
+	CauseUnreachable CauseKind = "unreachable" // Got is the server
+	CauseDenied      CauseKind = "denied"      // the registry wants other credentials
+	CauseTimeout     CauseKind = "timeout"
+	CauseNoRoot      CauseKind = "no trust root"
+	CauseMoved       CauseKind = "moved source"      // the repository no longer has what was built
+	CauseUnanswered  CauseKind = "unanswered"        // the repository did not answer
+	CauseDistrust    CauseKind = "no longer trusted" // Got is what an entry is about, Want the digest to use in its place, Authority the list's issuer
+)
+
+// mismatches maps what a policy compared to the kind of cause.
+var mismatches = map[policy.Demand]CauseKind{
+	policy.DemandSource: CauseSource, policy.DemandRef: CauseRef, policy.DemandCommit: CauseCommit,
+	policy.DemandInput: CauseInput, policy.DemandRecipe: CauseRecipe, policy.DemandLevel: CauseLevel,
+}
+
+// CauseKinds returns all kinds.
+func CauseKinds() []CauseKind {
+	return []CauseKind{
+		CauseUntrusted, CauseUnvouched, CauseSigner, CauseSource, CauseRef, CauseCommit, CauseInput, CauseRecipe, CauseLevel,
+		CauseMissing, CauseContent, CauseNotFound, CauseUnreachable, CauseDenied, CauseTimeout, CauseNoRoot, CauseMoved, CauseUnanswered, CauseDistrust,
+	}
+}
+
+// failed returns a link that does not hold because of err.
+func failed(name string, status Status, err error) Link {
+	return Link{Name: name, Status: status, Reason: reason(err), Cause: causeOf(err)}
+}
+
+// causeOf returns the cause that an error is, or the zero Cause.
+func causeOf(err error) Cause {
+	untrusted, isUntrusted := errors.AsType[*bundle.UntrustedError](err)
+	unvouched, isUnvouched := errors.AsType[*trust.IssuerError](err)
+	signer, isSigner := errors.AsType[*bundle.SignerError](err)
+	mismatch, isMismatch := errors.AsType[*policy.MismatchError](err)
+	unreached, isUnreached := errors.AsType[*reach.Error](err)
+	other, isOther := errors.AsType[*signerError](err)
+	chosen, isChosen := errors.AsType[*policy.ChosenError](err)
+	switch {
+	case isOther:
+		return other.cause
+	case isChosen:
+		return Cause{Kind: CauseRecipe, Got: strings.Join(chosen.Chosen, ", ")}
+	case isUntrusted:
+		return Cause{Kind: CauseUntrusted, Got: untrusted.Signer, Authority: untrusted.Authority.String(), Trust: trustable(untrusted)}
+	case isUnvouched:
+		return Cause{Kind: CauseUnvouched, Got: unvouched.Issuer}
+	case isSigner:
+		return Cause{Kind: CauseSigner, Got: signer.Got, Want: signer.Want}
+	case isMismatch:
+		return Cause{Kind: mismatches[mismatch.Demand], Got: mismatch.Got, Want: mismatch.Want}
+	case errors.Is(err, oci.ErrMismatch), errors.Is(err, errImage):
+		return Cause{Kind: CauseContent}
+	case errors.Is(err, oci.ErrNotFound):
+		return Cause{Kind: CauseNotFound}
+	case errors.Is(err, oci.ErrDenied):
+		return Cause{Kind: CauseDenied}
+	case isUnreached:
+		return Cause{Kind: CauseUnreachable, Got: unreached.Server}
+	case errors.Is(err, context.DeadlineExceeded):
+		return Cause{Kind: CauseTimeout}
+	case errors.Is(err, trust.ErrEmpty):
+		return Cause{Kind: CauseNoRoot}
+	}
+	return Cause{}
+}
+
+// signerError is the fault of a proof whose signer was not demanded.
+type signerError struct {
+	error
+	cause Cause
+}
+
+// otherSigner returns the fault of a proof whose signature holds, and whose signer err
+// refuses. A workflow of another source than the one demanded is the wrong source.
+func (c *check) otherSigner(p *proof, err error) error {
+	id, want := p.Identity, c.opts.Policy.Provenance()
+	cause := Cause{Kind: CauseSigner, Got: id.SubjectAlternativeName, Want: strings.Join(want.Builders, " ")}
+	if id.SourceRepositoryURI != "" && len(want.Builders) == 0 && want.MatchSource(id.SourceRepositoryURI) != nil {
+		cause = Cause{Kind: CauseSource, Got: id.SourceRepositoryURI, Want: want.Source.URI()}
+	}
+	return &signerError{err, cause}
+}
+
+func (e *signerError) Unwrap() error { return e.error }
+
+// reason returns an error in one line for people.
+func reason(err error) string {
+	u, ok := errors.AsType[*bundle.UntrustedError](err)
+	if !ok {
+		return err.Error()
+	}
+	add := trustable(u)
+	if add == "" {
+		add = "URL|FILE"
+	}
+	return "signed as " + u.Signer + ", certified by " + quoted(u.Authority.String()) + ", which is not trusted here; if you trust it: colophon trust add " + add
+}
+
+func quoted(s string) string { return `"` + strings.ReplaceAll(s, `"`, "'") + `"` }
+
+// trustable returns what "colophon trust add" takes to trust an authority: a name that it
+// knows, or the origin of the platform that the signer claims to be of. It returns "" if
+// it knows neither. The words come from a certificate that nobody vouched for, so they are
+// limited to what cannot be anything else than an argument.
+func trustable(u *bundle.UntrustedError) string {
+	if slices.Contains(u.Authority.Organization, "sigstore.dev") {
+		return "sigstore"
+	}
+	issuer, err := trust.IssuerOf(u.Signer)
+	if err != nil {
+		return ""
+	}
+	parts := strings.SplitN(issuer, "/", 4) // scheme, "", host, path
+	if len(parts) < 3 {
+		return ""
+	}
+	origin := parts[0] + "//" + parts[2]
+	if trust.CheckOrigin(origin) != nil || strings.Trim(origin, originCharacters) != "" {
+		return ""
+	}
+	return origin
+}
+
+const originCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:/[]"
+
+// errUnchecked is the reason of links that an untrusted signer leaves unchecked.
+const errUnchecked = "not checked: the signer is not trusted here"
+
+// onceUntrusted lets one link alone say that the signer is not trusted: the links after it
+// that say the same were not checked.
+func onceUntrusted(links []Link) {
+	said := false
+	for i, l := range links {
+		untrusted := l.Cause.Kind == CauseUntrusted
+		switch {
+		case untrusted && said, said && l.Name == LinkLog && l.Status == Broken:
+			links[i] = Link{Name: l.Name, Status: Unknown, Reason: errUnchecked}
+		case untrusted && l.Name == LinkSignature:
+			said = true
+		}
+	}
+}
+
+// Options are what a verdict depends on besides the evidence and the time.
+type Options struct {
+	Trust       []*trust.Root // the trust roots; each proof must verify wholly under one of them
+	Policy      policy.Policy // what to demand; must pass its Check
+	SourceCheck SourceCheck   // asks the git repository; nil: the repository is not asked
+	TrackCheck  TrackCheck    // asks the forge for what the policy demands on SLSA's Source track; nil: it is not asked
+	Bundles     [][]byte      // more evidence about an image: Sigstore bundles or DSSE envelopes, as JSON
+	Layout      bool          // the image is in a layout, whose name is not a registry's: no verification summary can be about it
+	Platform    *v1.Platform  // of an index, read only this one; nil: all. What is proved is the index
+	Pinned      bool          // of the image, only the manifest or index itself is read: whoever uses the image compares all else with the digests in it, as runtimes do. Its configuration, layers and unsigned claims say nothing then; the contents that a policy compares with SBOMs are read
+	Distrust    Distrust      // lists of what is no longer trusted, for verdicts by one policy; decisions of sets have their own (With)
+	Whole       bool          // all platforms of an index must be there, and the proofs must be about the index itself; otherwise see Missing and Index of Verdict
+}
+
+// SourceCheck asks a git repository a question, as source.Lookup does. It may add
+// Signers to the question: if the answer then has a signature that is not
+// verified, the source link is broken. An error means that the repository did not
+// answer.
+type SourceCheck func(ctx context.Context, q source.Question) (source.Standing, error)
+
+// check is one verification.
+type check struct {
+	src   oci.Source
+	now   time.Time // the time of verification
+	opts  Options
+	about string        // kind of the thing that the proofs must be about
+	title string        // of a file: the name that a platform's provenance must give it
+	stale []*trust.Root // dropped from opts.Trust; what must be absent may be signed under them, too
+	read  reading
+
+	asks   []*check // the verifications that will look at what is read now; empty: this one alone
+	digest v1.Hash  // of the subject, to which the evidence is attached
+	known  *memory  // of the image; nil: nothing is remembered
+	of     *memory  // of the item that is judged; nil: nothing is remembered
+	missed *bool    // set if an answer was asked for that a closed memory does not have
+	ask    *Ask     // what else is asked for; may be nil
+
+	beside []distrust.Signer // who signed what the policy demands beside its Origin, as far as it was judged
+
+	queries []Query // those that look at src
+
+	kept *atomic.Int64 // bytes of statements that were kept for that
+}
+
+const (
+	aboutIndex    = "index"
+	aboutManifest = "manifest"
+	aboutFile     = "file"
+)
+
+func aboutOf(image v1.Descriptor) string {
+	if image.MediaType.IsIndex() {
+		return aboutIndex
+	}
+	return aboutManifest
+}
+
+// ready fails if there is too little to verify with.
+func (c *check) ready() error {
+	switch {
+	case len(c.opts.Trust) == 0 && !c.opts.Policy.WithoutRoots():
+		return trust.ErrEmpty
+	case c.now.IsZero():
+		return errors.New("the time of verification is not set")
+	}
+	if p := c.opts.Policy; p.FreshTrust || p.MaxTrustAge > 0 {
+		if err := c.dropStale(); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.opts.Policy.Roots() {
+		if len(named(c.opts.Trust, name)) == 0 {
+			return fmt.Errorf("the policy names the trust root %q, which is not trusted here, or is stale", name)
+		}
+	}
+	return c.opts.Policy.Check()
+}
+
+// asksFor reports whether statements of a predicate type are asked for as facts.
+func (c *check) asksFor(predicateType string) bool {
+	return c.ask != nil && slices.Contains(c.ask.Predicates, predicateType)
+}
+
+// lists reports whether the lists of packages in SBOMs are kept.
+func (c *check) lists() bool {
+	contents := func(p policy.Policy) bool { return p.SBOM() == policy.SBOMContents }
+	return contents(c.opts.Policy) || c.keepsInputs() || c.ask != nil && (c.ask.Packages || slices.ContainsFunc(c.ask.Policies, contents))
+}
+
+// keepsInputs reports whether what builds used is kept, for lists of what is no longer trusted.
+func (c *check) keepsInputs() bool {
+	return c.opts.Distrust.asked() || c.ask != nil && c.ask.Distrust
+}
+
+// named returns the trust roots with this name; all of them if it is empty.
+func named(roots []*trust.Root, name string) []*trust.Root {
+	return slices.DeleteFunc(slices.Clone(roots), func(r *trust.Root) bool { return name != "" && !r.Named(name) })
+}
+
+// roots returns the trust roots under which the policy's Origin may be proved.
+func (c *check) roots() []*trust.Root { return named(c.opts.Trust, c.opts.Policy.Root()) }
+
+// dropStale removes the trust roots that may have been withdrawn since they were
+// last refreshed. They stay in c.stale.
+func (c *check) dropStale() error {
+	var fresh, stale []*trust.Root
+	var err error
+	for _, r := range c.opts.Trust {
+		switch age := c.opts.Policy.MaxTrustAge; {
+		case c.opts.Policy.FreshTrust && r.Stale(c.now):
+			err = fmt.Errorf("the policy demands fresh trust roots, and the one from %s is stale", r.Repository.URL)
+			stale = append(stale, r)
+		case age > 0 && !r.RefreshedWithin(age, c.now):
+			err = fmt.Errorf("the policy demands trust roots that were refreshed within the last %s, and none is known to be: see `colophon trust refresh`", age)
+			stale = append(stale, r)
+		default:
+			fresh = append(fresh, r)
+		}
+	}
+	if c.opts.Trust, c.stale = fresh, stale; len(fresh) == 0 {
+		return err
+	}
+	return nil
+}
+
+// plainRoots returns those of roots that name no builder, as a Sigstore
+// trusted_root.json does.
+func (c *check) plainRoots() []*trust.Root {
+	return slices.DeleteFunc(c.roots(), func(r *trust.Root) bool { return len(r.Builders) > 0 })
+}
+
+// parallel is the maximum number of requests in flight, and so of bundles in memory.
+const parallel = 8
+
+// demandsTrack reports whether a policy demands anything on the Source track.
+func demandsTrack(p policy.Policy) bool {
+	return p.Provenance().SourceTrack != (policy.SourceTrack{})
 }

@@ -263,10 +263,10 @@ func init() {
 			cuts:  []cut{{"attest/files.go", `if i := strings.LastIndex(name, of); i > 0 && endings.MatchString(name[i+len(of):]) {`, `if strings.Contains(name, "-") {`}}, unit: "attest: TestFileNameFrom"},
 		{name: "renamed-file", tries: "offer the file for one platform, with its proof, under the name of another",
 			guard: "a file counts only under the name in its provenance: verify matchKind",
-			cuts:  []cut{{"verify/released.go", `if subject.Name == c.title && c.title != "" {`, `if true {`}}, unit: "verify: TestFileOfPlatform"},
+			cuts:  []cut{{"verify/judge.go", `if subject.Name == c.title && c.title != "" {`, `if true {`}}, unit: "verify: TestFileOfPlatform"},
 		{name: "file-as-image", tries: "build a file with the bytes of an image's manifest, and offer it as that image",
 			guard: "the build type says whether a provenance is about a file or an image: verify matchKind",
-			cuts:  []cut{{"verify/released.go", `case isFile && c.about != aboutFile:`, `case false && isFile:`}, {"verify/released.go", `case !isFile:`, `case c.about != aboutFile:`}}, unit: "verify: TestFilesAreNoImage"},
+			cuts:  []cut{{"verify/judge.go", `case isFile && c.about != aboutFile:`, `case false && isFile:`}, {"verify/judge.go", `case !isFile:`, `case c.about != aboutFile:`}}, unit: "verify: TestFilesAreNoImage"},
 	} {
 		register(a)
 	}
