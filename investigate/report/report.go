@@ -5,13 +5,12 @@ package report
 
 import (
 	"bytes"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"slices"
 
+	"github.com/colophon-build/colophon/internal/inert"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/investigate"
 )
@@ -65,25 +64,21 @@ var page string
 //go:embed report.css
 var style string
 
-var pageTemplate = template.Must(template.New("report").Parse(page))
+var pageTemplate = template.Must(template.New("report").Parse(inert.Head + page))
 
 // HTML returns the report of a case as one page without scripts, links and outer resources. Its
 // policy forbids them too.
 func HTML(c *investigate.Case) ([]byte, error) {
-	sum := sha256.Sum256([]byte(style))
-	picture := func(svg []byte) template.URL {
-		return template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(svg))
-	}
+	shown := clean(c)
 	var b bytes.Buffer
 	err := pageTemplate.Execute(&b, struct {
 		Case            *investigate.Case
-		Style           template.CSS
-		Policy          string
+		Page            inert.Page
 		Timeline, Graph template.URL
 		At              string
 	}{
-		clean(c), template.CSS(style), "default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
-		picture(Timeline(c)), picture(Graph(c)), c.At.Format("2006-01-02 15:04:05Z"),
+		shown, inert.Page{Title: shown.Conclusion.Line, Style: template.CSS(style)},
+		inert.Picture(Timeline(c)), inert.Picture(Graph(c)), c.At.Format("2006-01-02 15:04:05Z"),
 	})
 	return b.Bytes(), err
 }

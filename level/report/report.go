@@ -5,13 +5,12 @@ package report
 
 import (
 	"bytes"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/inert"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/level"
 	"github.com/colophon-build/colophon/verify"
@@ -165,24 +164,18 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	"line": line, "level": levelOf, "word": func(s level.Status) string { return words[s] },
 	"class": func(s level.Status) string { return strings.ReplaceAll(string(s), " ", "-") },
 	"met":   func(s level.Status) bool { return s == level.Met },
-}).Parse(page))
+}).Parse(inert.Head + page))
 
 // HTML returns the report as one page without scripts and outer resources. Its policy forbids
 // them too. It links to the specification alone.
 func HTML(d *Document) ([]byte, error) {
-	sum := sha256.Sum256([]byte(style))
 	var b bytes.Buffer
 	err := pageTemplate.Execute(&b, struct {
 		*Document
-		All    []reached
-		Style  template.CSS
-		Policy string
-		Badge  template.URL
-	}{
-		d, d.tracks(), template.CSS(style),
-		"default-src 'none'; img-src data:; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
-		template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(Badge(d))),
-	})
+		All   []reached
+		Page  inert.Page
+		Badge template.URL
+	}{d, d.tracks(), inert.Page{Title: "SLSA level of " + d.Title(), Style: template.CSS(style)}, inert.Picture(Badge(d))})
 	return b.Bytes(), err
 }
 
