@@ -255,3 +255,26 @@ func TestRebuilders(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// TestUnreadImage: an image that could not be read is looked for by the digest in its name: whoever must stop it has no
+// time to repair the registry first.
+func TestUnreadImage(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for name, want := range map[string]int{"registry.example.com/app@" + digest: 1, "registry.example.com/app:v1@" + digest: 1, "registry.example.com/app:v1": 0} {
+		in := &Inquiry{Subject: Subject{Kind: Image, Name: name}, At: testTime, Evidence: &Evidence{}}
+		in.Askers = map[ID]Asker{
+			AskChain: func(context.Context, *Inquiry) (Reply, error) { return Reply{}, errors.New("no route") },
+			AskRunning: func(_ context.Context, in *Inquiry) (Reply, error) {
+				r := Reply{}
+				for _, d := range in.Digests() {
+					r.Facts.Running = append(r.Facts.Running, Running{Where: "Pod shop/web", Digest: d})
+				}
+				return r, nil
+			},
+		}
+		c, err := Run(t.Context(), in)
+		if err != nil || len(c.Answer(AskRunning).Facts.Running) != want || (want == 1) != strings.Contains(strings.Join(c.Conclusion.Do, "\n"), "stop what runs: Pod shop/web") {
+			t.Errorf("%s: got %+v, do %q, %v", name, c.Answer(AskRunning), c.Conclusion.Do, err)
+		}
+	}
+}

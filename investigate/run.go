@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -204,6 +206,8 @@ func digestsOf(c *Case) (out []string) {
 	if c.Subject.Kind == Image {
 		if c.Subject.Digest != "" {
 			out = append(out, c.Subject.Digest)
+		} else if named := c.Subject.Name[strings.LastIndexByte(c.Subject.Name, '@')+1:]; search.IsDigest(named) {
+			out = append(out, named) // the registry was not asked, or did not answer: where it runs is known all the same
 		}
 		return out
 	}
