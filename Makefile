@@ -207,7 +207,7 @@ manifests: $(BIN)/helm ## write deploy/kubernetes/colophon.yaml, what the chart 
 	scripts/manifests.sh deploy/kubernetes/colophon.yaml
 
 bench: deps tools $(BIN)/syft $(BIN)/actionlint build base-images example ## compare the performance with that of the peers; prints results and ratios
-	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 60m -run '^$$' -bench . -benchtime 1x ./test/bench/...
+	COLOPHON_BENCH=1 COLOPHON_REQUIRE_BUILD=1 $(GO) test -timeout 120m -run '^$$' -bench . -benchtime 1x ./test/bench/...
 	$(GO) test -timeout 60m -run '^$$' -bench 'Follow|Watch' -benchtime 1x ./tlog/follow ./monitor
 	$(GO) test -timeout 60m -run '^$$' -bench 'Search|Witnessed' -benchtime 300x ./platform/search ./platform/authority/log
 	$(GO) test -timeout 60m -run '^$$' -bench 'Audit' -benchtime 1x ./search
