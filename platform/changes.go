@@ -181,6 +181,14 @@ func (p *platform) statement() ([]byte, error) {
 	if w := p.file.witnesses.Policy; w != "" {
 		s.Files["log.witnesses"] = sumOf([]byte(w))
 	}
+	if a := p.file.TLS.ACME; a != nil {
+		switch roots, err := readACMERoots(*a); {
+		case err != nil:
+			return nil, err
+		case roots != nil:
+			s.Files["tls.acme.caFile"] = sumOf(roots)
+		}
+	}
 	return json.Marshal(s)
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/acme"
 )
 
 // TestReloadDamaged: at SIGHUP, a key or a directory that is damaged meanwhile ends no platform; what could not be noted
@@ -71,4 +72,25 @@ func TestReloadDamaged(t *testing.T) {
 		t.Errorf("got %q hidden, want nothing", got)
 	}
 	p.changes.collect()
+}
+
+// TestStatement: whoever exchanges the roots of the certificate authority changes the configuration, although its file stays.
+func TestStatement(t *testing.T) {
+	p := onHost(roleServe, nil)
+	p.file.raw = []byte("{}")
+	p.file.TLS.ACME = &acme.Settings{CAFile: filepath.Join(t.TempDir(), "roots.pem")}
+	said := map[string]bool{}
+	for _, roots := range []string{"ours", "theirs"} {
+		if err := os.WriteFile(p.file.TLS.ACME.CAFile, []byte(roots), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := p.statement()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said[string(raw)] = true
+	}
+	if len(said) != 2 {
+		t.Errorf("got one statement about both: %v", said)
+	}
 }

@@ -24,6 +24,8 @@ type counts struct {
 	mu      sync.Mutex
 	path    string
 	digests map[string]string // name → sha256:HEX; none: nothing counts
+
+	withdrawn bool // the last act did not reach the ledger in time
 }
 
 func (c *counts) read(path string) error {
@@ -67,9 +69,11 @@ func (r *Recorder) Replace(ctx context.Context, name, digest string, act func(be
 		if err := r.keep(act(before)); err != nil { // it counts all the same, and is not noted: so it is recorded later
 			return r.fail(err)
 		}
-	} else if err := r.insist(ctx, act(before)); err != nil {
+	} else if err := r.insist(ctx, act, before); err != nil {
+		r.counts.withdrawn = true
 		return err
 	}
+	r.counts.withdrawn = false
 	if r.counts.digests[name] = digest; digest == "" {
 		delete(r.counts.digests, name)
 	}
@@ -89,8 +93,20 @@ func (r *Recorder) Names() (names []string) {
 	return names
 }
 
-// insist is Record for what the ledger must have, and sends it until ctx ends.
-func (r *Recorder) insist(ctx context.Context, what audit.Record) error {
+// errWaits means that the ledger does not have the last act and its end yet.
+var errWaits = errors.New("the audit ledger does not take what was tried before")
+
+// insist is Record for what the ledger must have, and sends it until ctx ends. While the act before that was withdrawn
+// waits in the spool, the ledger takes nothing: a record more, at each try, would be withdrawn too.
+func (r *Recorder) insist(ctx context.Context, act func(before string) audit.Record, before string) error {
+	for r.counts.withdrawn && r.spool.bytes.Load() > 0 {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return r.fail(errWaits)
+		}
+	}
+	what := act(before)
 	e, err := r.signer.Seal(what, r.cfg.Now())
 	if err != nil {
 		return r.fail(err)

@@ -90,6 +90,34 @@ func TestReplaceRequired(t *testing.T) {
 	}
 }
 
+// While the ledger takes nothing, an act that is tried again and again leaves one record that it was tried, and one that
+// it failed.
+func TestReplaceAgain(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusServiceUnavailable}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	r := start(t, server.URL, t.TempDir(), true)
+	for range 5 {
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		if err := r.Replace(ctx, "policies", digestOf("a"), policyAct(digestOf("a"))); !errors.Is(err, ErrNotRecorded) {
+			t.Fatalf("got %v, want that the act is not recorded", err)
+		}
+		cancel()
+	}
+	l.answer(0, "")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := r.Replace(ctx, "policies", digestOf("a"), policyAct(digestOf("a"))); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; r.spool.bytes.Load() > 0 && i < 3000; i++ {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if n := len(l.records()); n != 3 {
+		t.Errorf("got %d records, want the act twice, and once that it failed", n)
+	}
+}
+
 // An act whose record could not be kept, because the disk was full, is recorded at the next start.
 func TestReplaceFullDisk(t *testing.T) {
 	l := &ledger{got: map[string]*audit.Record{}}
