@@ -68,7 +68,11 @@ func LedgerAskers(l Ledger) map[ID]Asker {
 				if err != nil {
 					return r, err
 				}
-				d.Records = append(d.Records, found...)
+				for _, x := range found { // a commit and its images have the same decisions
+					if !slices.ContainsFunc(d.Records, func(y Decision) bool { return y.Index == x.Index }) {
+						d.Records = append(d.Records, x)
+					}
+				}
 				d.More = d.More || more
 			}
 			r.Facts.Decided = d
@@ -86,8 +90,8 @@ func LedgerAskers(l Ledger) map[ID]Asker {
 	}
 }
 
-// decisions returns what to ask a ledger about the subject: its commit, its builder, or else the digests that are
-// concerned. What the subject limits to a time is asked for of that time.
+// decisions returns what to ask a ledger about the subject: its commit or its builder, and the digests that are
+// concerned, as a decision without provenance names neither. What the subject limits to a time is asked for of that time.
 func (in *Inquiry) decisions() (all []audit.Filter, what string) {
 	one := audit.Filter{}
 	if s := in.Subject.Since; s != nil {
@@ -96,19 +100,20 @@ func (in *Inquiry) decisions() (all []audit.Filter, what string) {
 	if s := in.Subject.Until; s != nil {
 		one.To = *s
 	}
-	switch in.Subject.Kind {
+	what = fmt.Sprintf("%d digests", min(len(in.Digests()), maxDecidedOf))
+	switch named := one; in.Subject.Kind {
 	case Commit:
-		one.Commit = in.Subject.Name
-		return []audit.Filter{one}, "the commit"
+		named.Commit = in.Subject.Name
+		all, what = append(all, named), "the commit, "+what
 	case Builder:
-		one.Builder = in.Subject.Name
-		return []audit.Filter{one}, "the builder"
+		named.Builder = in.Subject.Name
+		all, what = append(all, named), "the builder, "+what
 	}
 	for _, d := range in.Digests() {
 		one.Digest = d
 		all = append(all, one)
 	}
-	return all, fmt.Sprintf("%d digests", min(len(all), maxDecidedOf))
+	return all, what
 }
 
 func (d *Decided) finding() string {
@@ -123,20 +128,29 @@ func (d *Decided) finding() string {
 	return fmt.Sprintf("%d decisions recorded: %d allowed, %d refused%s", len(d.Records), effects[audit.Allowed], effects[audit.Refused], more)
 }
 
-// rebuilt says what each rebuilder recorded, the newest record of each. No verdict rests on it: whoever writes to the ledger
-// may say that it is a rebuilder.
+// rebuilt says what each rebuilder recorded, the newest record of each about each image. No verdict rests on it: whoever
+// writes to the ledger may say that it is a rebuilder.
 func (d *Decided) rebuilt() string {
-	seen, said := map[string]bool{}, []string{}
+	type rebuilder struct{ role, who string }
+	type about struct {
+		by     rebuilder
+		digest string
+	}
+	by, seen, said := map[rebuilder]bool{}, map[about]bool{}, []string{}
 	for _, r := range d.Records {
-		if who := cmp.Or(r.Who, r.Role); !seen[who] {
-			seen[who] = true
-			said = append(said, who+": "+r.Outcome)
+		who := rebuilder{r.Role, r.Who}
+		if seen[about{who, r.Digest}] {
+			continue
+		}
+		by[who], seen[about{who, r.Digest}] = true, true
+		if text := cmp.Or(r.Who, r.Role) + ": " + r.Outcome; !slices.Contains(said, text) {
+			said = append(said, text)
 		}
 	}
 	if len(said) == 0 {
 		return "no rebuilder recorded anything"
 	}
-	return fmt.Sprintf("%d rebuilders recorded what they found: %s", len(said), names(said))
+	return fmt.Sprintf("%d rebuilders recorded what they found: %s", len(by), names(said))
 }
 
 // Distrusted is what lists say about the subject.

@@ -127,6 +127,7 @@ func TestDecided(t *testing.T) {
 	}
 	for range maxDecisions {
 		all = append(all, all[0])
+		all[len(all)-1].Index += int64(len(all))
 	}
 	in.Askers[AskDecided] = LedgerAskers(fakeLedger{digest: all})[AskDecided]
 	if d := s.run(in).Answer(AskDecided).Facts.Decided; len(d.Records) != maxDecisions || !d.More || !strings.Contains(d.finding(), "older ones were not read") {
@@ -213,27 +214,34 @@ func TestAdviceForOthers(t *testing.T) {
 	}
 }
 
-// TestLedgerQuestions: a commit and a builder are asked about by their names, in the time of the subject, and other
+// TestLedgerQuestions: a commit and a builder are asked about by their names, in the time of the subject, and all
 // subjects by the digests that are concerned.
 func TestLedgerQuestions(t *testing.T) {
 	since, until := testTime, testTime.Add(time.Hour)
 	for _, c := range []struct {
 		subject Subject
-		want    audit.Filter
+		want    []audit.Filter
 	}{
-		{Subject{Kind: Commit, Name: prooftest.Commit, Since: &since}, audit.Filter{Commit: prooftest.Commit, From: since}},
-		{Subject{Kind: Builder, Name: prooftest.Builder, Since: &since, Until: &until}, audit.Filter{Builder: prooftest.Builder, From: since, To: until}},
-		{Subject{Kind: Image}, audit.Filter{Digest: "sha256:aa"}},
-		{Subject{Kind: Host, Name: "h", Until: &until}, audit.Filter{Digest: "sha256:aa", To: until}},
+		{Subject{Kind: Commit, Name: prooftest.Commit, Since: &since}, []audit.Filter{{Commit: prooftest.Commit, From: since}, {Digest: "sha256:aa", From: since}}},
+		{Subject{Kind: Builder, Name: prooftest.Builder, Since: &since, Until: &until}, []audit.Filter{{Builder: prooftest.Builder, From: since, To: until}, {Digest: "sha256:aa", From: since, To: until}}},
+		{Subject{Kind: Image}, []audit.Filter{{Digest: "sha256:aa"}}},
+		{Subject{Kind: Host, Name: "h", Until: &until}, []audit.Filter{{Digest: "sha256:aa", To: until}}},
 	} {
 		in := &Inquiry{Subject: c.subject, digests: []string{"sha256:aa"}}
-		if got, _ := in.decisions(); len(got) != 1 || !reflect.DeepEqual(got[0], c.want) {
+		if got, _ := in.decisions(); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v, want %+v", c.subject.Kind, got, c.want)
 		}
 	}
-	ledger := fakeLedger{prooftest.Commit: {{Index: 3, Time: since, Role: "gate", Kind: "gate", Effect: audit.Allowed}}}
-	c, err := Run(t.Context(), &Inquiry{Subject: Subject{Kind: Commit, Name: prooftest.Commit}, At: testTime, Evidence: &Evidence{}, Askers: LedgerAskers(ledger)})
-	if err != nil || len(c.Answer(AskDecided).Facts.Decided.Records) != 1 {
+	// A rule without provenance let the image in, so that the record names no commit.
+	digest := "sha256:" + strings.Repeat("1", 64)
+	named := Decision{Index: 3, Time: since, Role: "gate", Kind: "gate", Effect: audit.Allowed, Digest: digest}
+	ledger := fakeLedger{prooftest.Commit: {named}, digest: {{Index: 4, Time: since, Role: "admission", Kind: "admission", Effect: audit.Allowed, Digest: digest}, named}}
+	askers := LedgerAskers(ledger)
+	askers[AskReleases] = func(context.Context, *Inquiry) (Reply, error) {
+		return Reply{Facts: Facts{Releases: []Release{{Digest: digest}}}}, nil
+	}
+	c, err := Run(t.Context(), &Inquiry{Subject: Subject{Kind: Commit, Name: prooftest.Commit}, At: testTime, Evidence: &Evidence{}, Askers: askers})
+	if err != nil || len(c.Answer(AskDecided).Facts.Decided.Records) != 2 {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
@@ -249,6 +257,15 @@ func TestRebuilders(t *testing.T) {
 	}
 	if err := onlyFacts(a); err != nil {
 		t.Error(err)
+	}
+	// A good word about another image, or by another role of the same name, covers no bad one.
+	a.Facts.Decided.Records = []Decision{{Who: "debian", Role: "rebuilder", Digest: "sha256:aa", Outcome: "accepted"}, {Who: "debian", Role: "rebuilder", Digest: "sha256:bb", Outcome: "rejected"}, {Who: "debian", Role: "rebuilder", Digest: "sha256:bb", Outcome: "undecided"}}
+	if got := findings(&Case{}, a); got[0].Says != "1 rebuilders recorded what they found: debian: accepted, debian: rejected" {
+		t.Errorf("got %+v", got)
+	}
+	a.Facts.Decided.Records = []Decision{{Who: "debian", Role: "gate", Outcome: "accepted"}, {Who: "debian", Role: "rebuilder", Outcome: "rejected"}}
+	if got := findings(&Case{}, a); got[0].Says != "2 rebuilders recorded what they found: debian: accepted, debian: rejected" {
+		t.Errorf("got %+v", got)
 	}
 	a.Facts.Decided.Records = nil
 	if got := findings(&Case{}, a); got[0].Says != "no rebuilder recorded anything" {
