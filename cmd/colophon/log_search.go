@@ -156,7 +156,7 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 		if err != nil {
 			return err
 		}
-		vex, err := s.in.openVEX(q.Kind)
+		vex, err := s.in.openVEX(ctx, q.Kind)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -35,6 +37,7 @@ type vexSearch struct {
 	vulnerability string // empty: any
 	signer        *bundle.Signer
 	roots         []*trust.Root
+	distrust      verify.Distrust // lists of this machine's issuers
 }
 
 // vexPredicates begin the predicate types of VEX statements, as attest and other programs write them.
@@ -44,7 +47,7 @@ var vexPredicates = []string{predicateOpenVEX, predicateCSAF, predicateCDXVEX}
 const mostIgnored = 20
 
 // openVEX returns who looks for VEX; nil without --without.
-func (o withoutOptions) openVEX(kind search.Kind) (*vexSearch, error) {
+func (o withoutOptions) openVEX(ctx context.Context, kind search.Kind) (*vexSearch, error) {
 	if o.without == "" {
 		if o.key != "" {
 			return nil, usageError("", "--vex-key goes with --without")
@@ -64,6 +67,10 @@ func (o withoutOptions) openVEX(kind search.Kind) (*vexSearch, error) {
 		return nil, err
 	}
 	x.roots = opts.Trust
+	if err := loadLists(ctx, &opts, time.Now(), false); err != nil {
+		return nil, err
+	}
+	x.distrust = opts.Distrust
 	if o.key != "" {
 		raw, err := strict.ReadFile(o.key, limits.Request)
 		if err != nil {
@@ -210,7 +217,7 @@ func (x *vexSearch) read(b *bundle.Bundle, image *imageWith) (all []vexSays, err
 }
 
 // signedBy returns who signed a statement about a digest. It fails unless a trust root of this machine vouches for that, or
-// it was the key that was named.
+// it was the key that was named; and if a list of this machine's issuers distrusts that signer, or is not known.
 func (x *vexSearch) signedBy(b *bundle.Bundle, digest string, now time.Time) (signer, issuer string, err error) {
 	h, err := v1.NewHash(digest)
 	if err == nil {
@@ -234,10 +241,36 @@ func (x *vexSearch) signedBy(b *bundle.Bundle, digest string, now time.Time) (si
 			failed = trust.Vouches(r.Material, got.Identity.Issuer)
 		}
 		if failed == nil {
+			failed = x.distrusted(got, now)
+		}
+		if failed == nil {
 			return got.Identity.SubjectAlternativeName, got.Identity.Issuer, nil
 		}
 	}
 	return "", "", failed
+}
+
+// distrusted returns an error if a list distrusts the signer, or is not known.
+func (x *vexSearch) distrusted(by *bundle.Result, now time.Time) error {
+	who := distrust.Signer{Identity: by.Identity.SubjectAlternativeName, Issuer: by.Identity.Issuer, After: by.Certified}
+	if len(by.Times) > 0 {
+		who.Before = slices.MinFunc(by.Times, time.Time.Compare)
+	}
+	if x.signer != nil {
+		der, err := x509.MarshalPKIXPublicKey(x.signer.Key)
+		if err != nil {
+			return err
+		}
+		who.Key = digestOfBytes(der)
+	}
+	found, err := x.distrust.Lists.Find(&distrust.Facts{Beside: []distrust.Signer{who}})
+	switch {
+	case found != nil:
+		return errors.New(found.String())
+	case err == nil && x.distrust.MaxAge > 0:
+		err = x.distrust.Lists.Fresh(x.distrust.MaxAge, now)
+	}
+	return err
 }
 
 // lastIsName are the types of package URLs whose namespace is no part of the package's name in SBOMs.

@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/sbom/scan"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -74,6 +77,18 @@ func TestSearchWithout(t *testing.T) {
 	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex:CVE-2021-44228"}, "left out, because of VEX:", "CVE-2021-44228 not_affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1, signed by "+team.SAN, "1 images have the package and no vex:CVE-2021-44228 about it, 1 have both")
 	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "--without", "vex:CVE-2021-45046"}, "2 images have the package", "0 have both")
 	both("a certificate, with a key", "--vex-key", key)
+
+	issuer := distrusttest.New(t)
+	list := s.file("distrust.list", issuer.Add(distrust.Scope{Identity: "https://other.example", Issuer: prooftest.URL}))
+	s.run(exitOK, []string{"distrust", "issuer", "add", "shop", list, "--key", s.file("distrust.pub", []byte(issuer.PublicKey())), "--insecure-no-log"})
+	if f := search("--without", "vex"); len(f.Explained) != 1 {
+		t.Errorf("somebody else is distrusted: got %+v", f.Images)
+	}
+	if err := os.WriteFile(list, issuer.Add(distrust.Scope{Identity: team.SAN, Issuer: team.Issuer}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	both("a signer who is distrusted")
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core@2.14.1", "--without", "vex"}, "identity "+team.SAN+" of "+team.Issuer+" is no longer trusted: taken (entry 1 of shop)")
 	for _, bad := range [][]string{{"--package", "a", "--without", "sbom"}, {"--package", "a", "--without", "vex:"}, {"--base", "a", "--without", "vex"}, {"--digest", app, "--without", "vex"}, {"--package", "a", "--vex-key", key}, {"--package", "a", "--without", "vex", "--vex-key", s.file("none", nil)}} {
 		s.run(exitUsage, append([]string{"log", "search", "--log", s.url}, bad...))
 	}
