@@ -178,8 +178,10 @@ func (p *platform) statement() ([]byte, error) {
 	if p.outside != nil {
 		s.Files["trustedRoot"], s.Files["signingConfig"] = sumOf(p.outside.TrustedRoot), sumOf(p.outside.SigningConfig)
 	}
-	if w := p.file.witnesses.Policy; w != "" {
-		s.Files["log.witnesses"] = sumOf([]byte(w))
+	for member, policy := range map[string]string{"log.witnesses": p.file.witnesses.Policy, "audit.witnesses": p.file.auditWitnesses.Policy} {
+		if policy != "" {
+			s.Files[member] = sumOf([]byte(policy))
+		}
 	}
 	if a := p.file.TLS.ACME; a != nil {
 		switch roots, err := readACMERoots(*a); {

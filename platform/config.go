@@ -61,6 +61,8 @@ type configFile struct {
 
 	raw       []byte          // the file
 	witnesses witnessSettings // what Log says, and the file that it names
+
+	auditWitnesses witnessSettings // of Audit
 }
 
 // logConfig says who cosigns the checkpoints of the transparency log.
@@ -207,6 +209,9 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if c.witnesses, err = c.Log.settings(); err != nil {
 		return c, fmt.Errorf("%s: log: %w", path, err)
+	}
+	if c.auditWitnesses, err = (logConfig{Witnesses: c.Audit.Witnesses}).settings(); err != nil {
+		return c, fmt.Errorf("%s: audit: %w", path, err)
 	}
 	if err := c.Audit.check(); err != nil {
 		return c, fmt.Errorf("%s: audit: %w", path, err)

@@ -29,6 +29,7 @@ type auditConfig struct {
 	Required  bool             `json:"required,omitempty"`  // releases, changes of the distrust list, and what the gate of the registry lets through, have an effect only when the ledger has recorded them
 	Writers   []records.Writer `json:"writers,omitempty"`   // whose records count besides those of the platform's roles: gates and clusters
 	Private   []string         `json:"private,omitempty"`   // fields that records of the platform's roles only commit to: user, image, reason. Default: user, reason
+	Witnesses string           `json:"witnesses,omitempty"` // path of a witness policy, as log.witnesses: who cosigns the checkpoints of the ledger. Nothing waits for them
 	Retention string           `json:"retention,omitempty"` // leaves of closed segments that are older are deleted: "8760h". Default: never
 }
 
@@ -59,6 +60,7 @@ type ledgerSettings struct {
 	Private   []string         `json:"private"`
 	Retention string           `json:"retention"`
 	Tokens    tokens           `json:"tokens"`
+	Witnesses witnessSettings  `json:"witnesses,omitzero"`
 }
 
 func prepareLedger(p *platform, process *zone.Process) error {
@@ -69,8 +71,9 @@ func prepareLedger(p *platform, process *zone.Process) error {
 	c := p.file.Audit
 	process.Settings = ledgerSettings{
 		Dir: process.Zone.Path("audit"), Origin: u.Hostname() + "/audit",
-		Writers: c.Writers, Private: c.Private, Retention: c.Retention, Tokens: p.known,
+		Writers: c.Writers, Private: c.Private, Retention: c.Retention, Tokens: p.known, Witnesses: p.file.auditWitnesses,
 	}
+	process.Zone.Confine.Inet = p.file.auditWitnesses.Policy != "" // to ask them
 	return nil
 }
 
@@ -86,7 +89,14 @@ func runLedger(ctx context.Context, c zone.Child[ledgerSettings]) (err error) {
 		return err
 	}
 	metrics := prometheus.NewRegistry()
-	ledger, err := audit.Open(ctx, audit.Config{Dir: s.Dir, Origin: s.Origin, Writers: s.Writers, Private: s.Private, Metrics: metrics, Log: c.Log})
+	cosigned, err := s.Witnesses.open("audit", metrics, c.Log)
+	if err != nil {
+		return err
+	}
+	if cosigned != nil {
+		defer cosigned.Close() // after the ledger
+	}
+	ledger, err := audit.Open(ctx, audit.Config{Dir: s.Dir, Origin: s.Origin, Writers: s.Writers, Private: s.Private, Witnesses: cosigned, Metrics: metrics, Log: c.Log})
 	if err != nil {
 		return err
 	}

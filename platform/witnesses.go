@@ -3,14 +3,17 @@ package platform
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/witness"
 )
 
-// witnessSettings say who cosigns the checkpoints of the transparency log and of its index log.
+// witnessSettings say who cosigns the checkpoints of the transparency log and of its index log, or of the audit ledger.
 type witnessSettings struct {
 	Policy   string        `json:"policy,omitempty"` // text of a witness policy; empty: nobody
 	Wait     time.Duration `json:"wait,omitempty"`
@@ -37,9 +40,8 @@ func (s witnessSettings) check() error {
 	return nil
 }
 
-// openWitnesses begins to ask the witnesses of a log, if there are any. name is the log's in metrics.
-func (t *trustServices) openWitnesses(name string) (*witnesses.Set, error) {
-	s := t.settings.Witnesses
+// open begins to ask the witnesses of a log. It returns nil if there are none. name is the log's in metrics.
+func (s witnessSettings) open(name string, metrics prometheus.Registerer, log *slog.Logger) (*witnesses.Set, error) {
 	if s.Policy == "" {
 		return nil, nil
 	}
@@ -47,8 +49,13 @@ func (t *trustServices) openWitnesses(name string) (*witnesses.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := witnesses.New(witnesses.Config{Policy: policy, Name: name, Metrics: t.metrics, Log: t.log})
-	if err != nil {
+	return witnesses.New(witnesses.Config{Policy: policy, Name: name, Metrics: metrics, Log: log})
+}
+
+// openWitnesses begins to ask the witnesses of a log of the role trust, if there are any.
+func (t *trustServices) openWitnesses(name string) (*witnesses.Set, error) {
+	set, err := t.settings.Witnesses.open(name, t.metrics, t.log)
+	if set == nil || err != nil {
 		return nil, err
 	}
 	t.closers = append(t.closers, func(context.Context) error { set.Close(); return nil })

@@ -107,9 +107,12 @@ func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output)
 	if err != nil {
 		return usageError("", "--key: %v", err)
 	}
+	if err := l.checkWitnesses(); err != nil {
+		return err
+	}
 	st, err := os.Stat(place)
 	if err == nil && st.Mode().IsRegular() {
-		return verifyAuditProof(cmd, place, key, o)
+		return verifyAuditProof(cmd, place, key, l, o)
 	}
 	if err != nil || !st.IsDir() {
 		return usageError("", "%s: expected a directory, the file of a proof, or https://HOST", printable.Line(place))
@@ -123,6 +126,15 @@ func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output)
 	if err != nil {
 		return err
 	}
+	if !l.witnesses.None() {
+		signed, err := files.Dir(place).Checkpoint(cmd.Context())
+		if err == nil {
+			err = witnessed(l.witnesses, string(signed), l.key)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	r, err := files.Verify(cmd.Context(), files.Dir(place), key, public, list)
 	if err != nil {
 		return &exitError{code: exitUndecided, msg: fmt.Sprintf("%s could not be read: %v", place, err)}
@@ -131,7 +143,7 @@ func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output)
 }
 
 // verifyAuditProof verifies a file that audit prove wrote.
-func verifyAuditProof(cmd *cobra.Command, path string, key note.Verifier, o output) error {
+func verifyAuditProof(cmd *cobra.Command, path string, key note.Verifier, l ledgerOptions, o output) error {
 	raw, err := strict.ReadFile(path, audit.MaxAnswer)
 	if err != nil {
 		return &exitError{code: exitUndecided, msg: err.Error()}
@@ -143,6 +155,9 @@ func verifyAuditProof(cmd *cobra.Command, path string, key note.Verifier, o outp
 	proven, cp, err := a.Verify(audit.Filter{}, key)
 	if err != nil {
 		return &exitError{code: exitRejected, msg: fmt.Sprintf("%s: %v", path, err)}
+	}
+	if err := witnessed(l.witnesses, a.Checkpoint, l.key); err != nil {
+		return err
 	}
 	list := auditList{Origin: cp.Origin, Size: cp.Size, Records: []auditRecord{}}
 	for _, p := range proven {

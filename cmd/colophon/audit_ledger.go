@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/audit/files"
+	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/lazyregexp"
@@ -29,6 +31,7 @@ import (
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -38,6 +41,8 @@ type ledgerOptions struct {
 	key     string // verifier key; empty: the one of the last time
 	token   string // file
 	timeout time.Duration
+
+	witnesses policy.Witnesses
 }
 
 func (o *ledgerOptions) flags(cmd *cobra.Command, timeout time.Duration) {
@@ -46,6 +51,9 @@ func (o *ledgerOptions) flags(cmd *cobra.Command, timeout time.Duration) {
 	f.StringVar(&o.key, "key", "", "verifier `KEY` of the ledger: ORIGIN+HEX+BASE64; needed once, then remembered")
 	f.StringVar(&o.token, "token-file", "", "`FILE` with the token of a reader, mode 0600 (default: that of the login, for its platform)")
 	f.DurationVar(&o.timeout, "timeout", timeout, "give up after this long")
+	f.IntVar(&o.witnesses.AtLeast, "witnesses", 0, "fail unless `N` of the witnesses of --witness-key have cosigned the checkpoint of the ledger")
+	f.StringArrayVar(&o.witnesses.Keys, "witness-key", nil, "verifier `KEY` of a witness that you chose, NAME+HEX+BASE64; may be repeated")
+	cmd.MarkFlagsRequiredTogether("witnesses", "witness-key")
 	_ = cmd.MarkFlagFilename("token-file")
 }
 
@@ -58,6 +66,8 @@ type auditLedger struct {
 	verifier note.Verifier
 	state    string // file that remembers
 	seen     tlog.Checkpoint
+
+	witnesses policy.Witnesses // must have cosigned what counts
 }
 
 // ledgerState is what this machine remembers of a ledger.
@@ -77,7 +87,10 @@ func (o *ledgerOptions) openLedger(ctx context.Context) (*auditLedger, error) {
 	if err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback.Is(u.Hostname())) {
 		return nil, usageError("", "--ledger: expected https://HOST, or http on this machine, found %q", address)
 	}
-	l := &auditLedger{url: address}
+	if err := o.checkWitnesses(); err != nil {
+		return nil, err
+	}
+	l := &auditLedger{url: address, witnesses: o.witnesses}
 	l.HTTP.HTTP = tlog.HTTP{URL: address + api.PathAudit, Client: &http.Client{
 		Transport:     withToken{token},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token is for this ledger
@@ -89,6 +102,33 @@ func (o *ledgerOptions) openLedger(ctx context.Context) (*auditLedger, error) {
 	name := sha256.Sum256([]byte(address))
 	l.state = filepath.Join(dir, "audit", hex.EncodeToString(name[:16]), "seen.json")
 	return l, l.remember(o.key)
+}
+
+// checkWitnesses fails if the flags name no witnesses that a checkpoint can have.
+func (o *ledgerOptions) checkWitnesses() error {
+	if o.witnesses.None() {
+		return nil
+	}
+	if err := o.witnesses.Check(); err != nil {
+		return usageError("", "%s", strings.TrimPrefix(err.Error(), "policy: log: "))
+	}
+	return nil
+}
+
+// witnessed fails unless enough witnesses of w have cosigned a checkpoint of the ledger with the verifier key vkey.
+func witnessed(w policy.Witnesses, signed, vkey string) error {
+	if w.None() {
+		return nil
+	}
+	public, err := files.PublicKey(vkey)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Cosigned([]string{signed}, []crypto.PublicKey{public}, time.Now().Add(bundle.ClockSkew)); err != nil {
+		return &exitError{code: exitRejected, msg: "the checkpoint of the ledger: " + strings.Replace(err.Error(), "the policy demands", "expected", 1),
+			hint: "witnesses may be behind or gone: try again, and ask them for their last checkpoint (colophon log gossip)"}
+	}
+	return nil
 }
 
 // login returns the URL and the token of the ledger. The token of the login goes to its platform only.
@@ -170,6 +210,9 @@ func (l *auditLedger) readState() (s ledgerState, err error) {
 // advance fails unless the checkpoint extends the newest one that this machine has seen, and remembers
 // it. That this machine cannot remember says nothing about the ledger.
 func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkpoint) error {
+	if err := witnessed(l.witnesses, signed, l.vkey); err != nil {
+		return err
+	}
 	if err := tlog.Extends(ctx, l, l.seen, cp); err != nil {
 		return err
 	}

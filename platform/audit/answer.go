@@ -93,7 +93,7 @@ func (l *Ledger) Get(ctx context.Context, name string) (a *records.Answer, err e
 
 // prove reads entries, with the proofs that the tree of v has them.
 func (l *Ledger) prove(ctx context.Context, v *view, entries []int64) (*records.Answer, error) {
-	a := &records.Answer{Checkpoint: string(v.signed), Records: []records.Found{}}
+	a := &records.Answer{Checkpoint: string(l.cosigned(v)), Records: []records.Found{}}
 	src := &memory{Source: files.Dir(l.dir), tiles: map[tlog.Tile][]byte{}, openings: map[tlog.Tile][][]records.Opening{}}
 	for _, at := range entries {
 		raw, proof, err := tlog.Entry(ctx, src, v.Checkpoint, at)

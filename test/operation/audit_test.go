@@ -6,7 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/platform/witness"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -368,4 +373,50 @@ func digestOf(t *testing.T, p *harness.Platform, name string) string {
 	}
 	resp.Body.Close()
 	return resp.Header.Get("Docker-Content-Digest")
+}
+
+// TestAuditWitnessed: witnesses that the configuration names at SIGHUP cosign the platform's audit ledger.
+func TestAuditWitnessed(t *testing.T) {
+	needs.Root(t, "running roles as separate users")
+	p := harness.Reserve(t)
+	config := harness.Config(t, nil)
+	p.Args = []string{"--config", config}
+	p.Up()
+	a := newAuditor(p)
+	key, err := note.NewVerifier(a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := witness.New(witness.Config{Dir: filepath.Join(t.TempDir(), "w"), Name: "witness.example/w", Logs: []note.Verifier{key}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(w.Handler())
+	t.Cleanup(func() { server.Close(); _ = w.Close() })
+	file := filepath.Join(t.TempDir(), "witnesses")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "witness w %s %s\nquorum w\n", w.Keys()[0], server.URL), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	list := []string{"audit", "verify", p.URL, "--key", a.key, "--witnesses", "1", "--witness-key", w.Keys()[0].String()}
+	a.run("client.json", 3, list...)
+	raw, err := os.ReadFile(harness.Config(t, map[string]any{"audit": map[string]any{"witnesses": file}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGHUP)
+	a.list([]string{"changed: audit"}, "--kind", "configuration", "--open")
+	for end := time.Now().Add(time.Minute); ; time.Sleep(300 * time.Millisecond) {
+		cmd := p.Colophon(t.Context(), list...)
+		cmd.Env = append(cmd.Env, "COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"))
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no witness has cosigned the ledger: %v\n%s", err, out)
+		}
+	}
 }
