@@ -10,11 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"text/template"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/loopback"
 )
 
@@ -56,17 +56,17 @@ var templates embed.FS
 
 // What may stand in the files, between quotes of a shell, of Ruby or of Python, or without any.
 var (
-	programName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	versionName = regexp.MustCompile(`^v?([0-9][A-Za-z0-9.+-]{0,63})$`)
-	harmless    = regexp.MustCompile(`^[A-Za-z0-9._~:/@+%=-]{1,1000}$`)
-	fileName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~+-]{0,254}$`)
-	digest      = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	programName = lazyregexp.New(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	versionName = lazyregexp.New(`^v?([0-9][A-Za-z0-9.+-]{0,63})$`)
+	harmless    = lazyregexp.New(`^[A-Za-z0-9._~:/@+%=-]{1,1000}$`)
+	fileName    = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9._~+-]{0,254}$`)
+	digest      = lazyregexp.New(`^[0-9a-f]{64}$`)
 
 	// forPlatform matches the name of a program, or of an archive with one: NAME[-VERSION]-OS-ARCH.
-	forPlatform = regexp.MustCompile(`(?is)^(.+?)[-_.](linux|darwin|macos)[-_.](amd64|x86_64|arm64|aarch64)(\.tar\.gz|\.tgz)?$`)
-	versionEnd  = regexp.MustCompile(`[-_]v?[0-9][A-Za-z0-9.+-]*$`)
-	debPackage  = regexp.MustCompile(`^([a-z0-9][a-z0-9.+-]+)_[A-Za-z0-9.+~-]+_[a-z0-9-]+\.deb$`)
-	rpmPackage  = regexp.MustCompile(`^([A-Za-z0-9][A-Za-z0-9._+-]*)-[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~^]+\.[a-z0-9_]+\.rpm$`)
+	forPlatform = lazyregexp.New(`(?is)^(.+?)[-_.](linux|darwin|macos)[-_.](amd64|x86_64|arm64|aarch64)(\.tar\.gz|\.tgz)?$`)
+	versionEnd  = lazyregexp.New(`[-_]v?[0-9][A-Za-z0-9.+-]*$`)
+	debPackage  = lazyregexp.New(`^([a-z0-9][a-z0-9.+-]+)_[A-Za-z0-9.+~-]+_[a-z0-9-]+\.deb$`)
+	rpmPackage  = lazyregexp.New(`^([A-Za-z0-9][A-Za-z0-9._+-]*)-[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~^]+\.[a-z0-9_]+\.rpm$`)
 )
 
 // program is the file for one platform.
