@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/spent"
 )
 
 const someDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -161,13 +162,13 @@ func FuzzGlob(f *testing.F) {
 // TestGlobBomb: a glob of stars takes no time that grows with each star.
 func TestGlobBomb(t *testing.T) {
 	slashes := "a" + strings.Repeat("/a", 127)
-	begun := time.Now()
+	begun := spent.Now()
 	for range 20 {
 		for glob, text := range map[string]string{strings.Repeat("*a", 250) + "b@*": strings.Repeat("a", 255), strings.Repeat("*", 510) + "b": slashes, strings.Repeat("**/", 170): slashes} {
 			policy.ImagePattern{Glob: glob}.Matches(policy.Image{Name: text, Digest: someDigest})
 		}
 	}
-	if took := time.Since(begun); took > time.Second {
+	if took := spent.Now() - begun; took > time.Second {
 		t.Errorf("took %s", took)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/colophon-build/colophon/lint/pins"
 	"github.com/colophon-build/colophon/lint/tekton"
 	"github.com/colophon-build/colophon/test/linttest"
+	"github.com/colophon-build/colophon/test/spent"
 )
 
 func TestRules(t *testing.T) { linttest.Rules(t, tekton.Checker(linttest.Offline(t))) }
@@ -41,9 +42,9 @@ func TestHostile(t *testing.T) {
 		"many":   "script: '" + strings.Repeat("$(params.a) $(params.b", 50_000) + "'",
 		"nested": "x: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000), "not closed": "script: '" + strings.Repeat("$(params[", 100_000) + "'",
 	} {
-		start := time.Now()
+		start := spent.Now()
 		check(t, task(step))
-		if took := time.Since(start); took > 10*time.Second {
+		if took := spent.Now() - start; took > 10*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		}
 	}
