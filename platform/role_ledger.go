@@ -17,6 +17,7 @@ import (
 
 	records "github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/durable"
+	"github.com/colophon-build/colophon/internal/garbage"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/audit"
@@ -83,6 +84,7 @@ const pathAuditKey = "/key"
 
 // runLedger is the role ledger.
 func runLedger(ctx context.Context, c zone.Child[ledgerSettings]) (err error) {
+	garbage.CollectLess(audit.Memory)
 	s := c.Settings
 	retention, err := audit.ParseRetention(s.Retention)
 	if err != nil {

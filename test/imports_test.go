@@ -25,6 +25,7 @@ var rows = [][]string{
 		"internal/dirlock",
 		"internal/durable",
 		"internal/every",
+		"internal/garbage",
 		"internal/inert",
 		"internal/intact",
 		"internal/keypair",

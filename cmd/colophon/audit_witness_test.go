@@ -64,7 +64,9 @@ func TestAuditWitnesses(t *testing.T) {
 	if _, ok := set.Await(ctx, 7); !ok {
 		t.Fatal("no witness has cosigned the ledger")
 	}
-	by := func(keys []tlog.WitnessKey) []string { return []string{"--witnesses", "1", "--witness-key", keys[0].String()} }
+	by := func(keys []tlog.WitnessKey) []string {
+		return []string{"--witnesses", "1", "--witness-key", keys[0].String()}
+	}
 	asked := func(args ...string) []string { return append(args, "--key", l.Key()) }
 	s.ask(exitOK, append(asked("list"), by(keys)...), "app:v2")
 	if out := s.ask(exitRejected, append(asked("list"), by(strangers)...)); out != "" {
