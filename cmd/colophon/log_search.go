@@ -62,8 +62,9 @@ compared. The answer is complete for what the archive of this platform keeps. Wi
 
 --package NAME@VERSION --without vex lists images: those that an SBOM with the package is about,
 without those about which an archived VEX statement (OpenVEX, CSAF or CycloneDX) names the
-package. A statement counts if a trust root of this machine vouches for who signed it, or the key of
---vex-key did, whatever its status is; the answer says what it says.
+package. A statement counts, whatever its status is, if --vex-identity signed it and a trust root of
+this machine vouches for that, or --vex-key did; the answer says what it says. Without these flags
+none counts, and the answer says who signed what.
 
 --since and --until compare the time at which an entry's certificate was issued. Who logs an entry
 may add certificates of their own, so an entry is left out only if each of its signers has a
@@ -73,7 +74,7 @@ when the evidence arrived.`,
   colophon log search --identity release@example.com --since 2026-11-01 --json
   colophon log search --digest sha256:8ed52a29b6ee…
   colophon log search --package log4j-core@2.14.1     # which images have it
-  colophon log search --package log4j-core@2.14.1 --without vex  # and nobody has said what that means
+  colophon log search --package log4j-core@2.14.1 --without vex --vex-key team.pub  # and the team has not said what that means
   colophon log search --fetched https://files.example.com/tool.tgz
   colophon log search --base golang --since 2026-11-01`,
 		Args: cobra.NoArgs,
@@ -166,7 +167,7 @@ func runLogSearch(cmd *cobra.Command, s searchOptions, o output) error {
 		}
 		return runArchiveSearch(ctx, cmd.OutOrStdout(), log, s.index, q, vex, s.limit, between, o)
 	}
-	if s.in.without != "" || s.in.key != "" {
+	if s.in.without != "" || s.in.key != "" || s.in.identity != "" {
 		return usageError("", "--without goes with --package")
 	}
 	if s.in.page != "" {

@@ -42,7 +42,11 @@ func (o *archiveOptions) archiveFlags(cmd *cobra.Command) []string {
 	}
 	f.BoolVar(&o.archive, "archive", false, "ask the archive, not the log: with --digest, --image, --source, --commit, --ref or --unparsed")
 	f.StringVar(&o.without, "without", "", "with --package: images, without those that have a signed VEX statement about the package (`vex`), or about this vulnerability in it (vex:CVE-2021-44228)")
-	f.StringVar(&o.key, "vex-key", "", "with --without: VEX statements that the public key in this `FILE` (PEM) signed, and no others")
+	f.StringVar(&o.key, "vex-key", "", "with --without: VEX statements that the public key in this `FILE` (PEM) signed")
+	f.StringVar(&o.identity, "vex-identity", "", "with --without: VEX statements that this identity signed; needs --vex-issuer")
+	f.StringVar(&o.issuer, "vex-issuer", "", "OIDC issuer that must have authenticated --vex-identity")
+	cmd.MarkFlagsMutuallyExclusive("vex-key", "vex-identity")
+	cmd.MarkFlagsRequiredTogether("vex-identity", "vex-issuer")
 	f.StringVar(&o.page, "page", "", "archive: go on at this `PLACE`, which the answer before says as next")
 	_ = cmd.RegisterFlagCompletionFunc("without", cobra.FixedCompletions([]string{"vex", "vex:CVE-"}, cobra.ShellCompDirectiveNoSpace|cobra.ShellCompDirectiveNoFileComp))
 	var names []string

@@ -27,15 +27,16 @@ import (
 
 // withoutOptions say which images log search leaves out.
 type withoutOptions struct {
-	without string // "vex", or "vex:VULNERABILITY"
-	key     string
+	without          string // "vex", or "vex:VULNERABILITY"
+	key              string
+	identity, issuer string // of whose certificate
 }
 
 // vexSearch looks for signed VEX statements about the images that were found.
 type vexSearch struct {
-	without       string // as asked
-	vulnerability string // empty: any
-	signer        *bundle.Signer
+	without       string         // as asked
+	vulnerability string         // empty: any
+	signer        *bundle.Signer // whose statements count; nil: nobody's
 	roots         []*trust.Root
 	distrust      verify.Distrust // lists of this machine's issuers
 }
@@ -49,8 +50,8 @@ const mostIgnored = 20
 // openVEX returns who looks for VEX; nil without --without.
 func (o withoutOptions) openVEX(ctx context.Context, kind search.Kind) (*vexSearch, error) {
 	if o.without == "" {
-		if o.key != "" {
-			return nil, usageError("", "--vex-key goes with --without")
+		if o.key != "" || o.identity != "" {
+			return nil, usageError("", "--vex-key and --vex-identity go with --without")
 		}
 		return nil, nil
 	}
@@ -71,7 +72,10 @@ func (o withoutOptions) openVEX(ctx context.Context, kind search.Kind) (*vexSear
 		return nil, err
 	}
 	x.distrust = opts.Distrust
-	if o.key != "" {
+	switch {
+	case o.identity != "":
+		x.signer = &bundle.Signer{Identity: o.identity, Issuer: o.issuer}
+	case o.key != "":
 		raw, err := strict.ReadFile(o.key, limits.Request)
 		if err != nil {
 			return nil, usageError("", "--vex-key: %v", err)
@@ -237,15 +241,18 @@ func (x *vexSearch) signedBy(b *bundle.Bundle, digest string, now time.Time) (si
 		default:
 			got = b.Verify(bundle.Subject{Digest: h}, r.Material, now)
 		}
-		if failed = got.Err(); failed == nil && x.signer == nil {
-			failed = trust.Vouches(r.Material, got.Identity.Issuer)
+		who := got.Identity
+		if err = got.Err(); err == nil && b.Certificate != nil {
+			err = trust.Vouches(r.Material, who.Issuer)
 		}
-		if failed == nil {
-			failed = x.distrusted(got, now)
+		if err != nil {
+			failed = err
+			continue
 		}
-		if failed == nil {
-			return got.Identity.SubjectAlternativeName, got.Identity.Issuer, nil
+		if err = x.distrusted(got, now); err == nil && x.signer == nil {
+			err = fmt.Errorf("it counts with --vex-identity %s --vex-issuer %s", printable.ShellWord(who.SubjectAlternativeName), printable.ShellWord(who.Issuer))
 		}
+		return who.SubjectAlternativeName, who.Issuer, err
 	}
 	return "", "", failed
 }
@@ -256,7 +263,7 @@ func (x *vexSearch) distrusted(by *bundle.Result, now time.Time) error {
 	if len(by.Times) > 0 {
 		who.Before = slices.MinFunc(by.Times, time.Time.Compare)
 	}
-	if x.signer != nil {
+	if x.signer != nil && x.signer.Key != nil {
 		der, err := x509.MarshalPKIXPublicKey(x.signer.Key)
 		if err != nil {
 			return err

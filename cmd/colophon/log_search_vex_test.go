@@ -20,7 +20,7 @@ func vexAbout(digest, vulnerability, product string) string {
 "predicate":{"@context":"https://openvex.dev/ns/v0.2.0","@id":"https://team.example/vex","author":"team","statements":[{"vulnerability":{"name":%q},"products":[%s],"status":"not_affected","justification":"vulnerable_code_not_in_execute_path"}]}}`, strings.TrimPrefix(digest, "sha256:"), vulnerability, product)
 }
 
-// TestSearchWithout: an image is left out only if somebody who is trusted signed a VEX statement about the package in
+// TestSearchWithout: an image is left out only if whom the user names signed a VEX statement about the package in
 // it. Whoever may push can archive anything about any image, and must hide none.
 func TestSearchWithout(t *testing.T) {
 	s := newArchiveStage(t, unwitnessed)
@@ -30,6 +30,8 @@ func TestSearchWithout(t *testing.T) {
 	other := "sha256:" + strings.Repeat("a", 64)
 	s.push(app, withLog4j)
 	s.push(other, strings.ReplaceAll(withLog4j, strings.TrimPrefix(app, "sha256:"), strings.Repeat("a", 64)))
+	team := prooftest.Identity{SAN: "https://ci.example/acme/app", Issuer: prooftest.URL}
+	byTeam := []string{"--without", "vex", "--vex-identity", team.SAN, "--vex-issuer", team.Issuer}
 	search := func(more ...string) (f foundWithout) {
 		t.Helper()
 		out := s.run(exitOK, append([]string{"log", "search", "--log", s.url, "--package", "log4j-core@2.14.1", "--json"}, more...))
@@ -40,14 +42,16 @@ func TestSearchWithout(t *testing.T) {
 	}
 	both := func(what string, more ...string) {
 		t.Helper()
+		if len(more) == 0 {
+			more = byTeam[2:]
+		}
 		if f := search(append(more, "--without", "vex")...); len(f.Images) != 2 || len(f.Explained) != 0 {
 			t.Errorf("%s: got %d images without VEX and %d with it, want 2 and 0", what, len(f.Images), len(f.Explained))
 		}
 	}
-	both("no VEX")
-	team := prooftest.Identity{SAN: "https://ci.example/acme/app", Issuer: prooftest.URL}
 	holder := s.p.KeyHolder()
 	key := s.file("vex.pub", holder.PublicKey())
+	both("no VEX")
 	envelope, _ := holder.Envelope([]byte(vexAbout(app, "CVE-2021-44228", log4j)))
 	for what, content := range map[string]string{
 		"nobody signed it":     vexAbout(app, "CVE-2021-44228", log4j),
@@ -58,6 +62,7 @@ func TestSearchWithout(t *testing.T) {
 		"the image":            string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2021-44228", `{"@id":"pkg:oci/app"}`)))),
 		"another image":        string(s.p.Sign(team, []byte(vexAbout("sha256:"+strings.Repeat("b", 64), "CVE-2021-44228", log4j)))),
 		"not JSON":             "{",
+		"another identity":     string(s.p.Sign(prooftest.Identity{SAN: "https://ci.example/mallory", Issuer: prooftest.URL}, []byte(vexAbout(app, "CVE-2021-44228", log4j)))),
 		"changed":              strings.Replace(string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2021-44228", log4j)))), `"payload":"ey`, `"payload":"ez`, 1),
 	} {
 		s.pushAs(app, content)
@@ -67,29 +72,30 @@ func TestSearchWithout(t *testing.T) {
 	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core@2.14.1", "--without", "vex"}, app, other, "ignored   VEX sha256:", "it is not signed", "2 images have the package and no vex about it, 0 have both", "complete for 127.0.0.1/archive")
 
 	s.pushAs(app, string(s.p.Sign(team, []byte(vexAbout(app, "CVE-2021-44228", log4j)))))
-	f := search("--without", "vex")
+	f := search(byTeam...)
 	if len(f.Images) != 1 || f.Images[0].Digest != other || len(f.Explained) != 1 || f.Explained[0].Digest != app {
 		t.Fatalf("got %+v without VEX and %+v with it", f.Images, f.Explained)
 	}
 	if says := f.Explained[0].VEX; len(says) != 1 || says[0].Signer != team.SAN || says[0].Status != scan.NotAffected || says[0].Vulnerability != "CVE-2021-44228" {
 		t.Errorf("got %+v", says)
 	}
-	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex:CVE-2021-44228"}, "left out, because of VEX:", "CVE-2021-44228 not_affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1, signed by "+team.SAN, "1 images have the package and no vex:CVE-2021-44228 about it, 1 have both")
-	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "--without", "vex:CVE-2021-45046"}, "2 images have the package", "0 have both")
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex:CVE-2021-44228", "--vex-identity", team.SAN, "--vex-issuer", team.Issuer}, "left out, because of VEX:", "CVE-2021-44228 not_affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1, signed by "+team.SAN, "1 images have the package and no vex:CVE-2021-44228 about it, 1 have both")
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "--without", "vex:CVE-2021-45046", "--vex-identity", team.SAN, "--vex-issuer", team.Issuer}, "2 images have the package", "0 have both")
 	both("a certificate, with a key", "--vex-key", key)
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core@2.14.1", "--without", "vex"}, "it counts with --vex-identity "+team.SAN+" --vex-issuer "+team.Issuer, "2 images have the package and no vex")
 
 	issuer := distrusttest.New(t)
 	list := s.file("distrust.list", issuer.Add(distrust.Scope{Identity: "https://other.example", Issuer: prooftest.URL}))
 	s.run(exitOK, []string{"distrust", "issuer", "add", "shop", list, "--key", s.file("distrust.pub", []byte(issuer.PublicKey())), "--insecure-no-log"})
-	if f := search("--without", "vex"); len(f.Explained) != 1 {
+	if f := search(byTeam...); len(f.Explained) != 1 {
 		t.Errorf("somebody else is distrusted: got %+v", f.Images)
 	}
 	if err := os.WriteFile(list, issuer.Add(distrust.Scope{Identity: team.SAN, Issuer: team.Issuer}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	both("a signer who is distrusted")
-	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core@2.14.1", "--without", "vex"}, "identity "+team.SAN+" of "+team.Issuer+" is no longer trusted: taken (entry 1 of shop)")
-	for _, bad := range [][]string{{"--package", "a", "--without", "sbom"}, {"--package", "a", "--without", "vex:"}, {"--base", "a", "--without", "vex"}, {"--digest", app, "--without", "vex"}, {"--package", "a", "--vex-key", key}, {"--package", "a", "--without", "vex", "--vex-key", s.file("none", nil)}} {
+	s.run(exitOK, append([]string{"log", "search", "--log", s.url, "--package", "log4j-core@2.14.1"}, byTeam...), "identity "+team.SAN+" of "+team.Issuer+" is no longer trusted: taken (entry 1 of shop)")
+	for _, bad := range [][]string{{"--package", "a", "--without", "sbom"}, {"--package", "a", "--without", "vex:"}, {"--base", "a", "--without", "vex"}, {"--digest", app, "--without", "vex"}, {"--package", "a", "--vex-key", key}, {"--package", "a", "--vex-identity", "a", "--vex-issuer", "b"}, {"--package", "a", "--without", "vex", "--vex-identity", "a"}, {"--package", "a", "--without", "vex", "--vex-key", s.file("none", nil)}} {
 		s.run(exitUsage, append([]string{"log", "search", "--log", s.url}, bad...))
 	}
 }
@@ -108,7 +114,7 @@ func TestSearchWithoutEach(t *testing.T) {
 	images := func(name string, want int, more ...string) {
 		t.Helper()
 		var f foundWithout
-		out := s.run(exitOK, append([]string{"log", "search", "--log", s.url, "--package", name, "--without", "vex", "--json"}, more...))
+		out := s.run(exitOK, append([]string{"log", "search", "--log", s.url, "--package", name, "--without", "vex", "--vex-identity", team.SAN, "--vex-issuer", team.Issuer, "--json"}, more...))
 		if err := json.Unmarshal([]byte(out), &f); err != nil || len(f.Images) != want || len(f.Images)+len(f.Explained) != 1 {
 			t.Errorf("%s: got %d images without VEX and %d with it, %v; want %d of 1", name, len(f.Images), len(f.Explained), err, want)
 		}
@@ -129,7 +135,7 @@ func TestSearchWithoutEach(t *testing.T) {
 	changed = strings.Replace(changed, `"statements":[`, `"statements":[{"vulnerability":{"name":"CVE-2021-44228"},"products":[`+part("pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1")+`],"status":"under_investigation"},`, 1)
 	changed = strings.Replace(changed, `"status":"not_affected","justification":"vulnerable_code_not_in_execute_path"`, `"status":"affected","action_statement":"upgrade"`, 1)
 	s.pushAs(app, string(s.p.Sign(team, []byte(changed))))
-	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex"}, "CVE-2021-44228 affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "0 images have the package and no vex about it, 1 have both")
+	s.run(exitOK, []string{"log", "search", "--log", s.url, "--package", "log4j-core", "--without", "vex", "--vex-identity", team.SAN, "--vex-issuer", team.Issuer}, "CVE-2021-44228 affected in pkg:maven/org.apache.logging.log4j/log4j-core@2.14.1", "0 images have the package and no vex about it, 1 have both")
 }
 
 // TestAboutPackage: a package of another name that ends alike is another one.

@@ -39,8 +39,8 @@ func TestContext(t *testing.T) {
 	}{
 		"a directory":            {attest.Recipe{Context: "web"}, "page"},
 		"a Dockerfile elsewhere": {attest.Recipe{Context: "web/", Dockerfile: "deploy/web.Dockerfile"}, "deployed"},
-		"the file above it":      {attest.Recipe{Context: "leaves"}, "error: not found"},
-		"a link out of it":       {attest.Recipe{Context: "follows"}, "error: not found"},
+		"the file above it":      {attest.Recipe{Context: "leaves"}, "error: there is no file"},
+		"a link out of it":       {attest.Recipe{Context: "follows"}, "error: there is no file"},
 		"a link to the host":     {attest.Recipe{Context: "out", Dockerfile: "Dockerfile"}, "error: out is a link"},
 		"the host":               {attest.Recipe{Context: outside, Dockerfile: "Dockerfile"}, "error: context: got"},
 		"above the tree":         {attest.Recipe{Context: "../" + filepath.Base(outside), Dockerfile: "Dockerfile"}, "error: context: got"},
