@@ -322,7 +322,7 @@ func (failing) Bundle(context.Context, string) ([]byte, error) { return nil, err
 func manyEntries(t testing.TB, s *scene, n int) *testLog {
 	l := newTestLog(t)
 	r := s.release("refs/heads/main", s.commit("1"))
-	body := []byte{}
+	var body []byte
 	{
 		b, err := bundle.Parse(s.platform.Sign(r.Signer(), r.Statement(prooftest.Kinds[1])))
 		if err != nil {

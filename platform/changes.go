@@ -3,8 +3,6 @@ package platform
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -20,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/audit"
@@ -322,7 +321,4 @@ func operator() string {
 	return "uid " + uid
 }
 
-func sumOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
+func sumOf(data []byte) string { return digest.FromBytes(data).String() }

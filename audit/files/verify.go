@@ -127,7 +127,6 @@ type verification struct {
 	expected map[string]bool // files that the ledger must have, or may have
 	hashes   []tlog.Hash     // of all leaves: those that the checkpoint commits to
 	damaged  bool            // hashes are not what the checkpoint commits to
-	bundles  map[int64][]byte
 	writers  *audit.Writers
 	runs     map[string]*run
 	gone     []tlog.Tile // bundles that are not there

@@ -95,8 +95,8 @@ const (
 // scanMediaTypes are those of documents in license scans.
 var scanMediaTypes = map[scan.Format]string{scan.SPDX: "application/spdx+json", scan.CycloneDX: "application/vnd.cyclonedx+json", scan.ScanCode: "application/json"}
 
-// licensed returns the predicate for a license scan. No predicate of in-toto is about licenses, and that of an SBOM would make the
-// scan one that verify compares with the image; so it is a SCAI report with the whole document as evidence.
+// licensed returns the predicate for a license scan: a SCAI report that has the whole document as evidence. In-toto has no
+// predicate about licenses. The predicate of an SBOM does not serve, because verify compares each SBOM with the image.
 func licensed(raw []byte) (*predicate, bool) {
 	l, err := scan.ReadLicenses(raw)
 	if err != nil {

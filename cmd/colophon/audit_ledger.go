@@ -207,8 +207,8 @@ func (l *auditLedger) readState() (s ledgerState, err error) {
 	return s, nil
 }
 
-// advance fails unless the checkpoint extends the newest one that this machine has seen, and remembers
-// it. That this machine cannot remember says nothing about the ledger.
+// advance fails unless the checkpoint extends the newest checkpoint that this machine has seen. It then stores the
+// checkpoint. If storing fails, that is a fault of this machine and none of the ledger.
 func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkpoint) error {
 	if err := witnessed(l.witnesses, signed, l.vkey); err != nil {
 		return err

@@ -121,7 +121,7 @@ func newAuditListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "list what was decided, with a proof of each record",
 		Long: `List asks a ledger for the newest records that all filters allow. It verifies that the
-ledger's tree has each of them, and that the tree extends the newest one that this machine
+ledger's tree has each of them, and that the tree extends the newest tree that this machine
 has seen. Nothing proves that the answer leaves none out: "colophon audit verify" reads all.
 
 Fields that a record hides are shown with --open, unless they were erased.

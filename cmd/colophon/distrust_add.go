@@ -3,9 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -117,8 +114,7 @@ func (o *scopeOptions) entry(now time.Time) (e distrust.Entry, err error) {
 		if err != nil {
 			return e, usageError("", "--vex: %s: %v", o.vex, err)
 		}
-		sum := sha256.Sum256(raw)
-		e.VEX = &distrust.VEX{Format: string(d.Format), Digest: "sha256:" + hex.EncodeToString(sum[:]), URL: o.vexURL}
+		e.VEX = &distrust.VEX{Format: string(d.Format), Digest: digestOfBytes(raw), URL: o.vexURL}
 	}
 	if err := e.Check(); err != nil {
 		return e, usageError("colophon distrust add --help", "%v", err)
@@ -136,12 +132,7 @@ func keyDigest(file string) (string, error) {
 	if err != nil {
 		return "", usageError("", "--key-digest: %s: %v", file, err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(der)
-	return "sha256:" + hex.EncodeToString(sum[:]), nil
+	return digestOfKey(key.Public())
 }
 
 // flagTime parses a time of a flag; nil if it is empty.

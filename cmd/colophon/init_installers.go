@@ -133,7 +133,7 @@ func inside(dir, path string) bool {
 
 var versionInURL = lazyregexp.New(`^v?[0-9]`)
 
-// versionOf is the version in a tag, or in the last part of an address; empty: there is none.
+// versionOf returns the tag, or the last part of the URL if it looks like a version; otherwise "".
 func versionOf(tag, from string) string {
 	if tag != "" {
 		return tag

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -264,11 +263,10 @@ func (x *vexSearch) distrusted(by *bundle.Result, now time.Time) error {
 		who.Before = slices.MinFunc(by.Times, time.Time.Compare)
 	}
 	if x.signer != nil && x.signer.Key != nil {
-		der, err := x509.MarshalPKIXPublicKey(x.signer.Key)
-		if err != nil {
+		var err error
+		if who.Key, err = digestOfKey(x.signer.Key); err != nil {
 			return err
 		}
-		who.Key = digestOfBytes(der)
 	}
 	found, err := x.distrust.Lists.Find(&distrust.Facts{Beside: []distrust.Signer{who}})
 	switch {
@@ -284,7 +282,8 @@ func (x *vexSearch) distrusted(by *bundle.Result, now time.Time) error {
 var lastIsName = []string{"maven", "deb", "rpm", "apk", "alpm"}
 
 // aboutPackage reports whether a statement names the package: NAME@VERSION or a package URL, as the archive has it. A
-// statement without a version is about all versions, and one that names no package is about none.
+// statement that names a package without a version is about all its versions. A statement that names no package is
+// about no package.
 func aboutPackage(f scan.Finding, value string) bool {
 	version := func(s string) (name, version string) {
 		i := strings.LastIndexByte(s, '@')

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -187,12 +184,10 @@ func (p *signing) begin(ctx context.Context, s subject, work signature) (signed,
 	by := p.session.Signer()
 	a.Identity, a.Issuer = by.Identity, by.Issuer
 	if by.Key != nil {
-		der, err := x509.MarshalPKIXPublicKey(by.Key)
-		if err != nil {
+		var err error
+		if a.Key, err = digestOfKey(by.Key); err != nil {
 			return a, err
 		}
-		id := sha256.Sum256(der)
-		a.Key = "sha256:" + hex.EncodeToString(id[:])
 	}
 	have, err := s.bundles(ctx)
 	for _, b := range have {

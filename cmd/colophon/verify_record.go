@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +39,8 @@ func (r *recording) open(ctx context.Context, demand []byte) (err error) {
 	return nil
 }
 
-// keep records a verdict, and returns the one that counts: an image whose acceptance could not be recorded is
-// undecided. Nothing else of a verdict changes by that, and errs says it.
+// keep records a verdict, and returns the verdict that counts: undecided, if an acceptance could not be
+// recorded. A rejection that could not be recorded stays a rejection, and errs gets a line about it.
 func (r *recording) keep(ctx context.Context, errs io.Writer, v *verify.Verdict, opts verify.Options) *verify.Verdict {
 	if r.ledger == nil {
 		return v
@@ -93,9 +91,4 @@ func trustDigest(opts verify.Options) string {
 		lines = append(append(lines, fingerprint...), '\n')
 	}
 	return digestOfBytes(lines)
-}
-
-func digestOfBytes(data []byte) string {
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }

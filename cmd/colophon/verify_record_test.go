@@ -74,7 +74,7 @@ func recordedIn(t *testing.T, l *audit.Ledger) (all []*records.Record) {
 }
 
 // TestVerifyRecord: verify --record brings the verdict to the ledger, with the proofs it rests on. An acceptance that
-// is not there is none; a rejection stays what it is.
+// the ledger does not have is undecided; a rejection stays a rejection.
 func TestVerifyRecord(t *testing.T) {
 	s := newStage(t)
 	s.run(exitOK, []string{"trust", "add", s.file("root.json", s.p.Document()), "--yes"}, "trusted")

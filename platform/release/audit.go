@@ -2,9 +2,9 @@ package release
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -18,9 +18,9 @@ func (j *run) expected() policy.Document {
 	return policy.Document{Source: j.commit.URI, Ref: j.commit.Ref, Commit: j.commit.ID, Recipe: j.demand()}
 }
 
-// tell brings the verdict of the final verification to the audit ledger. After an accepted one, the tags
+// tell brings the verdict about an image, by its digest, to the audit ledger. After an accepted one, the tags
 // follow, unless tell fails.
-func (j *run) tell(ctx context.Context, digest string, v *verify.Verdict) error {
+func (j *run) tell(ctx context.Context, image string, v *verify.Verdict) error {
 	if j.Record == nil {
 		return nil
 	}
@@ -30,20 +30,15 @@ func (j *run) tell(ctx context.Context, digest string, v *verify.Verdict) error 
 	}
 	line := func(s string) audit.Field { return audit.Shown(printable.Cut(printable.Line(s), audit.MaxText-8)) }
 	r := v.Record(audit.KindRelease)
-	r.About = audit.About{Image: line(j.req.Image + ":" + j.tags[0]), Digest: digest, Source: j.commit.URI, Commit: j.commit.ID, Ref: j.commit.Ref, Builder: j.builder.ID, Level: v.Level}
-	r.Basis = audit.Basis{Policy: sumOf(demand), Trust: sumOf(j.Trust.Raw)}
+	r.About = audit.About{Image: line(j.req.Image + ":" + j.tags[0]), Digest: image, Source: j.commit.URI, Commit: j.commit.ID, Ref: j.commit.Ref, Builder: j.builder.ID, Level: v.Level}
+	r.Basis = audit.Basis{Policy: digest.FromBytes(demand).String(), Trust: digest.FromBytes(j.Trust.Raw).String()}
 	r.By.User = line(j.actor)
 	if r.Effect = audit.Refused; v.Outcome == verify.Accepted {
 		r.Effect = audit.Allowed
 	}
 	if err := j.Record(ctx, r); err != nil {
-		j.Log.Error("A RELEASE STOPS", "image", j.req.Image, "digest", digest, "error", err)
+		j.Log.Error("A RELEASE STOPS", "image", j.req.Image, "digest", image, "error", err)
 		return &api.Error{Message: "the audit ledger did not record the release, and the configuration of the platform requires it, so no tag was created", Hint: "ask the operator of the platform to look at the ledger's disk; then run the release again to finish it"}
 	}
 	return nil
-}
-
-func sumOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
 }
