@@ -199,6 +199,9 @@ func confined() {
 	if req.Role != nil {
 		err = Role(*req.Role)
 	} else if req.Room {
+		// no_new_privs belongs to a thread: the kernel copies it to the others, with the
+		// filter, only from the thread that installs the filter.
+		runtime.LockOSThread()
 		if err = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err == nil {
 			err = Room().Install()
 		}
