@@ -14,6 +14,7 @@ type AcceptDocument struct {
 	Provenance *SignedDocument    `json:"provenance,omitempty"` // provenance of GitHub, GitLab or Tekton Chains by a signer that is named here
 	Signature  *SignatureDocument `json:"signature,omitempty"`  // a signature by a signer that is named here: it says nothing about a source
 	Notation   *NotationDocument  `json:"notation,omitempty"`   // a signature in a format of the Notary Project: it says nothing about a source
+	Attested   *AttestedDocument  `json:"attested,omitempty"`   // attestations, each by a signer that is named here: they say nothing about a source
 	Summary    *SummaryDocument   `json:"summary,omitempty"`    // somebody else verified the image: nothing of the builder is verified
 }
 
@@ -56,6 +57,11 @@ type SignedDocument struct {
 // SignatureDocument is SignatureOnly in a policy document.
 type SignatureDocument struct {
 	Signer SignerDocument `json:"signer"` // who must have signed the image
+	BesideDocument
+}
+
+// AttestedDocument is AttestationsOnly in a policy document.
+type AttestedDocument struct {
 	BesideDocument
 }
 
@@ -148,7 +154,7 @@ func one(what string, members map[string]bool) error {
 
 // Policy returns the Policy of the alternative. It does not check it.
 func (d AcceptDocument) Policy() (p Policy, err error) {
-	if err := one("accept", map[string]bool{"built": d.Built != nil, "provenance": d.Provenance != nil, "signature": d.Signature != nil, "notation": d.Notation != nil, "summary": d.Summary != nil}); err != nil {
+	if err := one("accept", map[string]bool{"built": d.Built != nil, "provenance": d.Provenance != nil, "signature": d.Signature != nil, "notation": d.Notation != nil, "attested": d.Attested != nil, "summary": d.Summary != nil}); err != nil {
 		return Policy{}, err
 	}
 	switch {
@@ -167,6 +173,12 @@ func (d AcceptDocument) Policy() (p Policy, err error) {
 	case d.Notation != nil:
 		p, err = d.Notation.policy()
 		return p, in(err, "notation")
+	case d.Attested != nil:
+		if len(d.Attested.Attestations) == 0 {
+			return Policy{}, in(errors.New("attestations: got none, want those that are enough"), "attested", "attestations")
+		}
+		p, err = d.Attested.add(Policy{Origin: AttestationsOnly{}})
+		return p, in(err, "attested")
 	}
 	if len(d.Summary.Verifiers) == 0 {
 		return Policy{}, in(errors.New("verifiers: got none, want those whose summary is enough"), "summary", "verifiers")

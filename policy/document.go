@@ -271,6 +271,8 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 	case SignerProvenance, SignatureOnly, SummaryOnly:
 	case NotationSignature:
 		return nil, errors.New("policy: version 1 of the document has no signatures of notation")
+	case AttestationsOnly:
+		return nil, errors.New("policy: version 1 of the document has no attestations without a signature or provenance")
 	default:
 		return nil, fmt.Errorf("policy: origin: got a %T", p.Origin)
 	}

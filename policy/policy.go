@@ -35,7 +35,8 @@ type Policy struct {
 }
 
 // Origin is how an image must prove where it comes from. It is one of
-// BuilderProvenance, SignerProvenance, SignatureOnly, NotationSignature and SummaryOnly, by value.
+// BuilderProvenance, SignerProvenance, SignatureOnly, NotationSignature, AttestationsOnly and
+// SummaryOnly, by value.
 type Origin interface {
 	checkOrigin() error
 }
@@ -63,6 +64,11 @@ type SignatureOnly struct {
 	Signer Signer // required
 }
 
+// AttestationsOnly demands neither a signature nor provenance. Instead, the image must have the
+// policy's Attestations, which are required here, each with a Signer. It says nothing about the
+// source of the image.
+type AttestationsOnly struct{}
+
 // SummaryOnly demands no evidence from the builder. Instead, one of the policy's
 // Verifiers, which are required here, must have verified the image.
 type SummaryOnly struct {
@@ -82,11 +88,13 @@ const (
 // never be met. Every Policy from Parse has passed it.
 func (p Policy) Check() error {
 	_, summaryOnly := p.Origin.(SummaryOnly)
+	_, attestationsOnly := p.Origin.(AttestationsOnly)
 	_, byNotation := p.Origin.(NotationSignature)
+	nobodys := slices.ContainsFunc(p.Attestations, func(a Attestation) bool { return a.Signer == nil })
 	switch p.Origin.(type) {
 	case nil:
 		return errNoSource
-	case BuilderProvenance, SignerProvenance, SignatureOnly, NotationSignature, SummaryOnly:
+	case BuilderProvenance, SignerProvenance, SignatureOnly, NotationSignature, AttestationsOnly, SummaryOnly:
 	default: // pointers to them
 		return fmt.Errorf("policy: origin: got %T, want one of the types of this package by value", p.Origin)
 	}
@@ -95,7 +103,11 @@ func (p Policy) Check() error {
 		return errNoSource
 	case summaryOnly && len(p.Attestations) > 0:
 		return errors.New("policy: attestations: a policy that demands only a verification summary cannot demand attestations")
-	case byNotation && slices.ContainsFunc(p.Attestations, func(a Attestation) bool { return a.Signer == nil }):
+	case attestationsOnly && len(p.Attestations) == 0:
+		return errors.New("policy: attestations: got none, want those that are enough")
+	case attestationsOnly && nobodys:
+		return errors.New("policy: attestations: want a signer: nothing else is demanded whose signer it could be")
+	case byNotation && nobodys:
 		return errors.New("policy: attestations: want a signer: signatures of notation have none that signs attestations, too")
 	case len(p.Verifiers) > maxVerifiers:
 		return fmt.Errorf("policy: got %d verifiers, want at most %d", len(p.Verifiers), maxVerifiers)
@@ -162,6 +174,8 @@ func (o SignerProvenance) checkOrigin() error {
 }
 
 func (o SignatureOnly) checkOrigin() error { return checkSigner(o.Signer) }
+
+func (AttestationsOnly) checkOrigin() error { return nil } // Check has looked at the Attestations
 
 func (o SummaryOnly) checkOrigin() error { return checkLevel(o.MinLevel) }
 
@@ -274,7 +288,7 @@ func (p Policy) WithoutRoots() bool {
 	switch p.Origin.(type) {
 	case SummaryOnly:
 		return true
-	case NotationSignature:
+	case NotationSignature, AttestationsOnly:
 		return !slices.ContainsFunc(p.Attestations, func(a Attestation) bool { return !withoutLog(a.Signer) })
 	}
 	return withoutLog(p.Signer())

@@ -128,6 +128,8 @@ func (p Policy) acceptDocument() (d AcceptDocument, err error) {
 		d.Signature = &SignatureDocument{*signer, beside}
 	case NotationSignature:
 		d.Notation = o.document(beside)
+	case AttestationsOnly:
+		d.Attested = &AttestedDocument{beside}
 	case SummaryOnly:
 		d.Summary = &SummaryDocument{o.MinLevel, beside.Verifiers, beside.Absent}
 	default:

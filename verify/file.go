@@ -55,7 +55,7 @@ func Bundled(ctx context.Context, f File, bundles [][]byte, now time.Time, opts 
 	ev := c.gatherBundles(bundles, f.subject)
 	var s set
 	switch c.opts.Policy.Origin.(type) {
-	case policy.SummaryOnly:
+	case policy.SummaryOnly, policy.AttestationsOnly:
 		c.unasked(v, LinkFile, LinkSignature, LinkLog, LinkProvenance, LinkSource)
 	case policy.NotationSignature:
 		v.add(Link{Name: LinkSignature, Status: Unknown, Reason: "the policy demands a signature of notation, and those of files are not read here"})

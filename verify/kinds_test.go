@@ -94,6 +94,7 @@ func (k *kindsStage) policies() map[string]policy.Policy {
 		only := demanded(k.t, policy.Document{AnySource: true, Signer: s, Attestations: []policy.DocumentAttestation{{PredicateType: attest.PredicateSPDX}}})
 		only.Origin = policy.SignatureOnly{Signer: only.Signer()}
 		all["signature by "+name] = only
+		all["attested by "+name] = policy.Policy{Origin: policy.AttestationsOnly{}, Attestations: []policy.Attestation{{PredicateType: attest.PredicateSPDX, Signer: only.Signer()}}}
 	}
 	return all
 }

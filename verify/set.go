@@ -426,9 +426,6 @@ func AskFor(sets []*policy.Set, image policy.Image) (ask Ask) {
 // addFacts adds the packages of the SBOMs that hold, and the attestations that the policy
 // demands. What is not known whole is missing.
 func (ev *Evidence) addFacts(p policy.Policy, v *Verdict, f *expr.Facts) {
-	if v.Facts == nil {
-		return
-	}
 	if f.SBOM != nil {
 		f.SBOM.Packages = ev.packages(v)
 	}

@@ -260,7 +260,7 @@ func (ev *Evidence) verdict(ctx context.Context, c *check, subject v1.Descriptor
 	v.add(image)
 	var s set
 	switch c.opts.Policy.Origin.(type) {
-	case policy.SummaryOnly:
+	case policy.SummaryOnly, policy.AttestationsOnly:
 		c.unasked(v, LinkImage, LinkSignature, LinkLog, LinkProvenance, LinkSource, LinkSBOM)
 	case policy.NotationSignature:
 		c.notation(v, attached, subject)
@@ -285,8 +285,12 @@ func (ev *Evidence) verdict(ctx context.Context, c *check, subject v1.Descriptor
 // unasked adds the links of a chain that the policy does not demand, and sets the
 // outcome that follows from the first link, which is in v already.
 func (c *check) unasked(v *Verdict, first string, names ...string) {
+	reason := "not demanded: the policy trusts a verifier instead"
+	if _, attested := c.opts.Policy.Origin.(policy.AttestationsOnly); attested {
+		reason = "not demanded: attestations are enough for the policy"
+	}
 	for _, name := range names {
-		v.add(Link{Name: name, Status: NotAsked, Reason: "not demanded: the policy trusts a verifier instead"})
+		v.add(Link{Name: name, Status: NotAsked, Reason: reason})
 	}
 	v.decide(map[string]bool{first: true})
 }

@@ -59,6 +59,20 @@ func predicateNames() (names []string) {
 	return names
 }
 
+// predicateType returns the URI of a type, which is a name or a URI.
+func predicateType(kind string) (string, error) {
+	name := cmp.Or(aliases[kind], kind)
+	for _, k := range predicateKinds() {
+		if k.name == name {
+			return k.uri, nil
+		}
+	}
+	if u, err := url.Parse(kind); err != nil || u.Scheme == "" {
+		return "", fmt.Errorf("expected a URI or one of %s, found %q", strings.Join(predicateNames(), ", "), kind)
+	}
+	return kind, nil
+}
+
 // has returns a check that a document has these members.
 func has(members ...string) func([]byte) error {
 	return func(raw []byte) error {
@@ -143,12 +157,12 @@ func parsePredicate(kind string, raw []byte) (*predicate, error) {
 	if any == nil { // null is a value of each type of Go
 		return nil, errors.New("expected a JSON object, found null")
 	}
-	name := kind
-	if other := aliases[kind]; other != "" {
-		name = other
+	uri, err := predicateType(kind)
+	if err != nil {
+		return nil, fmt.Errorf("--type: %w", err)
 	}
 	for _, k := range predicateKinds() {
-		if k.name != name && k.uri != name {
+		if k.name != cmp.Or(aliases[kind], kind) && k.uri != kind { // two names have one URI
 			continue
 		}
 		if k.read != nil {
@@ -161,11 +175,7 @@ func parsePredicate(kind string, raw []byte) (*predicate, error) {
 		}
 		return &predicate{uri: k.uri, raw: raw}, nil
 	}
-	if u, err := url.Parse(kind); err != nil || u.Scheme == "" {
-		known := predicateNames()
-		return nil, fmt.Errorf("--type: expected a URI or one of %s, found %q", strings.Join(known, ", "), kind)
-	}
-	return &predicate{uri: kind, raw: raw}, nil
+	return &predicate{uri: uri, raw: raw}, nil
 }
 
 // about fails if the document says that it is about something else than the subject.

@@ -77,7 +77,8 @@ directory with an oci-layout file is a LAYOUT and may hold nothing else; after
 "oci:", any name is a LAYOUT.
 
 For artifacts that somebody else signed, name the signer with --identity and
---issuer, or with --key. With --source, the artifact needs provenance from GitHub,
+--issuer, or with --key. With --type, the signer needs an attestation of that type,
+in place of a signature. With --source, the artifact needs provenance from GitHub,
 GitLab or Tekton Chains that names this source. Without --source, a signature is
 enough, and it does not prove any source.
 
@@ -101,6 +102,7 @@ Exit codes: 0 accepted, 3 rejected, 4 undecided (never treated as accepted),
   colophon verify dist/app.tar.gz --key release.pub
   colophon verify https://example.com/v1.2.0/app.tar.gz --key release.pub --save app.tar.gz
   colophon verify reg.example.com/app:v1 --identity ada@example.com --issuer https://accounts.example.com
+  colophon verify reg.example.com/app:v1 --type vuln --key scanner.pub
   kubectl get pods -o json | colophon verify - --policy policy.json
   kubectl set image deploy/web web=$(colophon verify -q registry.example.com/team/app:v1.2.0 --policy policy.json)
   colophon verify reg.example.com/app@sha256:… --policy policy.json --record
@@ -134,6 +136,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.signer.IdentityRegexp, "identity-regexp", "", "regular expression (RE2) that must match the whole identity, in place of --identity")
 	f.StringVar(&o.signer.Issuer, "issuer", "", "OIDC issuer that must have authenticated --identity")
 	f.StringVar(&o.signer.key, "key", "", "`FILE` with the public key (PEM) that must have signed, in place of the trusted builders")
+	f.Func("type", "an attestation of this `TYPE`, a name as for attest --type or a URI, must be there: by --identity or --key, which need no signature then; with --source, by the signer of the provenance. What it says is not looked at", o.attested)
 	f.BoolVar(&o.signer.InsecureNoLog, "insecure-no-log", false, "dangerous, with --key: accept a signature that is in no transparency log")
 	f.StringVar(&o.platform, "platform", "", "of an image for several platforms, read only this one (`OS/ARCH[/VARIANT]`)")
 	f.StringVar(&o.policy, "policy", "", "policy file (spec/policy), in place of the flags above")
@@ -147,7 +150,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.explain, "explain", false, "print for each link what was checked, against what and by which rule, and the SLSA Build requirements")
 	f.StringArrayVar(&o.reports, "report", nil, "also write a report for CI: sarif=`FILE` or junit=FILE")
 	f.IntVar(&o.many.parallel, "parallel", 8, "how many images to verify at once")
-	for _, flag := range append([]string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "trust-root", "min-level", "identity", "identity-regexp", "issuer", "key", "insecure-no-log"}, recipeFlags...) {
+	for _, flag := range append([]string{"source", "any-source", "ref", "tag", "branch", "versioned-tag", "workflow-input", "commit", "builder", "trust-root", "min-level", "identity", "identity-regexp", "issuer", "key", "type", "insecure-no-log"}, recipeFlags...) {
 		cmd.MarkFlagsMutuallyExclusive("policy", flag)
 	}
 	o.source.flags(cmd)
@@ -173,6 +176,19 @@ func (o *verifyOptions) input(arg string) error {
 		o.demand.WorkflowInputs = map[string]string{}
 	}
 	o.demand.WorkflowInputs[name] = value
+	return nil
+}
+
+// attested parses one --type.
+func (o *verifyOptions) attested(arg string) error {
+	uri, err := predicateType(arg)
+	switch {
+	case err != nil:
+		return err
+	case uri == attest.PredicateVSA:
+		return errors.New("whoever verifies also signs that it rejected: demand a summary that passed in a policy (summary, verifiers)")
+	}
+	o.demand.Attestations = append(o.demand.Attestations, policy.DocumentAttestation{PredicateType: uri})
 	return nil
 }
 
@@ -435,7 +451,25 @@ func (o *verifyOptions) load() (p policy.Policy, raw []byte, err error) {
 	if p, err = d.Policy(); err != nil {
 		return policy.Policy{}, nil, usageError(hint, "%s", words(err))
 	}
+	if _, signature := p.Origin.(policy.SignatureOnly); signature && len(o.demand.Attestations) > 0 {
+		return onlyAttested(p)
+	}
 	return p, raw, nil
+}
+
+// onlyAttested returns the policy that demands the attestations of p by its signer, and no signature, and the
+// document of it.
+func onlyAttested(p policy.Policy) (policy.Policy, []byte, error) {
+	for i := range p.Attestations {
+		p.Attestations[i].Signer = p.Signer()
+	}
+	p.Origin = policy.AttestationsOnly{}
+	d, err := policy.Every(p).Document()
+	if err != nil {
+		return p, nil, err
+	}
+	raw, err := d.YAML()
+	return p, raw, err
 }
 
 // inFlags says what is wrong with a policy that flags made: its members are flags.

@@ -92,6 +92,10 @@ func (l *losses) alternatives(rule policy.RuleDocument) (out [][]evidence) {
 			out = append(out, l.beside(at, evidence{by: signerOf(a.Signature.Signer)}, a.Signature.BesideDocument)...)
 		case a.Notation != nil:
 			l.stricter(at+".notation", "signatures of notation are not converted: the alternative is left out")
+		case a.Attested != nil:
+			for _, e := range l.beside(at+".attested", evidence{}, a.Attested.BesideDocument) {
+				out = append(out, e[1:]) // the first is of an origin
+			}
 		case a.Summary != nil:
 			at += ".summary"
 			if a.Summary.MinLevel > 0 {

@@ -155,7 +155,10 @@ func (r *cipReader) alternative(at string, s policy.SignerDocument, all []cluste
 		return policy.AcceptDocument{Provenance: &policy.SignedDocument{Signer: s, ProvenanceDocument: policy.ProvenanceDocument{Source: "any"}, BesideDocument: beside}}
 	}
 	if len(all) > 0 {
-		r.stricter(at+".attestations", "the signer must have signed the image, too, and not only attestations about it")
+		for i := range beside.Attestations {
+			beside.Attestations[i].Signer = &s
+		}
+		return policy.AcceptDocument{Attested: &policy.AttestedDocument{BesideDocument: beside}}
 	}
 	return policy.AcceptDocument{Signature: &policy.SignatureDocument{Signer: s, BesideDocument: beside}}
 }

@@ -144,6 +144,7 @@ func moded() []row {
 // attested: attestations that must be there or must not, and who else verified.
 func attested() []row {
 	with := func(demand string) string { return one(source(app, demand)) }
+	alone := one("accept: [{attested: {" + clean + "}}]")
 	vendor := one("accept: [{summary: {minLevel: 2, " + byVSA + "}}]")
 	return []row{
 		{"attested", "{host}/team/app:scanned", with(clean), accepted, "", ""},
@@ -152,6 +153,9 @@ func attested() []row {
 		{"attested by a stranger of the same name", "{host}/team/app:scanned-by-a-stranger", with(clean), rejected, "attestation: " + scan, ""},
 		{"attested, the last says otherwise", "{host}/team/app:critical", with(clean), rejected, "the last one", ""},
 		{"attested, the last says so", "{host}/team/app:mended", with(clean), accepted, "", ""},
+		{"attested, and nothing else", "{host}/team/app:scanned", alone, accepted, "", ""},
+		{"not attested, and nothing else", "{host}/team/app:v1.2.0", alone, rejected, "the image carries no " + scan, ""},
+		{"attested by another, and nothing else", "{host}/team/app:scanned-by-eve", alone, rejected, "attestation: " + scan, ""},
 		{"absent", "{host}/team/app:v1.2.0", with(absent), accepted, "", ""},
 		{"not absent", "{host}/team/app:withdrawn", with(absent), rejected, withdrawn, ""},
 		{"not absent, by somebody who may not", "{host}/team/app:withdrawn-by-eve", with(absent), accepted, "", ""},
@@ -178,6 +182,8 @@ func conditioned() []row {
 		{"condition over a bad package", "{host}/team/app:v1.2.0", if_(`!sbom.packages.exists(p, p.name == "stdlib")`), rejected, "condition: not as we like it", ""},
 		{"condition over packages of no SBOM", "{host}/team/app:no-sbom", if_(`!sbom.packages.exists(p, p.name == "xz-libs")`), undecided, "sbom is missing", ""},
 		{"condition over a predicate", "{host}/team/app:scanned", scanned(`attestations.all(a, a.number("/critical") == 0)`), accepted, "", ""},
+		{"condition over a predicate alone", "{host}/team/app:scanned", one(condition(`attestations.all(a, a.number("/critical") == 0)`), "accept: [{attested: {"+scans+"}}]"), accepted, "", ""},
+		{"condition over a predicate alone, not met", "{host}/team/app:critical", one(condition(`attestations.all(a, a.number("/critical") == 0)`), "accept: [{attested: {"+scans+"}}]"), rejected, "condition: not as we like it", ""},
 		{"condition over a predicate, not met", "{host}/team/app:critical", scanned(`attestations.all(a, a.number("/critical") == 0)`), rejected, "condition: not as we like it", ""},
 		{"condition over a predicate of another type", "{host}/team/app:scanned", scanned(`attestations.all(a, a.text("/critical") == "0")`), undecided, "condition: not as we like it", ""},
 		{"condition of an image that is not accepted", "{host}/team/app:unsigned", if_("true"), rejected, "the image carries no signature", ""},
