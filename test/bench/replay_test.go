@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -21,8 +22,8 @@ import (
 	"github.com/colophon-build/colophon/test/needs"
 )
 
-// proxyHost is a separate host that serves this machine's module cache to rooms, which
-// can reach no address of this machine.
+// proxyHost is where the separate host is that serves this machine's module cache to rooms,
+// which can reach no address of this machine, if no other process has one there.
 var proxyHost = netip.MustParsePrefix("10.213.7.10/24")
 
 // BenchmarkReplay builds this repository's command, which has real dependencies, with a
@@ -33,11 +34,11 @@ func BenchmarkReplay(b *testing.B) {
 		b.Skip("SKIPPED: make bench sets COLOPHON_BENCH")
 	}
 	needs.Root(b, "the network namespace of a module proxy")
-	serveModules(b)
+	proxy := serveModules(b)
 	p := harness.Start(b, "--mirror", harness.BaseImages(b), "--config", harness.Config(b, map[string]any{
-		"build": map[string]any{"network": map[string]any{"allow": []string{proxyHost.Masked().String()}}},
+		"build": map[string]any{"network": map[string]any{"allow": []string{proxy.network().String()}}},
 	}))
-	repo := ownCommand(b, "")
+	repo := ownCommand(b, proxy, "")
 	var plain, locked, once, again, held []time.Duration // durations of releases and builds
 	var most gatewaySize
 	for i := range 3 {
@@ -92,14 +93,14 @@ var modules = sync.OnceValues(func() (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	way := &link{files: http.FileServer(http.Dir(filepath.Join(strings.TrimSpace(string(cache)), "cache", "download")))}
+	way := &link{host: l.Addr().(*net.TCPAddr).AddrPort().Addr(), files: http.FileServer(http.Dir(filepath.Join(strings.TrimSpace(string(cache)), "cache", "download")))}
 	go (&http.Server{Handler: way}).Serve(l)
 	return way, nil
 })
 
 // ownCommand makes a repository with the files of this one and a Dockerfile, which has the
 // lines of prepare before it compiles.
-func ownCommand(b *testing.B, prepare string) string {
+func ownCommand(b *testing.B, proxy *link, prepare string) string {
 	dir := filepath.Join(b.TempDir(), "app")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
@@ -107,7 +108,7 @@ func ownCommand(b *testing.B, prepare string) string {
 	run(b, exec.Command("sh", "-c", "git -C '"+harness.Root(b)+"' archive HEAD | tar -x -C '"+dir+"'"))
 	harness.Write(b, dir, map[string]string{"Dockerfile": `FROM golang:1.26 AS builder
 WORKDIR /src
-ENV GOPROXY=http://` + proxyHost.Addr().String() + ` GOSUMDB=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0
+ENV GOPROXY=http://` + proxy.host.String() + ` GOSUMDB=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0
 COPY . .
 ` + prepare + `RUN go build -trimpath -ldflags="-s -w" -o /out/colophon ./cmd/colophon
 FROM gcr.io/distroless/static-debian12:nonroot

@@ -119,11 +119,11 @@ func runSession(t *testing.T, b *halves, s builder.Session, req builder.Request)
 	return r, record, log.String(), err
 }
 
-// proxyHost is a host behind a veth pair. The gateway reaches only public addresses, and
-// none of this host's.
+// proxyHost is the first host behind a veth pair. The gateway reaches only public addresses,
+// and none of this host's.
 var proxyHost = netip.MustParsePrefix("203.0.114.10/32")
 
-// moduleProxy serves a few modules on proxyHost.
+// moduleProxy serves a few modules on such a host.
 func moduleProxy(t *testing.T) (srv *httptest.Server, roots string) {
 	t.Helper()
 	l, err := harness.Beyond(proxyHost)
@@ -136,7 +136,7 @@ func moduleProxy(t *testing.T) (srv *httptest.Server, roots string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{proxyHost.Addr().AsSlice()}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{l.Addr().(*net.TCPAddr).IP}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
