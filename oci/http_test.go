@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -263,6 +265,76 @@ func TestScopeOfALogin(t *testing.T) {
 	}
 }
 
+// TestPushAtOnce: a small blob is one request, if the registry takes it so. If not, the registry
+// is not asked to again.
+func TestPushAtOnce(t *testing.T) {
+	t.Parallel()
+	content := []byte("content")
+	push := func(r *Registry, sent []byte) error {
+		d := v1.Descriptor{Digest: digestOf(content), Size: int64(len(content))}
+		return r.PushBlob(t.Context(), d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sent)), nil })
+	}
+	type registry struct {
+		at     http.HandlerFunc // answers POST?digest=
+		asked  []string
+		stored []byte
+	}
+	open := func(g *registry) *Registry {
+		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			g.asked = append(g.asked, r.Method)
+			body, _ := io.ReadAll(r.Body)
+			switch {
+			case r.URL.Query().Get("digest") == digestOf(content).String() && r.Method == http.MethodPost:
+				if r.ContentLength != int64(len(body)) || r.Header.Get("Content-Type") != "application/octet-stream" {
+					t.Errorf("got %d bytes of type %q, a length of %d", len(body), r.Header.Get("Content-Type"), r.ContentLength)
+				}
+				if g.at(w, r); w.Header().Get("Stored") != "" {
+					g.stored = body
+				}
+			case r.Method == http.MethodPost:
+				w.Header().Set("Location", "/there")
+				w.WriteHeader(http.StatusAccepted)
+			case r.Method == http.MethodPut:
+				g.stored = body
+				w.WriteHeader(http.StatusCreated)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		})
+		return r
+	}
+	answer := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if status == http.StatusCreated {
+				w.Header().Set("Stored", "yes")
+			}
+			w.Header().Set("Location", "/unfinished")
+			w.WriteHeader(status)
+		}
+	}
+	parts := []string{"POST", "POST", "PUT", "HEAD", "POST", "PUT"}
+	for status, want := range map[int][]string{http.StatusCreated: {"POST", "POST"}, http.StatusAccepted: {"POST", "PUT", "HEAD", "POST", "PUT"}, http.StatusBadRequest: parts,
+		http.StatusNotFound: parts, http.StatusMethodNotAllowed: parts, http.StatusUnsupportedMediaType: parts, http.StatusNotImplemented: parts} {
+		g := &registry{at: answer(status)}
+		r := open(g)
+		if err := errors.Join(push(r, content), push(r, content)); err != nil || !slices.Equal(g.asked, want) || !bytes.Equal(g.stored, content) {
+			t.Errorf("%d: got %v, requests %s, stored %q, want requests %s", status, err, g.asked, g.stored, want)
+		}
+	}
+	for _, status := range []int{http.StatusForbidden, http.StatusConflict} {
+		g := &registry{at: answer(status)}
+		if err := push(open(g), content); !hasStatus(err, status) || len(g.asked) != 1 {
+			t.Errorf("%d: got %v after %s", status, err, g.asked)
+		}
+	}
+	for _, wrong := range []string{"c0ntent", "content and more", "cont"} {
+		g := &registry{at: answer(http.StatusCreated)}
+		if err := push(open(g), []byte(wrong)); !errors.Is(err, ErrMismatch) || len(g.asked) != 0 {
+			t.Errorf("%q: got %v after %s", wrong, err, g.asked)
+		}
+	}
+}
+
 // TestPushRefuses: blobs of no possible size, and a registry that does not say where an
 // upload goes.
 func TestPushRefuses(t *testing.T) {
@@ -303,7 +375,7 @@ func TestPushRefuses(t *testing.T) {
 	if err := push(v1.Descriptor{Digest: good.Digest, Size: limits.LayerPacked}, nil, there); err != nil {
 		t.Errorf("the largest blob, which is there: %v", err)
 	}
-	if err := push(good, nil, map[string]http.HandlerFunc{"HEAD": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }}); !hasStatus(err, http.StatusForbidden) {
+	if err := push(v1.Descriptor{Digest: good.Digest, Size: limits.LayerPacked}, nil, map[string]http.HandlerFunc{"HEAD": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }}); !hasStatus(err, http.StatusForbidden) {
 		t.Errorf("a registry that does not say whether it has the blob: got %v", err)
 	}
 	for name, size := range map[string]int64{"negative": -1, "too large": limits.LayerPacked + 1} {

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,11 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// PushBlob implements Target. It uploads the blob in one request.
+// maxAtOnce is the maximum size, in bytes, of a blob that is sent without asking first whether
+// the registry has it.
+const maxAtOnce = 64 << 10
+
+// PushBlob implements Target.
 func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	return r.pushBlob(ctx, d, "", open)
 }
@@ -26,29 +31,97 @@ func (r *Registry) pushBlob(ctx context.Context, d v1.Descriptor, from string, o
 	if d.Size < 0 || d.Size > limits.LayerPacked {
 		return refuse("size of blob %s: got %d bytes, want at most %d", d.Digest, d.Size, int64(limits.LayerPacked))
 	}
-	_, err := r.small(ctx, http.MethodHead, r.url("blobs", d.Digest.String()), nil, nil, 0, http.StatusOK)
-	if err == nil || !errors.Is(err, ErrNotFound) {
+	atOnce := from == "" && d.Size <= maxAtOnce && !r.inParts.Load()
+	if !atOnce || d.Digest == digestOf(emptyConfig) { // it is part of most attachments: the registry has it, as a rule
+		_, err := r.small(ctx, http.MethodHead, r.url("blobs", d.Digest.String()), nil, nil, 0, http.StatusOK)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	if atOnce {
+		if err := r.pushAtOnce(ctx, d, open); !errors.Is(err, errInParts) {
+			return pushingBlob(d, r, err)
+		}
+	}
+	err := again.Do(ctx, func() error { return r.upload(ctx, d, from, open) })
+	return pushingBlob(d, r, err)
+}
+
+// pushingBlob says which push failed.
+func pushingBlob(d v1.Descriptor, r *Registry, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("pushing blob %s to %s: %w", d.Digest, r.name, err)
+}
+
+// errInParts means that the registry wants uploads to be started, and then sent.
+var errInParts = errors.New("the registry takes no blob in one request")
+
+// pushAtOnce uploads a small blob in one request (distribution spec 1.1, "Single POST"). Registries
+// need not support that: they start an upload then, which pushAtOnce goes on with, or refuse.
+func (r *Registry) pushAtOnce(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
+	var content []byte
+	err := again.Do(ctx, func() error {
+		rc, err := open()
+		if err != nil {
+			return err
+		}
+		checked, err := verifying(rc, d)
+		if err != nil {
+			return err
+		}
+		defer checked.Close()
+		content, err = io.ReadAll(checked)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	err = again.Do(ctx, func() error { return r.upload(ctx, d, from, open) })
-	if err != nil {
-		return fmt.Errorf("pushing blob %s to %s: %w", d.Digest, r.name, err)
+	to := r.uploads(url.Values{"digest": {d.Digest.String()}})
+	header := http.Header{"Content-Type": {"application/octet-stream"}}
+	started := false
+	err = again.Do(ctx, func() error {
+		a, err := r.once(ctx, http.MethodPost, to, header, content, maxErrorBody, []int{http.StatusCreated, http.StatusAccepted})
+		if err != nil || a.status == http.StatusCreated {
+			return err
+		}
+		started = true
+		r.inParts.Store(true)
+		return r.goOn(ctx, a, d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
+	})
+	if !started && hasStatus(err, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusLengthRequired, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusNotImplemented) {
+		r.inParts.Store(true)
+		return errInParts
 	}
-	return nil
+	return err
+}
+
+// uploads returns the URL that starts an upload.
+func (r *Registry) uploads(query url.Values) *url.URL {
+	u := r.url("blobs", "uploads")
+	u.Path += "/"
+	u.RawQuery = query.Encode()
+	return u
 }
 
 func (r *Registry) upload(ctx context.Context, d v1.Descriptor, from string, open func() (io.ReadCloser, error)) error {
-	start := r.url("blobs", "uploads")
-	start.Path += "/"
+	start := r.uploads(nil)
 	good := []int{http.StatusAccepted}
 	if from != "" {
-		start.RawQuery = url.Values{"mount": {d.Digest.String()}, "from": {from}}.Encode()
+		start = r.uploads(url.Values{"mount": {d.Digest.String()}, "from": {from}})
 		good = append(good, http.StatusCreated)
 	}
 	a, err := r.once(ctx, http.MethodPost, start, nil, nil, maxErrorBody, good)
 	if err != nil || a.status == http.StatusCreated {
 		return err
 	}
+	return r.goOn(ctx, a, d, open)
+}
+
+// goOn sends a blob to where the answer to the start of its upload says.
+func (r *Registry) goOn(ctx context.Context, a *answer, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	location, err := a.url.Parse(a.header.Get("Location"))
 	if err != nil || a.header.Get("Location") == "" {
 		return fmt.Errorf("location of the upload: got %q, want a URL", a.spoken.said(a.header.Get("Location")))

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -40,6 +41,8 @@ type Registry struct {
 	http *http.Client
 
 	spoken *spoken // credentials that requests had
+
+	inParts atomic.Bool // the registry takes no blob in one request
 
 	mu     sync.Mutex
 	cache  map[v1.Hash]cached // by digest, so never stale

@@ -104,10 +104,10 @@ func TestCopyThereAndBack(t *testing.T) {
 	if d, err := back.Resolve(t.Context(), ""); err != nil || d.Digest != top.Digest {
 		t.Errorf("resolve of the only entry: got %v, %v", d.Digest, err)
 	}
-	// Again: nothing is sent.
+	// Again: whether a small blob is there is not asked, because that would cost as much as sending it.
 	before := uploads.Load()
-	if err := Copy(t.Context(), r, back, top); err != nil || uploads.Load() != before {
-		t.Errorf("second copy: %v, %d uploads", err, uploads.Load()-before)
+	if err := Copy(t.Context(), r, back, top); err != nil || uploads.Load() != before+5 {
+		t.Errorf("second copy: %v, %d uploads, want 5", err, uploads.Load()-before)
 	}
 	other := m.Platforms[0].Manifest
 	if err := back.Tag(t.Context(), "v1", other); !errors.Is(err, ErrTagExists) {
