@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
@@ -109,6 +111,58 @@ func TestCredentialsOfDocker(t *testing.T) {
 	if anonymous.Load() != 2 || authorized.Load() != 1 { // the request, one ping, the request again
 		t.Errorf("got %d requests without credentials and %d with", anonymous.Load(), authorized.Load())
 	}
+}
+
+// TestOneAsksToWrite: of many pushes at once, one finds out that it must log in. One that is
+// cancelled, or that the registry does not answer, keeps nobody waiting.
+func TestOneAsksToWrite(t *testing.T) {
+	var refused, broken atomic.Int32
+	host := newServer(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+		if user, _, _ := r.BasicAuth(); user == "ada" || r.Method == http.MethodHead {
+			return false
+		}
+		if r.URL.Path != "/v2/" {
+			refused.Add(1)
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	push := func(ctx context.Context, r *Registry) error {
+		return inParallel(ctx, []string{"a", "b", "c", "d", "e", "f", "g", "h"}, func(ctx context.Context, s string) error {
+			d := v1.Descriptor{Digest: digestOf([]byte(s)), Size: 1}
+			return r.PushBlob(ctx, d, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil })
+		})
+	}
+	if err := push(t.Context(), openRegistry(t, host+"/team/app", RegistryOptions{Keychain: adasKey{}})); err != nil || refused.Load() != 1 {
+		t.Errorf("got %v, and %d requests without credentials, want 1", err, refused.Load())
+	}
+	open := newServer(t, true, func(_ http.ResponseWriter, r *http.Request) bool {
+		if broken.Add(1) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	if err := push(t.Context(), openRegistry(t, open+"/team/app", RegistryOptions{})); err != nil {
+		t.Errorf("a registry that breaks off the first request: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	silent := newServer(t, true, func(_ http.ResponseWriter, r *http.Request) bool {
+		io.Copy(io.Discard, r.Body) // until then the server does not see that the client has gone
+		cancel()
+		<-r.Context().Done()
+		return true
+	})
+	if err := push(ctx, openRegistry(t, silent+"/team/app", RegistryOptions{})); !errors.Is(err, context.Canceled) {
+		t.Errorf("a registry that does not answer: got %v, want that it was cancelled", err)
+	}
+}
+
+type adasKey struct{}
+
+func (adasKey) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return authn.FromConfig(authn.AuthConfig{Username: "ada", Password: "secret"}), nil
 }
 
 // TestRedirectsKeepTLS: what began with TLS does not end without.

@@ -82,9 +82,36 @@ type authTransport struct {
 
 	mu sync.Mutex
 	up http.RoundTripper // set once it has logged in
+
+	// asking has a place for the request whose answer says whether writing needs a login. Others
+	// that write wait for it: the registry would refuse them, too.
+	asking chan struct{}
+	open   bool // it does not; guarded by asking
 }
 
 func (a *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method == http.MethodGet || req.Method == http.MethodHead || a.token != "" || req.URL.Host != a.repo.RegistryStr() || a.handshaken() != nil {
+		return a.send(req)
+	}
+	select {
+	case a.asking <- struct{}{}:
+	case <-req.Context().Done():
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, req.Context().Err()
+	}
+	if a.open || a.handshaken() != nil {
+		<-a.asking
+		return a.send(req)
+	}
+	defer func() { <-a.asking }()
+	resp, err := a.send(req)
+	a.open = err == nil && resp.StatusCode != http.StatusUnauthorized
+	return resp, err
+}
+
+func (a *authTransport) send(req *http.Request) (*http.Response, error) {
 	if up := a.handshaken(); up != nil {
 		return up.RoundTrip(req.Clone(req.Context()))
 	}

@@ -80,7 +80,7 @@ func OpenRegistry(repo string, opts RegistryOptions) (*Registry, error) {
 		r.base.Scheme = "http"
 	}
 	r.http = &http.Client{
-		Transport:     &authTransport{inner: plainGuard{inner, r.base.Scheme == "https", r.spoken}, repo: n, token: opts.Token, keychain: opts.Keychain, spoken: r.spoken},
+		Transport:     &authTransport{inner: plainGuard{inner, r.base.Scheme == "https", r.spoken}, repo: n, token: opts.Token, keychain: opts.Keychain, spoken: r.spoken, asking: make(chan struct{}, 1)},
 		CheckRedirect: r.spoken.checkRedirect,
 	}
 	return r, nil
