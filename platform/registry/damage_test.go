@@ -79,6 +79,36 @@ func TestDamagedBlob(t *testing.T) {
 	}
 }
 
+// TestPushedIsHashedOnce: the registry relies on the digest that it computed while it received
+// a blob. It does not once anybody has written to the file, even in the same instant, and not
+// for an upload that had another digest.
+func TestPushedIsHashedOnce(t *testing.T) {
+	c := start(t, Config{})
+	began := time.Now()
+	raw := c.image("a", "sha256", "x", nil)
+	layer := []byte("layer x")
+	d := mustDigest(t, sum("sha256", layer))
+	checked := c.reg.store.checked
+	empty := fill(checked.slots) // now nothing can be hashed
+	if r := c.put("a", "v1", raw); r.StatusCode != 201 {
+		t.Errorf("a manifest that lists blobs just pushed: got %d %s", r.StatusCode, r.body)
+	}
+	empty()
+	path := c.reg.store.pool(d)
+	if info, err := os.Stat(path); err != nil || !info.ModTime().Before(began) {
+		t.Errorf("got time %v, %v, want one that no write can give the file", info.ModTime(), err)
+	}
+	damage(t, path, damages["a flipped bit"])
+	c.want(500, "GET", "/v2/a/blobs/"+d.String(), nil)
+
+	remembered := len(checked.done)
+	other := sum("sha256", []byte("other"))
+	c.want(400, "POST", "/v2/a/blobs/uploads/?digest="+other, layer)
+	if len(checked.done) != remembered {
+		t.Errorf("after an upload with another digest: got %d remembered, want %d", len(checked.done), remembered)
+	}
+}
+
 // A repository whose copy of a blob is not the pool's is repaired too.
 func TestDamagedCopy(t *testing.T) {
 	c := start(t, Config{})

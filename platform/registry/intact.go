@@ -113,14 +113,33 @@ func (c *checks) digest(ctx context.Context, f *os.File, like digest) (string, e
 	}
 	got := digest{like.alg, hex.EncodeToString(h.Sum(nil))}
 	if !young {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if len(c.done) >= maxChecked {
-			clear(c.done)
-		}
-		c.done[state] = check{got, c.now()}
+		c.remember(state, got)
 	}
 	return got.String(), nil
+}
+
+func (c *checks) remember(state fileState, d digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.done) >= maxChecked {
+		clear(c.done)
+	}
+	c.done[state] = check{d, c.now()}
+}
+
+// written remembers the digest of a file that the registry has just written, and computed while
+// it wrote. It sets the time of the file back, so that whoever writes to the file changes the
+// time, even at this moment.
+func (c *checks) written(f *os.File, d digest) error {
+	before := c.now().Add(-time.Minute)
+	if err := os.Chtimes(f.Name(), before, before); err != nil {
+		return err
+	}
+	state, young, err := c.state(f)
+	if err == nil && !young {
+		c.remember(state, d)
+	}
+	return err
 }
 
 func (c *checks) remembers(state fileState, d digest) bool {

@@ -177,6 +177,7 @@ func TestSlots(t *testing.T) {
 		}
 	}
 
+	clear(s.checked.done) // what the push has added
 	empty := fill(s.checked.slots)
 	_, err := s.openIntact(waiting(), s.pool(d), d)
 	gone("a file to compare", err)

@@ -193,9 +193,6 @@ func (r *Registry) discard(u *upload) {
 	r.mu.Unlock()
 }
 
-// startUpload serves POST /v2/NAME/blobs/uploads/. With ?mount= it links a blob that the
-// registry has already, with ?digest= the body is the whole blob, and with neither it starts
-// an upload.
 // mount takes a blob over from another repository, or if from is "" from any. If it returns
 // false, the client must push the blob.
 func (r *Registry) mount(req *request, from string, d digest) (bool, error) {
@@ -210,6 +207,9 @@ func (r *Registry) mount(req *request, from string, d digest) (bool, error) {
 	return ok, err
 }
 
+// startUpload serves POST /v2/NAME/blobs/uploads/. With ?mount= it links a blob that the
+// registry has already, with ?digest= the body is the whole blob, and with neither it starts
+// an upload.
 func (r *Registry) startUpload(w http.ResponseWriter, req *request) error {
 	q := req.URL.Query()
 	if q.Has("mount") {
@@ -426,6 +426,9 @@ func (r *Registry) finish(w http.ResponseWriter, req *request, u *upload, want d
 		return distribution.Failed(http.StatusBadRequest, distribution.CodeDigestInvalid, "got a blob of %d bytes with digest %s, want %s", u.size.Load(), got, want)
 	}
 	if err := u.file.Sync(); err != nil {
+		return err
+	}
+	if err := r.store.checked.written(u.file, want); err != nil {
 		return err
 	}
 	repaired, err := r.store.addBlob(u.repo, want, u.file.Name())
