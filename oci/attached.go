@@ -201,6 +201,9 @@ func fetchReferrer(ctx context.Context, src Source, subject v1.Hash, listed v1.D
 	var c *content
 	if len(listed.Data) > 0 && int64(len(listed.Data)) == listed.Size && checkDigest(listed.Data, digest) == nil {
 		c = a.parse(listed.Data, listed.MediaType)
+		if r, ok := src.(*Registry); ok && c != nil { // whoever copies it does not fetch it again
+			r.remember(digest, listed.Data, string(listed.MediaType))
+		}
 	} else {
 		c = a.fetch(ctx, src)
 	}
