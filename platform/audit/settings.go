@@ -47,7 +47,7 @@ func (s *Settings) Check() (retention time.Duration, err error) {
 	if retention, err = ParseRetention(s.Retention); err != nil {
 		return 0, err
 	}
-	return retention, s.Settings.Check("127.0.0.1:5030", "127.0.0.1:5031")
+	return retention, s.Settings.Check("127.0.0.1:5040", "127.0.0.1:5041")
 }
 
 // ParseRetention reads how old a leaf may be; 0: it stays for ever.
