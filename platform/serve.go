@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
@@ -73,13 +74,22 @@ type platform struct {
 }
 
 // ConfigError means that the command line or a file that it names is wrong. Nothing was
-// started, and trying again does not help.
+// started, and trying again does not help. A file that could not be read is no ConfigError.
 type ConfigError struct{ Err error }
 
 func (e *ConfigError) Error() string { return e.Err.Error() }
 
 // Unwrap returns what is wrong.
 func (e *ConfigError) Unwrap() error { return e.Err }
+
+// configError returns err as a ConfigError, unless it is what the kernel said about a file: a disk may
+// answer, or a directory may be mounted, a moment later.
+func configError(err error) error {
+	if _, passing := errors.AsType[syscall.Errno](err); passing {
+		return err
+	}
+	return &ConfigError{err}
+}
 
 // newPlatform reads the configuration of a host.
 func newPlatform(c Config, host string) (p *platform, err error) {
@@ -122,13 +132,13 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 func Serve(ctx context.Context, c Config) error {
 	p, err := newPlatform(c, roleServe)
 	if err != nil {
-		return &ConfigError{err}
+		return configError(err)
 	}
 	if p.url, err = origin(c.Listen, c.URL, p.usesTLS()); err != nil {
-		return &ConfigError{err}
+		return configError(err)
 	}
 	if err := p.checkACME(); err != nil {
-		return &ConfigError{err}
+		return configError(err)
 	}
 	if p.users.plain() {
 		return p.serveInside(ctx)
