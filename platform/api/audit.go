@@ -16,7 +16,8 @@ import (
 const (
 	PathAudit         = "/audit/v1"             // below it the ledger's files: checkpoint, tile/…, openings/…, segments/…
 	PathAuditVerdicts = PathAudit + "/verdicts" // POST takes an audit.Record of the kind verify, without by and time, from somebody with a token
-	PathAuditRecords  = PathAudit + "/records"  // POST takes an audit.Entry; GET answers with an audit.Answer
+	PathAuditRecords  = PathAudit + "/records"  // POST takes an audit.Entry, and answers with an audit.Added; GET answers with an audit.Answer
+	PathAuditBatches  = PathAudit + "/batches"  // POST takes an audit.Batch, and answers with an audit.Taken for each of its entries
 )
 
 // AuditErasure asks for the erasure of openings.
@@ -25,15 +26,9 @@ type AuditErasure struct {
 	Reason  string        `json:"reason"` // is recorded
 }
 
-// AuditAdded says where a record is in a ledger. Members that we do not know are for others.
-type AuditAdded struct {
-	Index int64  `json:"index"` // of the entry, from 0
-	ID    string `json:"id"`    // sha256:HEX of the envelope
-}
-
 // RecordVerdict records a verdict in the platform's audit ledger, on whose disk it then is. A platform with too
 // much to do is asked again, until ctx ends.
-func (c *ClientConfig) RecordVerdict(ctx context.Context, r audit.Record) (added AuditAdded, err error) {
+func (c *ClientConfig) RecordVerdict(ctx context.Context, r audit.Record) (added audit.Added, err error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return added, err

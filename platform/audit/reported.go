@@ -15,19 +15,19 @@ import (
 // Report records a verdict that somebody reported who has no key of his own: the ledger signs that this account
 // said so. It returns when the record is on the disk. An error that matches ErrRefused says that the record is not
 // such a verdict.
-func (l *Ledger) Report(ctx context.Context, account string, r records.Record) (Added, error) {
+func (l *Ledger) Report(ctx context.Context, account string, r records.Record) (records.Added, error) {
 	switch {
 	case r.Kind != records.KindVerify:
-		return Added{}, fmt.Errorf("%w: kind: expected %s, found %q", ErrRefused, records.KindVerify, r.Kind)
+		return records.Added{}, fmt.Errorf("%w: kind: expected %s, found %q", ErrRefused, records.KindVerify, r.Kind)
 	case r.By != records.By{}, !r.Time.IsZero():
-		return Added{}, fmt.Errorf("%w: by, time: the ledger says who reported, and when", ErrRefused)
+		return records.Added{}, fmt.Errorf("%w: by, time: the ledger says who reported, and when", ErrRefused)
 	case r.Statement != nil, r.Writer != nil, len(r.Entries) > 0:
-		return Added{}, fmt.Errorf("%w: a verdict has no statement, writer and entries", ErrRefused)
+		return records.Added{}, fmt.Errorf("%w: a verdict has no statement, writer and entries", ErrRefused)
 	}
 	r.By.User = records.Shown(account)
 	e, err := l.self.Seal(r, l.cfg.Now())
 	if err != nil {
-		return Added{}, fmt.Errorf("%w: %w", ErrRefused, err)
+		return records.Added{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return l.append(ctx, e.Marshal(), account)
 }

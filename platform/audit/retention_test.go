@@ -175,7 +175,7 @@ func TestRetiredIsNotTakenAgain(t *testing.T) {
 	w, silent := enrolled(t, l, "gate", ""), enrolled(t, l, "gate", "silent") // nothing is left of the run of silent
 	fill(t, l, w, 0, 260)
 	old := map[*writer][]byte{}
-	first := map[*writer]Added{}
+	first := map[*writer]records.Added{}
 	for _, by := range []*writer{w, silent} {
 		old[by] = by.entry(t, verdict(260))
 		var err error

@@ -19,13 +19,6 @@ const (
 	maxAhead   = 64 << 20  // bytes of the entries that wait, or are in the journal and not in the tree, before the last batch
 )
 
-// Added says where a record is.
-type Added struct {
-	Index int64  `json:"index"` // of the entry, from 0
-	ID    string `json:"id"`
-	Known bool   `json:"known,omitempty"` // it was there already
-}
-
 // waiting is an entry that has no index yet.
 type waiting struct {
 	entry
@@ -46,41 +39,52 @@ func (w *waiting) finish(r result) {
 }
 
 type result struct {
-	Added
+	records.Added
 	err error
 }
 
 // Append adds an entry, the JSON of a records.Entry, and returns when it is on the disk. The same
 // entry again has the same index. If Append fails for another reason than ErrRefused, the entry may
 // still be added: send it again.
-func (l *Ledger) Append(ctx context.Context, data []byte) (Added, error) {
+func (l *Ledger) Append(ctx context.Context, data []byte) (records.Added, error) {
 	return l.append(ctx, data, "")
 }
 
 // append is Append. account is whose verdict the ledger itself signed: its records wait as those of a writer of
 // their own.
-func (l *Ledger) append(ctx context.Context, data []byte, account string) (Added, error) {
+func (l *Ledger) append(ctx context.Context, data []byte, account string) (records.Added, error) {
+	w := l.parse(data, account)
+	l.enqueue(w)
+	return w.wait(ctx)
+}
+
+// parse reads an entry, and verifies its signature. The result is finished if the entry is refused, or if the ledger has
+// it already and too much is waiting.
+func (l *Ledger) parse(data []byte, account string) *waiting {
+	w := &waiting{done: make(chan result, 1)}
 	e, env, r, err := records.ParseEntry(data)
 	if err != nil {
-		return Added{}, fmt.Errorf("%w: %w", ErrRefused, err)
+		w.finish(result{err: fmt.Errorf("%w: %w", ErrRefused, err)})
+		return w
 	}
-	w := &waiting{entry: entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r}, env: env, id: records.ID(e.Envelope), queue: env.KeyID() + "/" + account, done: make(chan result, 1)}
+	w.entry, w.env, w.id, w.queue = entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r}, env, records.ID(e.Envelope), env.KeyID()+"/"+account
 	if err := l.verify(w); err != nil {
-		return Added{}, err
-	}
-	if l.crowded(w.queue) { // what the ledger has takes no place in the queue
+		w.finish(result{err: err})
+	} else if l.crowded(w.queue) { // what the ledger has takes no place in the queue
 		if index, known, err := l.find(w.id); err != nil || known {
-			return Added{index, w.id, known}, err
+			w.finish(result{records.Added{Index: index, ID: w.id, Known: known}, err})
 		}
 	}
-	if err := l.enqueue(w); err != nil {
-		return Added{}, err
-	}
+	return w
+}
+
+// wait waits until the entry is on the disk, or is not taken.
+func (w *waiting) wait(ctx context.Context) (records.Added, error) {
 	select {
 	case got := <-w.done:
 		return got.Added, got.err
 	case <-ctx.Done():
-		return Added{}, ctx.Err()
+		return records.Added{}, ctx.Err()
 	}
 }
 
@@ -107,11 +111,31 @@ func (l *Ledger) crowded(key string) bool {
 	return len(l.queues[key]) >= maxQueued/4 || l.queued >= maxWaiting/4 || l.queuedBytes+l.behindBytes >= maxAhead/4
 }
 
-// enqueue puts an entry into its writer's queue.
-func (l *Ledger) enqueue(w *waiting) error {
-	key := w.queue
+// enqueue puts entries that are not finished into their writers' queues, in this order. Those for which there is no room
+// are finished.
+func (l *Ledger) enqueue(all ...*waiting) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, w := range all {
+		if len(w.done) > 0 {
+			continue
+		}
+		if err := l.full(w.queue); err != nil {
+			w.finish(result{err: err})
+			continue
+		}
+		if len(l.queues[w.queue]) == 0 {
+			l.order = append(l.order, w.queue)
+		}
+		l.queues[w.queue] = append(l.queues[w.queue], w)
+		l.queued++
+		l.queuedBytes += w.bytes()
+		l.wake(l.sequenced)
+	}
+}
+
+// full returns why an entry of a writer cannot wait. The caller holds mu.
+func (l *Ledger) full(key string) error {
 	switch {
 	case l.broken != nil:
 		return l.broken
@@ -119,13 +143,6 @@ func (l *Ledger) enqueue(w *waiting) error {
 		l.metrics.refused.Inc()
 		return ErrBusy
 	}
-	if len(l.queues[key]) == 0 {
-		l.order = append(l.order, key)
-	}
-	l.queues[key] = append(l.queues[key], w)
-	l.queued++
-	l.queuedBytes += w.bytes()
-	l.wake(l.sequenced)
 	return nil
 }
 
@@ -190,7 +207,7 @@ func (l *Ledger) add(batch []*waiting) {
 		case err != nil:
 			w.finish(result{err: err})
 		case known:
-			w.finish(result{Added: Added{index, w.id, true}})
+			w.finish(result{Added: records.Added{Index: index, ID: w.id, Known: true}})
 		case first != nil:
 			first.also = append(first.also, w)
 		default:
@@ -314,7 +331,7 @@ func (l *Ledger) journalize(batch []*waiting) {
 	l.behindBytes += bytesOf(entries)
 	l.mu.Unlock()
 	for i, w := range batch {
-		w.finish(result{Added: Added{first + int64(i), w.id, false}})
+		w.finish(result{Added: records.Added{Index: first + int64(i), ID: w.id}})
 	}
 	l.wake(l.grown)
 }

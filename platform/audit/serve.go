@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/tlog"
@@ -64,6 +65,7 @@ func (l *Ledger) Register(mux *http.ServeMux, access func(*http.Request) Access)
 	mux.Handle("GET "+api.PathAuditRecords, reads(http.HandlerFunc(l.list)))
 	mux.Handle("GET "+api.PathAuditRecords+"/{name}", reads(http.HandlerFunc(l.get)))
 	mux.HandleFunc("POST "+api.PathAuditRecords, l.record)
+	mux.HandleFunc("POST "+api.PathAuditBatches, l.batch)
 	mux.HandleFunc("POST "+api.PathAuditVerdicts, func(w http.ResponseWriter, r *http.Request) { l.report(w, r, access(r)) })
 	mux.HandleFunc("POST "+api.PathAudit+"/writers", func(w http.ResponseWriter, r *http.Request) { l.enrol(w, r, access(r)) })
 	mux.HandleFunc("POST "+api.PathAudit+"/erasures", func(w http.ResponseWriter, r *http.Request) { l.erasures(w, r, access(r)) })
@@ -74,21 +76,34 @@ func busy(w http.ResponseWriter, text string) {
 	http.Error(w, text, http.StatusServiceUnavailable)
 }
 
-// refuse answers an error: 400 for what will never be taken, 503 and 507 for what should be sent again.
+// refuse answers an error.
 func (l *Ledger) refuse(w http.ResponseWriter, err error) {
+	status, text := statusOf(err)
+	if status == http.StatusInternalServerError {
+		l.cfg.Log.Error("audit ledger", "error", err)
+	}
+	if status == http.StatusServiceUnavailable {
+		busy(w, text)
+		return
+	}
+	http.Error(w, text, status)
+}
+
+// statusOf returns how an error is answered: 400 for what will never be taken, 503 and 507 for what should be sent again.
+func statusOf(err error) (status int, text string) {
 	switch {
 	case errors.Is(err, ErrRefused):
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		return http.StatusBadRequest, err.Error()
 	case errors.Is(err, ErrNotFound):
-		http.Error(w, err.Error(), http.StatusNotFound)
+		return http.StatusNotFound, err.Error()
 	case errors.Is(err, ErrFull):
-		http.Error(w, err.Error(), http.StatusInsufficientStorage)
+		return http.StatusInsufficientStorage, err.Error()
 	case errors.Is(err, ErrBusy):
-		busy(w, err.Error())
-	default:
-		l.cfg.Log.Error("audit ledger", "error", err)
-		http.Error(w, "the audit ledger failed; the log of the platform says why", http.StatusInternalServerError)
+		return http.StatusServiceUnavailable, err.Error()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable, "the audit ledger is slow; send the record again"
 	}
+	return http.StatusInternalServerError, "the audit ledger failed; the log of the platform says why"
 }
 
 // record takes one record. It answers when the record is on the disk.
@@ -106,6 +121,39 @@ func (l *Ledger) record(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, added)
+}
+
+// batch takes records that were sent together, and answers for each of them when they are on the disk, or not taken.
+// It parses a line before it reads the next one, so that a stranger's batch takes no more memory than a record.
+func (l *Ledger) batch(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), appendTimeout)
+	defer cancel()
+	var all []*waiting
+	if err := records.ReadBatch(r.Body, func(line []byte) { all = append(all, l.parse(line, "")) }); err != nil {
+		status := http.StatusBadRequest
+		if _, tooLarge := errors.AsType[strict.TooLarge](err); tooLarge {
+			status = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	l.enqueue(all...)
+	taken, logged := make([]records.Taken, len(all)), false
+	for i, each := range all {
+		added, err := each.wait(ctx)
+		if taken[i] = (records.Taken{Added: added, Status: http.StatusOK}); err == nil {
+			continue
+		}
+		status, text := statusOf(err)
+		taken[i] = records.Taken{Status: status, Error: printable.Cut(printable.Line(text), records.MaxError)}
+		if status == http.StatusInternalServerError && !logged { // the others have the same reason
+			logged = true
+			l.cfg.Log.Error("audit ledger", "error", err)
+		}
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(records.TakenLines(taken)) // the client may be gone
 }
 
 func answer(w http.ResponseWriter, v any) {

@@ -111,16 +111,16 @@ func (r *Recorder) insist(ctx context.Context, act func(before string) audit.Rec
 	if err != nil {
 		return r.fail(err)
 	}
-	data := e.Marshal()
+	sent := seal(e)
 	for {
-		err := r.send(ctx, data)
+		err := r.live.send(ctx, sent)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return r.withdraw(what, data, err)
+			return r.withdraw(what, sent.data, err)
 		}
 	}
 }

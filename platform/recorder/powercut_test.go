@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +36,9 @@ func TestMain(m *testing.M) {
 }
 
 func spoolSome(dir string) error {
-	s, err := openSpool(filepath.Join(dir, "spool"), func(context.Context, []byte) error { return errors.New("nobody answers") }, func() {}, slog.New(slog.DiscardHandler))
+	s, err := openSpool(filepath.Join(dir, "spool"), func(_ context.Context, all []sealed) []error {
+		return slices.Repeat([]error{errors.New("nobody answers")}, len(all))
+	}, func() {}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@
 package recorder
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -22,10 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/audit"
-	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/loopback"
-	"github.com/colophon-build/colophon/internal/strict"
-	"github.com/colophon-build/colophon/platform/api"
 )
 
 const (
@@ -84,6 +80,7 @@ type Recorder struct {
 	signer *audit.Signer
 	writer audit.Writer
 	spool  *spool
+	live   *courier
 	lost   prometheus.Counter
 	counts counts
 }
@@ -128,12 +125,13 @@ func New(c Config) (*Recorder, error) {
 	if r.signer, err = audit.NewSigner(c.Key, c.Role, c.Instance, c.Private); err != nil {
 		return nil, err
 	}
-	if r.spool, err = openSpool(c.Spool, r.send, r.lost.Inc, c.Log); err != nil {
+	if r.spool, err = openSpool(c.Spool, func(ctx context.Context, all []sealed) []error { return r.deliver(ctx, sendTimeout, all) }, r.lost.Inc, c.Log); err != nil {
 		return nil, fmt.Errorf("audit: spool: %w", err)
 	}
 	if err := r.counts.read(filepath.Join(c.Spool, countsFile)); err != nil {
 		return nil, errors.Join(fmt.Errorf("audit: %w", err), r.spool.close())
 	}
+	r.live = newCourier(func(all []sealed) []error { return r.deliver(context.Background(), requiredTimeout, all) })
 	if c.Registerer != nil {
 		c.Registerer.MustRegister(r.lost, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_spool_bytes", Help: "Size of the records that the audit ledger does not have yet."}, func() float64 { return float64(r.spool.bytes.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "colophon_audit_refused_bytes", Help: "Size on the disk of the records that the audit ledger refuses for ever."}, func() float64 { return float64(r.spool.refused.Load()) }))
@@ -142,7 +140,10 @@ func New(c Config) (*Recorder, error) {
 }
 
 // Close stops to send. What the spool has stays there for the next start.
-func (r *Recorder) Close() error { return r.spool.close() }
+func (r *Recorder) Close() error {
+	r.live.close()
+	return r.spool.close()
+}
 
 // Change makes later records hide other fields, and be required or not. Nothing may be recorded meanwhile.
 func (r *Recorder) Change(private []string, required bool) error {
@@ -167,13 +168,13 @@ func (r *Recorder) Record(ctx context.Context, what audit.Record) error {
 	if err != nil {
 		return r.fail(err)
 	}
-	data := e.Marshal()
+	sent := seal(e)
 	ctx, cancel := context.WithTimeout(ctx, requiredTimeout)
 	defer cancel()
-	if err = r.send(ctx, data); err == nil {
+	if err = r.live.send(ctx, sent); err == nil {
 		return nil
 	}
-	return r.withdraw(what, data, err)
+	return r.withdraw(what, sent.data, err)
 }
 
 // keep signs a record and keeps it in the spool.
@@ -211,78 +212,4 @@ func (r *Recorder) fail(err error) error {
 	r.lost.Inc()
 	r.cfg.Log.Error("A DECISION IS NOT RECORDED", "error", err)
 	return nil
-}
-
-// refusal is how the ledger's answers begin that refuse a record for ever. A proxy answers 400 too.
-const refusal = "refused: "
-
-// errRefused means that the ledger will never take a record.
-var errRefused = errors.New("the audit ledger refuses the record")
-
-// send sends one record to the ledger.
-func (r *Recorder) send(ctx context.Context, data []byte) error {
-	status, body, err := r.post(ctx, api.PathAuditRecords, data)
-	if err == nil && status == http.StatusBadRequest && r.cfg.Enrol && strings.Contains(body, audit.ErrWriter.Error()) {
-		if err := r.enrol(ctx); err != nil {
-			return err
-		}
-		status, body, err = r.post(ctx, api.PathAuditRecords, data)
-	}
-	switch {
-	case err != nil:
-		return err
-	case status == http.StatusOK:
-		return r.recorded(data, body)
-	case status == http.StatusBadRequest && strings.HasPrefix(body, refusal) && !strings.Contains(body, audit.ErrWriter.Error()):
-		return fmt.Errorf("%w: %s", errRefused, body)
-	}
-	// Also a key that is not enrolled: somebody may enrol it.
-	return fmt.Errorf("audit ledger %s: got status %d: %s", r.cfg.URL, status, body)
-}
-
-// recorded fails unless the answer says that the ledger has this record: something else than the ledger
-// may have answered.
-func (r *Recorder) recorded(data []byte, answer string) error {
-	var entry audit.Entry
-	if err := strict.UnmarshalKnown(data, audit.MaxRequest, &entry); err != nil {
-		return err
-	}
-	var added struct {
-		ID string `json:"id"`
-	}
-	err := strict.Unmarshal([]byte(answer), limits.Request, &added)
-	if want := audit.ID(entry.Envelope); err == nil && added.ID != want {
-		err = fmt.Errorf("expected the ID %s, found %q", want, added.ID)
-	}
-	if err != nil {
-		return fmt.Errorf("audit ledger %s: the answer does not say that it has the record; is it the URL of a ledger? %w", r.cfg.URL, err)
-	}
-	return nil
-}
-
-func (r *Recorder) enrol(ctx context.Context) error {
-	raw, err := json.Marshal(r.writer)
-	if err != nil {
-		return err
-	}
-	status, body, err := r.post(ctx, api.PathAudit+"/writers", raw)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("enrolling the key at the audit ledger %s: got status %d: %s", r.cfg.URL, status, body)
-	}
-	return err
-}
-
-func (r *Recorder) post(ctx context.Context, path string, data []byte) (status int, body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.cfg.URL+path, bytes.NewReader(data))
-	if err != nil {
-		return 0, "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := r.cfg.HTTP.Do(req)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	raw, err := strict.Read(resp.Body, limits.Request)
-	return resp.StatusCode, strings.TrimSpace(string(raw)), err
 }

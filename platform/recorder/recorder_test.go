@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/platform/api"
 )
 
 // ledger takes records as a ledger does: each once.
@@ -27,16 +29,16 @@ type ledger struct {
 	mu     sync.Mutex
 	status int // 0: 200
 	text   string
+	old    bool   // it takes no batches
+	poison string // it refuses the records about this image
 	got    map[string]*audit.Record
+	order  []string // IDs
 	posts  int
+	batch  []int // sizes of batches
 }
 
 func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data, _ := io.ReadAll(r.Body)
-	if len(data) > audit.MaxRequest {
-		http.Error(w, "it is too large", http.StatusRequestEntityTooLarge)
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.posts++
@@ -44,13 +46,44 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, l.text, l.status)
 		return
 	}
-	e, _, record, err := audit.ParseEntry(data)
-	if err != nil {
+	if r.URL.Path == api.PathAuditRecords {
+		if t := l.take(data); t.Status != http.StatusOK {
+			http.Error(w, t.Error, t.Status)
+		} else {
+			fmt.Fprintf(w, `{"index":%d,"id":%q}`, t.Index, t.ID)
+		}
+		return
+	}
+	if l.old {
+		http.NotFound(w, r)
+		return
+	}
+	var all []audit.Taken
+	if err := audit.ReadBatch(bytes.NewReader(data), func(entry []byte) { all = append(all, l.take(entry)) }); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	l.got[audit.ID(e.Envelope)] = record
-	fmt.Fprintf(w, `{"index":%d,"id":%q}`, len(l.got)-1, audit.ID(e.Envelope))
+	l.batch = append(l.batch, len(all))
+	_, _ = w.Write(audit.TakenLines(all))
+}
+
+func (l *ledger) take(data []byte) audit.Taken {
+	if len(data) > audit.MaxRequest {
+		return audit.Taken{Status: http.StatusRequestEntityTooLarge, Error: "it is too large"}
+	}
+	e, _, record, err := audit.ParseEntry(data)
+	if err != nil {
+		return audit.Taken{Status: http.StatusBadRequest, Error: err.Error()}
+	}
+	if l.poison != "" && record.About.Image.Value == l.poison {
+		return audit.Taken{Status: http.StatusBadRequest, Error: "refused: poison"}
+	}
+	id := audit.ID(e.Envelope)
+	if l.got[id] == nil {
+		l.order = append(l.order, id)
+	}
+	l.got[id] = record
+	return audit.Taken{Added: audit.Added{Index: int64(len(l.got)) - 1, ID: id}, Status: http.StatusOK}
 }
 
 func (l *ledger) answer(status int, text string) {

@@ -28,7 +28,6 @@ const (
 	maxTogether = 256       // records that are fsynced together
 	maxRefused  = 64 << 20  // bytes of all files of refused records, each counted in whole blocks
 	block       = 4096      // bytes that the smallest file takes on a disk
-	sending     = 8         // records that are sent at the same time
 	firstPause  = 200 * time.Millisecond
 	lastPause   = 10 * time.Second
 )
@@ -40,7 +39,7 @@ type spool struct {
 	dir  string
 	log  *slog.Logger
 	lock *dirlock.Lock
-	send func(context.Context, []byte) error
+	send func(context.Context, []sealed) []error
 	lost func() // counts a record that is neither sent nor kept
 
 	adding  chan *added
@@ -64,7 +63,7 @@ type added struct {
 
 var errSpoolFull = fmt.Errorf("the spool has %d MiB of records that the audit ledger does not take", maxSpool>>20)
 
-func openSpool(dir string, send func(context.Context, []byte) error, lost func(), log *slog.Logger) (*spool, error) {
+func openSpool(dir string, send func(context.Context, []sealed) []error, lost func(), log *slog.Logger) (*spool, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -136,7 +135,7 @@ func (s *spool) add(data []byte) error {
 	case s.adding <- a:
 		return <-a.done
 	case <-s.ctx.Done():
-		return errors.New("the recorder is closed")
+		return errClosed
 	}
 }
 
@@ -236,52 +235,30 @@ func (s *spool) next() (sent bool, err error) {
 	return true, nil
 }
 
-// sendAll sends the lines of a file, some at the same time.
+// sendAll sends the lines of a file, in order. What the ledger will never take is put aside, so that the others go on.
 func (s *spool) sendAll(data []byte) error {
-	lines := bytes.Split(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))
-	var mu sync.Mutex
+	var records []sealed
 	var failed error
-	var group sync.WaitGroup
-	slots := make(chan struct{}, sending)
-	for _, line := range lines {
+	for line := range bytes.SplitSeq(bytes.TrimSuffix(data, []byte("\n")), []byte("\n")) {
 		if len(line) == 0 {
 			continue
 		}
-		slots <- struct{}{}
-		mu.Lock()
-		stop := failed != nil
-		mu.Unlock()
-		if stop {
-			<-slots
-			break
+		e, _, _, err := audit.ParseEntry(line)
+		if err == nil {
+			records = append(records, sealed{line, audit.ID(e.Envelope)})
+		} else if err := s.putAside(line, fmt.Errorf("%w: %w", errRefused, err)); err != nil { // a power cut left it
+			failed = err
 		}
-		group.Go(func() {
-			defer func() { <-slots }()
-			if err := s.sendLine(line); err != nil {
-				mu.Lock()
-				failed = err
-				mu.Unlock()
-			}
-		})
 	}
-	group.Wait()
+	for i, err := range s.send(s.ctx, records) {
+		if errors.Is(err, errRefused) {
+			err = s.putAside(records[i].data, err)
+		}
+		if err != nil {
+			failed = err
+		}
+	}
 	return failed
-}
-
-// sendLine sends a record. What the ledger will never take is put aside, so that the others go on.
-func (s *spool) sendLine(line []byte) error {
-	ctx, cancel := context.WithTimeout(s.ctx, sendTimeout)
-	defer cancel()
-	_, _, _, err := audit.ParseEntry(line)
-	if err != nil { // a power cut left it
-		err = fmt.Errorf("%w: %w", errRefused, err)
-	} else {
-		err = s.send(ctx, line)
-	}
-	if !errors.Is(err, errRefused) {
-		return err
-	}
-	return s.putAside(line, err)
 }
 
 const refusedPrefix = "refused-"
