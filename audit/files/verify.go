@@ -535,7 +535,7 @@ func (v *verification) older(path string) bool {
 	}
 	old, err := v.src.File(v.ctx, path)
 	if err != nil {
-		return false
+		return errors.Is(err, fs.ErrNotExist) // it went, as the ledger grew
 	}
 	data, err := v.src.File(v.ctx, whole)
 	if err == nil && !bytes.HasPrefix(data, old) {

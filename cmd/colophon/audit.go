@@ -81,6 +81,10 @@ type auditReport struct {
 	Notes    []string        `json:"notes"`
 }
 
+// ledgerPatience is how long a ledger that runs may take to write the next checkpoint, before what is wrong under the last
+// one is reported.
+const ledgerPatience = 3 * time.Second
+
 func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output) error {
 	if strings.HasPrefix(place, "https://") || strings.HasPrefix(place, "http://") {
 		ctx, cancel := withTimeout(cmd.Context(), l.timeout)
@@ -122,10 +126,6 @@ func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output)
 			return usageError("colophon audit verify "+filepath.Join(place, "ledger"), "%s has no checkpoint: what everybody verifies is in ledger/ below it", printable.Line(place))
 		}
 	}
-	list, err := files.Dir(place).List()
-	if err != nil {
-		return err
-	}
 	if !l.witnesses.None() {
 		signed, err := files.Dir(place).Checkpoint(cmd.Context())
 		if err == nil {
@@ -135,7 +135,7 @@ func runAuditVerify(cmd *cobra.Command, place string, l ledgerOptions, o output)
 			return err
 		}
 	}
-	r, err := files.Verify(cmd.Context(), files.Dir(place), key, public, list)
+	r, err := files.VerifyDir(cmd.Context(), files.Dir(place), key, public, ledgerPatience)
 	if err != nil {
 		return &exitError{code: exitUndecided, msg: fmt.Sprintf("%s could not be read: %v", place, err)}
 	}

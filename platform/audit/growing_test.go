@@ -1,0 +1,69 @@
+package audit
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/colophon-build/colophon/audit/files"
+)
+
+// A ledger is verified while writers append to it, in batches and alone, and finds nothing: no tile of another tree, no record
+// that another one overtook.
+func TestVerifyWhileItGrows(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir(), Segment: 256})
+	public, err := files.PublicKey(l.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := serving(t, l)
+	r := recording(t, l, url, t.TempDir(), true)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	for range 8 {
+		wait.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if err := r.Record(context.Background(), verdict(n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	grown := int64(0)
+	for verified := 0; verified < 10; verified++ {
+		from := l.current.Load().Size
+		for l.current.Load().Size == from {
+			time.Sleep(time.Millisecond)
+		}
+		report, err := files.VerifyDir(ctx, files.Dir(l.dir), l.verifier, public, time.Minute)
+		if err != nil || len(report.Findings) > 0 || len(report.Missing) > 0 {
+			t.Fatalf("at %d entries: %v, %v, missing %v", report.Checkpoint.Size, err, report.Findings, report.Missing)
+		}
+		grown += l.current.Load().Size - report.Checkpoint.Size
+	}
+	if grown == 0 {
+		t.Error("the ledger did not grow meanwhile")
+	}
+	// What is wrong is found all the same, and named.
+	full := filepath.Join(l.dir, "tile", "entries", "000")
+	for l.current.Load().Size < 256 {
+		time.Sleep(time.Millisecond)
+	}
+	raw, err := os.ReadFile(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[100] ^= 1
+	if err := os.WriteFile(full, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	report, err := files.VerifyDir(ctx, files.Dir(l.dir), l.verifier, public, time.Minute)
+	if err != nil || len(report.Findings) == 0 {
+		t.Errorf("a flipped bit: got %v, %v", report.Findings, err)
+	}
+}
