@@ -19,6 +19,8 @@ import (
 const (
 	crashDir  = "COLOPHON_TEST_AUDIT_DIR"
 	crashStep = "COLOPHON_TEST_AUDIT_STEP" // STEP:N: the process kills itself before the Nth of these steps
+
+	crashSocket = "COLOPHON_TEST_AUDIT_SOCKET" // the process adds nothing itself, and serves the ledger here
 )
 
 // TestMain is also the process that is killed.
@@ -53,6 +55,10 @@ func crash() {
 	l, err := tryOpen(cfg)
 	if err != nil {
 		fmt.Println("FAILED", err)
+		os.Exit(1)
+	}
+	if socket := os.Getenv(crashSocket); socket != "" {
+		fmt.Println("FAILED", serveUntilKilled(l, socket))
 		os.Exit(1)
 	}
 	w := enrolled(t, l, "gate", "")

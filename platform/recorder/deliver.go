@@ -207,6 +207,8 @@ func (r *Recorder) unexpected(status int, body []byte) error {
 }
 
 func (r *Recorder) enrol(ctx context.Context) error {
+	r.enrolling.Lock()
+	defer r.enrolling.Unlock()
 	raw, err := json.Marshal(r.writer)
 	if err != nil {
 		return err

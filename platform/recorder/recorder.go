@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -83,6 +84,8 @@ type Recorder struct {
 	live   *courier
 	lost   prometheus.Counter
 	counts counts
+
+	enrolling sync.Mutex // requests at the same time enrol the key once
 }
 
 // ErrNotRecorded means that a decision must not take effect: the ledger did not record it.
