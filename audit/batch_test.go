@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -62,6 +63,17 @@ func TestBatchBounds(t *testing.T) {
 		}
 		if _, tooLarge := errors.AsType[strict.TooLarge](err); tooLarge != (what == "a byte more") {
 			t.Errorf("%s: got %v", what, err)
+		}
+	}
+}
+
+// An entry is written by hand, as encoding/json would.
+func TestEntryMarshal(t *testing.T) {
+	key, _ := newKey(t)
+	hidden, _, _ := seal(t, key, "gate", "", verdict())
+	for _, e := range []Entry{hidden, {Envelope: hidden.Envelope}, {Envelope: hidden.Envelope, Openings: []Opening{{FieldUser, nil, "<&>\n\u2028"}}}} {
+		if want, err := json.Marshal(e); err != nil || !bytes.Equal(e.Marshal(), want) {
+			t.Errorf("got %s, want %s", e.Marshal(), want)
 		}
 	}
 }

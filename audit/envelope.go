@@ -13,7 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -122,10 +123,14 @@ type Entry struct {
 // MaxRequest is the size limit of the JSON of an Entry, in bytes.
 const MaxRequest = 2*MaxEnvelope + 16<<10
 
-// Marshal returns the JSON of the entry, on one line.
+// Marshal returns the JSON of the entry, on one line. The envelope is one that ParseEnvelope accepts.
 func (e Entry) Marshal() []byte {
-	raw, _ := json.Marshal(e) // ParseEnvelope accepts nothing else than JSON
-	return raw
+	out := slices.Concat([]byte(`{"envelope":`), e.Envelope)
+	if len(e.Openings) > 0 {
+		raw, _ := json.Marshal(e.Openings) // strings and bytes always marshal
+		out = append(append(out, `,"openings":`...), raw...)
+	}
+	return append(out, '}')
 }
 
 // ParseEntry reads an Entry. Each hidden field of the record may have an opening, and nothing else.
@@ -149,7 +154,9 @@ type Signer struct {
 	role, instance string
 	private        []string
 	run            string
-	number         atomic.Int64
+
+	mu     sync.Mutex
+	number int64 // of the last record
 }
 
 // NewSigner returns a signer with a new run. key is Ed25519 or ECDSA P-256; private are the names of
@@ -173,6 +180,22 @@ func NewSigner(key crypto.Signer, role, instance string, private []string) (*Sig
 // Role returns the role that signs.
 func (s *Signer) Role() string { return s.role }
 
+// numbered gives a record the next number, and returns its JSON.
+func (s *Signer) numbered(r *Record) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.By.Number = s.number + 1
+	payload, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	if len(payload) > MaxPayload {
+		return nil, fmt.Errorf("audit record: expected at most %d bytes, found %d", MaxPayload, len(payload))
+	}
+	s.number++
+	return payload, nil
+}
+
 // Seal numbers and signs a record: it sets By (all but the user), and hides what is private. A zero
 // time is now. The number of a record that cannot be sealed is used again.
 func (s *Signer) Seal(r Record, now time.Time) (Entry, error) {
@@ -185,11 +208,7 @@ func (s *Signer) Seal(r Record, now time.Time) (Entry, error) {
 		return Entry{}, fmt.Errorf("audit record: %w", err)
 	}
 	openings := r.hide(s.private)
-	if raw, err := json.Marshal(&r); err != nil || len(raw) > MaxPayload-16 {
-		return Entry{}, errors.Join(err, fmt.Errorf("audit record: expected at most %d bytes, found %d", MaxPayload-16, len(raw)))
-	}
-	r.By.Number = s.number.Add(1)
-	payload, err := json.Marshal(&r)
+	payload, err := s.numbered(&r)
 	if err != nil {
 		return Entry{}, err
 	}

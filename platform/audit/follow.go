@@ -96,7 +96,7 @@ func (l *Ledger) advance(ctx context.Context, batch []entry) error {
 	l.indexed.Store(l.index.Size)
 	l.change()
 	for _, e := range batch {
-		delete(l.recent, e.leaf.ID())
+		delete(l.recent, e.id)
 	}
 	l.behind = slices.Clone(l.behind[len(batch):])
 	l.behindBytes -= bytesOf(batch)

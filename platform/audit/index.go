@@ -166,7 +166,7 @@ func (x *index) append(ctx context.Context, batch []entry, cp tlog.Checkpoint) e
 		for i, e := range batch {
 			opened, err := e.record.Open(e.openings)
 			if err == nil {
-				err = to.record(x.Size+int64(i), e.leaf.ID(), opened)
+				err = to.record(x.Size+int64(i), e.id, opened)
 			}
 			if err != nil {
 				return err

@@ -25,6 +25,7 @@ type entry struct {
 	leaf     records.Leaf
 	openings []records.Opening
 	record   *records.Record // in leaf, not opened
+	id       string          // of leaf
 }
 
 // bytes returns the size of what a sender chose: the envelope and the openings.
@@ -177,6 +178,7 @@ func parseFrame(data []byte) (e entry, size int, err error) {
 	if _, e.record, err = records.ParseEnvelope(e.leaf.Envelope); err != nil {
 		return e, 0, err
 	}
+	e.id = e.leaf.ID()
 	return e, frameHead + n, nil
 }
 

@@ -60,7 +60,7 @@ func TestTornBatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries = append(entries, entry{records.Leaf{Received: time.Now().UTC(), Envelope: e.Envelope}, e.Openings, r})
+		entries = append(entries, entry{records.Leaf{Received: time.Now().UTC(), Envelope: e.Envelope}, e.Openings, r, records.ID(e.Envelope)})
 	}
 	for lost := range 4 { // the part that is not on the disk
 		dir := t.TempDir()

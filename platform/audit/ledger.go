@@ -263,7 +263,7 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 	l.base = b.Size
 	if l.journal, err = openJournal(filepath.Join(l.cfg.Dir, "journal"), b.Size, func(index int64, e entry) {
 		l.behind = append(l.behind, e)
-		l.recent[e.leaf.ID()] = index
+		l.recent[e.id] = index
 	}); err != nil {
 		return err
 	}

@@ -23,7 +23,6 @@ const (
 type waiting struct {
 	entry
 	env   *records.Envelope
-	id    string
 	queue string     // of whom it is, see take
 	epoch int        // of the writers that it was verified with
 	also  []*waiting // the same entry, sent again in the meantime
@@ -67,7 +66,7 @@ func (l *Ledger) parse(data []byte, account string) *waiting {
 		w.finish(result{err: fmt.Errorf("%w: %w", ErrRefused, err)})
 		return w
 	}
-	w.entry, w.env, w.id, w.queue = entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r}, env, records.ID(e.Envelope), env.KeyID()+"/"+account
+	w.entry, w.env, w.queue = entry{records.Leaf{Envelope: e.Envelope}, e.Openings, r, records.ID(e.Envelope)}, env, env.KeyID()+"/"+account
 	if err := l.verify(w); err != nil {
 		w.finish(result{err: err})
 	} else if l.crowded(w.queue) { // what the ledger has takes no place in the queue
