@@ -12,6 +12,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // TestLayoutOpensOnlyFiles: a layout from a stranger can neither hang its
@@ -51,7 +53,7 @@ func TestLayoutOpensOnlyFiles(t *testing.T) {
 				if err == nil || errors.Is(err, ErrNotFound) {
 					t.Errorf("%s: got %v, want a refusal", name, err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(await.Patience):
 				t.Fatalf("%s: hangs", name)
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 var errOutage = errors.New("the store did not answer")
@@ -238,7 +239,7 @@ func TestOutagesOfARegistry(t *testing.T) {
 			},
 			"PushManifest": func(r *Registry) error {
 				n++
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 				defer cancel()
 				raw, err := BundleManifest(top, fmt.Append(nil, n), attest.PredicateSLSA1, time.Unix(0, 0))
 				if err != nil {

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -115,19 +117,23 @@ func TestFewRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again, err := oci.OpenRegistry(host+"/team/app", oci.RegistryOptions{}) // knows nothing yet
-	if err != nil {
-		t.Fatal(err)
-	}
-	counter.begin()
-	v := verify.Image(t.Context(), again, "v1.2.0", time.Now(), verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, demand)})
-	requests, trips := counter.end()
-	if v.Outcome != verify.Accepted {
-		t.Fatalf("got %s, %s", v.Outcome, v.Why())
-	}
-	if len(requests) > 8 || trips > 3 {
-		t.Errorf("got %d requests in %d round trips, want at most 8 in 3:\n%s", len(requests), trips, strings.Join(requests, "\n"))
-	}
+	await.True(t, "a verification of at most 3 round trips", func() bool { // on a busy machine, one may seem to be two
+		again, err := oci.OpenRegistry(host+"/team/app", oci.RegistryOptions{}) // knows nothing yet
+		if err != nil {
+			t.Fatal(err)
+		}
+		counter.begin()
+		v := verify.Image(t.Context(), again, "v1.2.0", time.Now(), verify.Options{Trust: []*trust.Root{p.Root()}, Policy: demanded(t, demand)})
+		requests, trips := counter.end()
+		if v.Outcome != verify.Accepted {
+			t.Fatalf("got %s, %s", v.Outcome, v.Why())
+		}
+		said := fmt.Sprintf("%d requests in %d round trips:\n%s", len(requests), trips, strings.Join(requests, "\n"))
+		if t.Log(said); len(requests) > 8 {
+			t.Fatalf("want at most 8 requests, got %s", said)
+		}
+		return trips <= 3
+	})
 }
 
 // waves holds requests back until no more arrive, then lets them through
@@ -146,7 +152,7 @@ type waves struct {
 func (w *waves) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.counting = true
+	w.counting, w.requests, w.trips = true, nil, 0
 }
 
 func (w *waves) end() ([]string, int) {

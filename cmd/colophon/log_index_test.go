@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/colophon-build/colophon/platform/follow"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/witness"
@@ -32,12 +33,7 @@ func follower(t *testing.T, s *logStage) (url, key string) {
 	settings := follow.Settings{Dir: t.TempDir(), Every: "1s", Logs: []follow.LogSettings{{URL: s.url + "/api/v2", Key: vkey}}}
 	settings.Search.Name = "follow.example/f"
 	for _, address := range []*string{&settings.Health, &settings.Search.Listen} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		*address = l.Addr().String()
-		l.Close()
+		*address = freeport.Address(t)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -49,17 +45,18 @@ func follower(t *testing.T, s *logStage) (url, key string) {
 		}
 	})
 	base := "http://" + settings.Search.Listen
-	for range 400 {
+	var indexKey string
+	await.True(t, "the follower answers", func() bool {
 		resp, err := http.Get(base + "/keys")
-		if err == nil {
-			body, _ := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			return base + "/" + witness.OriginHash("127.0.0.1"), strings.TrimSpace(string(body))
+		if err != nil {
+			return false
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal("the follower does not answer")
-	return "", ""
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		indexKey = strings.TrimSpace(string(body))
+		return err == nil
+	})
+	return base + "/" + witness.OriginHash("127.0.0.1"), indexKey
 }
 
 // TestLogSearchFollowed searches a log that has no index in that of a follower, and audits it.
@@ -75,16 +72,16 @@ func TestLogSearchFollowed(t *testing.T) {
 	}
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("second")))
 	find := []string{"log", "search", "--digest", digest, "--index", url, "--index-key", file}
-	for range 200 {
-		if resp, err := http.Get(url + "/search/v1?kind=unparsed"); err == nil {
-			body, _ := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if a, err := search.ParseAnswer(body); err == nil && strings.Contains(a.Checkpoint, "\n2\n") {
-				break
-			}
+	await.True(t, "both entries are in the index", func() bool {
+		resp, err := http.Get(url + "/search/v1?kind=unparsed")
+		if err != nil {
+			return false
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		a, err := search.ParseAnswer(body)
+		return err == nil && strings.Contains(a.Checkpoint, "\n2\n")
+	})
 	s.run(exitOK, find, "1 of 1 entries", "and no others, before entry 2")
 	s.run(exitUndecided, []string{"log", "search", "--digest", digest}, "404")
 	s.run(exitOK, []string{"log", "audit", "--index", url, "--index-key", key}, "2, all read", "audited")

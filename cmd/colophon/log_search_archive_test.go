@@ -28,6 +28,7 @@ import (
 	indexer "github.com/colophon-build/colophon/platform/search"
 	"github.com/colophon-build/colophon/platform/witness"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -119,17 +120,16 @@ func (s *archiveStage) pushType(attached, statement, mediaType string) {
 		s.t.Fatal(err)
 	}
 	s.pushed++
-	for range 300 {
+	await.True(s.t, "the archive is indexed", func() bool {
 		w := httptest.NewRecorder()
 		s.mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, api.PathArchiveSearch+"?kind=unparsed", nil))
-		if a, err := search.ParseArchiveAnswer(w.Body.Bytes()); err == nil {
-			if _, cp, err := search.ParseLeaf(a.Leaf, s.key); err == nil && cp.Size == s.pushed {
-				return
-			}
+		a, err := search.ParseArchiveAnswer(w.Body.Bytes())
+		if err != nil {
+			return false
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	s.t.Fatal("the archive was not indexed")
+		_, cp, err := search.ParseLeaf(a.Leaf, s.key)
+		return err == nil && cp.Size == s.pushed
+	})
 }
 
 const (

@@ -23,6 +23,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/tiles"
 	indexer "github.com/colophon-build/colophon/platform/search"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -66,17 +67,16 @@ func newSearchStage(t *testing.T) *searchStage {
 // indexed waits until the index has n entries of the log.
 func (s *searchStage) indexed(n int) {
 	s.t.Helper()
-	for range 300 {
+	await.True(s.t, fmt.Sprint(n, " entries are indexed"), func() bool {
 		w := httptest.NewRecorder()
 		s.mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/search/v1?kind=unparsed", nil))
-		if a, err := search.ParseAnswer(w.Body.Bytes()); err == nil {
-			if _, cp, err := search.ParseLeaf(a.Leaf, s.log.Verifier()); err == nil && cp.Size >= int64(n) {
-				return
-			}
+		a, err := search.ParseAnswer(w.Body.Bytes())
+		if err != nil {
+			return false
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	s.t.Fatalf("%d entries were not indexed", n)
+		_, cp, err := search.ParseLeaf(a.Leaf, s.log.Verifier())
+		return err == nil && cp.Size >= int64(n)
+	})
 }
 
 // TestLogSearch searches a log, and is told lies.

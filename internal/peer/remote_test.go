@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // authority makes credentials as a platform does.
@@ -164,7 +166,7 @@ func TestDoorSpeaksForOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		conn.SetDeadline(time.Now().Add(await.Patience))
 		io.WriteString(conn, line+"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		answer, _ := io.ReadAll(conn)
 		conn.Close()

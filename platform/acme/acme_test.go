@@ -29,6 +29,7 @@ import (
 
 	protocol "golang.org/x/crypto/acme"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/pebble"
 )
@@ -101,11 +102,13 @@ func TestPebble(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); k.Run(ctx) }()
-	for deadline := time.Now().Add(20 * time.Second); k.state().Pair == nil; time.Sleep(10 * time.Millisecond) {
-		if s := k.state(); s.Fault != "" || time.Now().After(deadline) {
+	await.True(t, "a certificate", func() bool {
+		s := k.state()
+		if s.Fault != "" {
 			t.Fatalf("no certificate: got %+v", s)
 		}
-	}
+		return s.Pair != nil
+	})
 	stop()
 	<-ended
 	first := k.state()

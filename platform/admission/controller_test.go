@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 const aKey = `-----BEGIN PUBLIC KEY-----
@@ -66,12 +67,7 @@ func TestClusterImagePoliciesOfTheCluster(t *testing.T) {
 	lists[of+"v1beta1/clusterimagepolicies"] = list(strings.Replace(policies, "NAME", "pub", 1))
 	a.mu.Unlock()
 	follow()
-	var all []verdicts.Document
-	select {
-	case all = <-told:
-	case <-time.After(10 * time.Second):
-		t.Fatal("nothing was told within 10 s")
-	}
+	all := await.Value(t, "the documents", told)
 	if len(all) != 2 || all[0].Name != "ClusterImagePolicy a" || all[1].Name != "Secret pub" || strings.Contains(string(all[0].Raw), "managedFields") || strings.Contains(string(all[0].Raw), "status") {
 		t.Fatalf("got %d: %+v", len(all), all)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -45,11 +46,12 @@ func (f *filler) view() int {
 // until fails the test if ok does not come true within seconds.
 func (c *live) until(what string, ok func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			c.t.Fatalf("not in time: %s; log: %s", what, &c.log)
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("log: %s", &c.log)
 		}
-	}
+	}()
+	await.True(c.t, what, ok)
 }
 
 // ask asks as the webhook does for a pod.
@@ -116,14 +118,19 @@ func TestFillIsBounded(t *testing.T) {
 	for n := range 60 {
 		c.workload("shop", fmt.Sprint("w", n), fmt.Sprintf("%s/team/app%d@sha256:%064d", c.host, n, n))
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	c.slow.Store(int64(time.Second))
 	most := 0
-	go func() {
-		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+	go func() { // from the first one on, it looks for 2 s
+		defer stop()
+		for end := time.Now().Add(await.Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			f.mu.Lock()
-			most = max(most, f.running[c.host], f.atOnce)
+			if now := max(f.running[c.host], f.atOnce); most == 0 && now > 0 {
+				end, most = time.Now().Add(2*time.Second), now
+			} else {
+				most = max(most, now)
+			}
 			f.mu.Unlock()
 		}
 	}()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // apiServer keeps objects by path as the API server does: a change must name the version of what
@@ -253,8 +254,7 @@ func TestStatusChangesNothing(t *testing.T) {
 		t.Error("the same status is written again")
 	}
 	one.Report("it is broken")
-	for end := time.Now().Add(5 * time.Second); count() == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
+	await.True(t, "the status is written", func() bool { return count() > 0 })
 	if count() != 1 || !strings.Contains(a.patches[0], "/imagepolicies/a/status") || !strings.Contains(a.patches[0], `"status":"False"`) {
 		t.Errorf("got %q", a.patches)
 	}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/admission"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // served is colophond admission with policies, trust and certificate in files.
@@ -133,12 +134,15 @@ func (s *served) get(path string) string {
 func (s *served) eventually(what string, do func() string, words string) {
 	s.t.Helper()
 	text := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if text = do(); strings.Contains(text, words) {
-			return
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("%s: got %s, want %q", what, text, words)
 		}
-	}
-	s.t.Fatalf("%s: got %s, want %q", what, text, words)
+	}()
+	await.True(s.t, what, func() bool {
+		text = do()
+		return strings.Contains(text, words)
+	})
 }
 
 // TestServe: from files, over TLS: what counts changes with the files; what is broken changes

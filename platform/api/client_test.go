@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 var asked = ReleaseRequest{Source: "https://git.example.com/a", Ref: "v1", Image: "registry.example.com/a", Commit: strings.Repeat("c", 40)}
@@ -22,7 +24,7 @@ func platform(t *testing.T, h http.HandlerFunc) (*Release, error) {
 	srv := httptest.NewServer(h)
 	defer srv.Close()
 	c := &ClientConfig{URL: srv.URL, Token: "t"}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	return c.Release(ctx, asked, func(Event) {})
 }

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/recorder"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -78,20 +78,18 @@ func TestRecorderAndLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	query := "?filter=" + strings.NewReplacer(`"`, "%22", "{", "%7B", "}", "%7D").Replace(string(raw))
-	for range 500 {
-		if _, a := get("a token of 20 characters", query); len(a.Records) == 2 {
-			proven, _, err := a.Verify(f, l.verifier)
-			if err != nil || proven[0].Record.By.Instance != "edge" || proven[0].Record.By.User.Value == "" {
-				t.Errorf("got %+v, %v", proven, err)
-			}
-			if status, _ := get("another token, of nobody", query); status != http.StatusUnauthorized {
-				t.Errorf("a stranger gets %d", status)
-			}
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	var a *records.Answer
+	await.True(t, "the records arrive", func() bool {
+		_, a = get("a token of 20 characters", query)
+		return len(a.Records) == 2
+	})
+	proven, _, err := a.Verify(f, l.verifier)
+	if err != nil || proven[0].Record.By.Instance != "edge" || proven[0].Record.By.User.Value == "" {
+		t.Errorf("got %+v, %v", proven, err)
 	}
-	t.Error("the records did not arrive")
+	if status, _ := get("another token, of nobody", query); status != http.StatusUnauthorized {
+		t.Errorf("a stranger gets %d", status)
+	}
 }
 
 // A ledger whose disk is full refuses loudly, loses nothing that it acknowledged, and goes on when there
@@ -132,15 +130,10 @@ func TestDiskFull(t *testing.T) {
 	if err := os.Remove(waste); err != nil {
 		t.Fatal(err)
 	}
-	for range 100 {
-		if _, err = l.Append(context.Background(), lost); err == nil {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if err != nil {
-		t.Fatalf("there is room again: %v", err)
-	}
+	await.True(t, "the record is taken: there is room again", func() bool {
+		_, err := l.Append(context.Background(), lost)
+		return err == nil
+	})
 	settled(t, l)
 	if n := len(whole(t, l)); n != 21+20-refused+1 {
 		t.Errorf("got %d entries, want those that were acknowledged", n)

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -132,16 +133,11 @@ func fill(t testing.TB, l *Ledger, w *writer, from, n int) {
 // settled waits until the tree and the index have all that was acknowledged.
 func settled(t testing.TB, l *Ledger) {
 	t.Helper()
-	for range 500 {
+	await.True(t, "the tree follows", func() bool {
 		l.mu.Lock()
-		behind, queued := len(l.behind), l.queued
-		l.mu.Unlock()
-		if behind == 0 && queued == 0 {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatal("the tree does not follow")
+		defer l.mu.Unlock()
+		return len(l.behind) == 0 && l.queued == 0
+	})
 }
 
 // whole reads all entries, and fails unless the tree has each.
@@ -325,13 +321,8 @@ func TestCloseWithBrokenDisk(t *testing.T) {
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- l.Close() }()
-	select {
-	case err := <-closed:
-		if err == nil {
-			t.Error("got no error")
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("the ledger does not close")
+	if err := await.Value(t, "the ledger closes", closed); err == nil {
+		t.Error("got no error")
 	}
 }
 

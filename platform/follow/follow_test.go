@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/tlogtest"
@@ -52,12 +53,7 @@ type running struct {
 
 func start(t *testing.T, s Settings, batch Batch) *running {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Health, s.Every, s.pause = l.Addr().String(), "1s", 10*time.Millisecond
-	l.Close()
+	s.Health, s.Every, s.pause = freeport.Address(t), "1s", 10*time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{t: t, health: s.Health, out: &lines{}}
 	ended := make(chan error, 1)
@@ -82,18 +78,19 @@ func (r *running) until(path string, status int, want ...string) {
 	r.t.Helper()
 	var got int
 	var body string
-	for range 1200 {
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("%s: got %d %s\n%s", path, got, body, r.out)
+		}
+	}()
+	await.True(r.t, fmt.Sprintf("%s is answered with %d and %q", path, status, want), func() bool {
 		got, body = r.get(path)
 		all := got == status
 		for _, w := range want {
 			all = all && strings.Contains(body, w)
 		}
-		if all {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	r.t.Fatalf("%s: got %d %s, want %d %q\n%s", path, got, body, status, want, r.out)
+		return all
+	})
 }
 
 func vkey(t *testing.T, l *tlogtest.Log) string {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,6 +23,8 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/indexlog"
 	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/tlogtest"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/prefix"
@@ -49,12 +50,7 @@ type searched struct {
 // startSearch follows a log and lets it be searched.
 func startSearch(t *testing.T, s Settings, l *tlogtest.Log) *searched {
 	t.Helper()
-	port, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Search.Name, s.Search.Listen = "follow.example", port.Addr().String()
-	port.Close()
+	s.Search.Name, s.Search.Listen = "follow.example", freeport.Address(t)
 	r := &searched{running: start(t, s, nil), url: "http://" + s.Search.Listen + "/" + witness.OriginHash(l.Origin), log: l.Verifier(t), origin: l.Origin}
 	r.until("/readyz", 200)
 	resp, err := http.Get("http://" + s.Search.Listen + "/keys")
@@ -99,14 +95,16 @@ func (r *searched) find(content string) (*search.Verified, error) {
 func (r *searched) indexed(size int64) {
 	r.t.Helper()
 	var err error
-	for range 600 {
-		var v *search.Verified
-		if v, err = r.find("nothing"); err == nil && v.Indexed.Size >= size {
-			return
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("%v\n%s", err, r.out)
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	r.t.Fatalf("%d entries are not in the index: %v\n%s", size, err, r.out)
+	}()
+	await.True(r.t, fmt.Sprint(size, " entries are in the index"), func() bool {
+		var v *search.Verified
+		v, err = r.find("nothing")
+		return err == nil && v.Indexed.Size >= size
+	})
 }
 
 func (r *searched) audit(l tlog.Source) (*search.Audited, error) {
@@ -178,7 +176,7 @@ func TestSearchFollowed(t *testing.T) {
 		with := s
 		with.Search.Name, with.Health = "follow.example", "127.0.0.1:0"
 		with.Search.Listen = "127.0.0.1:0"
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 		defer cancel()
 		if err := Serve(ctx, with, nil, quietLog()); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: got %v, want %q", why, err, why)
@@ -192,7 +190,7 @@ func TestSearchFollowed(t *testing.T) {
 	refused(filepath.Join(s.Dir, witness.OriginHash("one.example"), "index"), "restore it from a backup")
 	renamed := s
 	renamed.Search.Name, renamed.Search.Listen, renamed.Health = "other.example", "127.0.0.1:0", "127.0.0.1:0"
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	if err := Serve(ctx, renamed, nil, quietLog()); err == nil || ctx.Err() != nil {
 		t.Errorf("another name with the same index logs: got %v", err)

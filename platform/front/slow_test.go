@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // impatient serves h with little patience, and returns its address.
@@ -29,7 +31,7 @@ func dial(t *testing.T, address, head string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(await.Patience))
 	if _, err := io.WriteString(c, head); err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +82,7 @@ func TestSlowReader(t *testing.T) {
 		}
 	}))
 	dial(t, address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Error("a client that reads nothing holds its request for ever")
-	}
+	await.Value(t, "the end of the request of a client that reads nothing", ended)
 }
 
 // An honest client is not cut off: neither in a stream that is quiet for longer than the

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -37,13 +37,11 @@ func newContainerd(t *testing.T) *containerd {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if _, err := c.run("version"); err == nil {
-			return c
-		}
-	}
-	t.Fatal("containerd does not answer")
-	return nil
+	await.True(t, "containerd answers", func() bool {
+		_, err := c.run("version")
+		return err == nil
+	})
+	return c
 }
 
 func (c *containerd) write(name, content string) {
@@ -58,7 +56,7 @@ func (c *containerd) write(name, content string) {
 }
 
 func (c *containerd) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), await.Patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, c.ctr, append([]string{"-a", filepath.Join(c.dir, "sock")}, args...)...).CombinedOutput()
 	return string(out), err

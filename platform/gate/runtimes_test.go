@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -19,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	platformregistry "github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/shop"
@@ -44,13 +44,8 @@ func dockerd(t *testing.T, dir string) string {
 			t.Logf("dockerd: %s", log.Bytes()[max(0, log.Len()-2000):])
 		}
 	})
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if exec.Command(program(t, "docker"), "--host", at, "info").Run() == nil {
-			return at
-		}
-	}
-	t.Fatal("dockerd does not answer")
-	return ""
+	await.True(t, "dockerd answers", func() bool { return exec.Command(program(t, "docker"), "--host", at, "info").Run() == nil })
+	return at
 }
 
 // TestRuntimes: docker, podman, skopeo and containerd pull an image that can be run and that stock cosign
@@ -60,7 +55,7 @@ func TestRuntimes(t *testing.T) {
 	dir := t.TempDir()
 	docker, daemon := dockerd(t, dir), newContainerd(t)
 	run := func(program_ string, args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, program(t, program_), args...)
 		cmd.Env, cmd.Dir = append(os.Environ(), "HOME="+dir, "DOCKER_CONFIG="+dir, "COSIGN_PASSWORD=", "TUF_ROOT="+dir, "REGISTRY_AUTH_FILE="+filepath.Join(dir, "config.json")), dir

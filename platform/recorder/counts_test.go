@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 func digestOf(c string) string { return "sha256:" + strings.Repeat(c, 64) }
@@ -75,7 +76,7 @@ func TestReplaceRequired(t *testing.T) {
 		t.Fatalf("got %v, want that the act is not recorded", err)
 	}
 	time.AfterFunc(300*time.Millisecond, func() { l.answer(0, "") })
-	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel = context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	if err := r.Replace(ctx, "policies", digestOf("a"), policyAct(digestOf("a"))); err != nil {
 		t.Fatal(err)
@@ -105,14 +106,12 @@ func TestReplaceAgain(t *testing.T) {
 		cancel()
 	}
 	l.answer(0, "")
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	if err := r.Replace(ctx, "policies", digestOf("a"), policyAct(digestOf("a"))); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; r.spool.bytes.Load() > 0 && i < 3000; i++ {
-		time.Sleep(20 * time.Millisecond)
-	}
+	await.True(t, "the spool is empty", func() bool { return r.spool.bytes.Load() == 0 })
 	if n := len(l.records()); n != 3 {
 		t.Errorf("got %d records, want the act twice, and once that it failed", n)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // ledger takes records as a ledger does: each once.
@@ -103,13 +104,7 @@ func (l *ledger) records() (all []*audit.Record) {
 
 func (l *ledger) await(t *testing.T, n int) {
 	t.Helper()
-	for range 300 {
-		if len(l.records()) >= n {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	t.Fatalf("the ledger has %d records, want %d", len(l.records()), n)
+	await.True(t, fmt.Sprintf("the ledger has %d records", n), func() bool { return len(l.records()) >= n })
 }
 
 func start(t *testing.T, url, dir string, required bool) *Recorder {
@@ -175,14 +170,9 @@ func TestSpool(t *testing.T) {
 	l.answer(0, "")
 	r = start(t, server.URL, dir, false)
 	l.await(t, 50)
-	for range 100 {
-		if r.spool.bytes.Load() == 0 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if n := r.spool.bytes.Load(); n != 0 || len(l.records()) != 50 {
-		t.Errorf("the spool has %d bytes, and the ledger %d records", n, len(l.records()))
+	await.True(t, "the spool is empty", func() bool { return r.spool.bytes.Load() == 0 })
+	if n := len(l.records()); n != 50 {
+		t.Errorf("the ledger has %d records, want 50", n)
 	}
 }
 
@@ -224,18 +214,15 @@ func TestRefusedIsPutAside(t *testing.T) {
 	if err := r.Record(context.Background(), verdict()); err != nil {
 		t.Fatal(err)
 	}
-	for range 300 {
-		if files, _ := os.ReadDir(dir); len(files) > 0 && strings.HasPrefix(files[len(files)-1].Name(), "refused-") {
-			l.answer(0, "")
-			if err := r.Record(context.Background(), verdict()); err != nil {
-				t.Fatal(err)
-			}
-			l.await(t, 1)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+	await.True(t, "the record is put aside", func() bool {
+		files, _ := os.ReadDir(dir)
+		return len(files) > 0 && strings.HasPrefix(files[len(files)-1].Name(), "refused-")
+	})
+	l.answer(0, "")
+	if err := r.Record(context.Background(), verdict()); err != nil {
+		t.Fatal(err)
 	}
-	t.Error("nothing was put aside")
+	l.await(t, 1)
 }
 
 // A ledger that refuses everything does not fill the disk: what is put aside has a limit, also over
@@ -273,15 +260,10 @@ func TestRefusedIsBounded(t *testing.T) {
 		}
 		return all[0].GetMetric()[0].GetCounter().GetValue()
 	}
-	for range 300 {
-		if r.spool.bytes.Load() == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	await.True(t, "the spool is empty", func() bool { return r.spool.bytes.Load() == 0 })
 	files, err := filepath.Glob(filepath.Join(dir, refusedPrefix+"*"))
-	if err != nil || r.spool.bytes.Load() != 0 {
-		t.Fatal(err, r.spool.bytes.Load())
+	if err != nil {
+		t.Fatal(err)
 	}
 	if len(files) != 4 || lost() != sent-1 || r.spool.refused.Load() > maxRefused {
 		t.Errorf("got %d files, %v lost and %d bytes, want 4 files, %d lost and at most %d bytes", len(files), lost(), r.spool.refused.Load(), sent-1, maxRefused)

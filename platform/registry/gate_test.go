@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/distribution"
 	"github.com/colophon-build/colophon/platform/verdicts/serving"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/shop"
 )
@@ -411,7 +412,7 @@ func TestGateTagMoves(t *testing.T) {
 		}
 	})
 	served, refused := 0, 0
-	for end := time.Now().Add(10 * time.Second); (served < 20 || refused < 20) && time.Now().Before(end); {
+	for end := time.Now().Add(await.Patience); (served < 20 || refused < 20) && time.Now().Before(end); {
 		switch r := g.do("GET", at("moving"), nil); r.StatusCode {
 		case 200:
 			served++

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/colophon-build/colophon/platform/distribution"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 func roles(token string) (string, Role) {
@@ -435,23 +436,11 @@ func TestUploadsAreBounded(t *testing.T) {
 		t.Errorf("got %s", r.body)
 	}
 	c.want(404, "PATCH", strings.Replace(loc, "/a/", "/b/", 1), nil) // another repository's
-	deadline := time.Now().Add(20 * time.Second)
-	for c.do("GET", loc, nil).StatusCode != 404 {
-		if time.Now().After(deadline) {
-			t.Fatal("an idle upload is still there")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	for {
+	await.True(t, "an idle upload is gone", func() bool { return c.do("GET", loc, nil).StatusCode == 404 })
+	await.True(t, "no file of a dropped upload is left", func() bool {
 		e, err := os.ReadDir(c.reg.store.path("tmp"))
-		if err == nil && len(e) == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("got %d files of dropped uploads (%v), want none", len(e), err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return err == nil && len(e) == 0
+	})
 	c.want(202, "POST", "/v2/a/blobs/uploads/", nil) // there is room again
 	if m, err := reg.Gather(); err != nil || len(m) != 3 {
 		t.Errorf("got %d metrics (%v), want 3", len(m), err)

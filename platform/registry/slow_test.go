@@ -20,6 +20,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/platform/distribution"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // TestUploadsAnswerAndEnd: what the answers about an upload say, and that it ends with
@@ -78,11 +79,7 @@ func TestUploadsAnswerAndEnd(t *testing.T) {
 	// Each request lets it live longer, and the last one not for ever.
 	c.reg.cfg.UploadIdle = 300 * time.Millisecond
 	c.want(202, "PATCH", loc, content[:1])
-	for deadline := time.Now().Add(10 * time.Second); c.do("GET", loc, nil).StatusCode != 404; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("an idle upload is still there")
-		}
-	}
+	await.True(t, "an idle upload is gone", func() bool { return c.do("GET", loc, nil).StatusCode == 404 })
 	c.reg.cfg.UploadIdle = time.Hour
 	c.startUpload()
 	dir := c.reg.store.path("tmp")

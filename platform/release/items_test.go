@@ -28,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/zone"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -223,16 +224,11 @@ func TestTriesAreCounted(t *testing.T) {
 		defer close(ended)
 		s.resume(p)
 	}()
-	deadline := time.Now().Add(time.Minute)
-	for {
+	await.True(t, "a try", func() bool {
 		mu.Lock()
-		n := len(seen)
-		mu.Unlock()
-		if n > 0 || time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		defer mu.Unlock()
+		return len(seen) > 0
+	})
 	s.Close()
 	<-ended
 	if len(seen) == 0 || seen[0] != 2 {

@@ -16,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // talks is a builder whose build prints something and then waits to be cancelled, or fails.
@@ -128,13 +129,8 @@ func TestCancel(t *testing.T) {
 			t.Errorf("the requester got %v", err)
 		}
 	}
-	select {
-	case n := <-followed:
-		if n < 3 {
-			t.Errorf("the follower got %d events", n)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("a follower waits for more of a release that has ended")
+	if n := await.Value(t, "the end of a follower, whose release has ended", followed); n < 3 {
+		t.Errorf("the follower got %d events", n)
 	}
 	if q, w := names(t, filepath.Join(s.Dir, "queue")), names(t, filepath.Join(s.Dir, "work")); len(q)+len(w) > 0 {
 		t.Errorf("left in the queue %v, of the work %v", q, w)
@@ -170,7 +166,7 @@ func TestNoCancelWhilePublishing(t *testing.T) {
 	if err := j.publishing(ctx, id); err != nil {
 		t.Fatal(err)
 	}
-	soon, done := context.WithTimeout(t.Context(), 5*time.Second)
+	soon, done := context.WithTimeout(t.Context(), await.Patience)
 	defer done()
 	if _, err := r.Cancel(soon, id, "admin"); err == nil || !strings.Contains(err.Error(), "being published") || ctx.Err() != nil {
 		t.Errorf("got %v; the release: %v", err, ctx.Err())

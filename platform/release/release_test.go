@@ -14,6 +14,7 @@ import (
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/source/recipes"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 func TestTags(t *testing.T) {
@@ -227,12 +228,7 @@ func TestOneReleaseOfAnImageAtATime(t *testing.T) {
 		got <- err
 	}()
 	unlock()
-	select {
-	case err := <-got:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("the next release never ran")
+	if err := await.Value(t, "the next release", got); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -26,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/log"
 	"github.com/colophon-build/colophon/platform/authority/tiles"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/tlog/prefix"
 )
@@ -91,7 +91,7 @@ func (r *rig) indexKey() note.Verifier {
 }
 
 func (r *rig) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	return errors.Join(r.index.Close(ctx), r.log.Close(ctx))
 }
@@ -159,16 +159,13 @@ func (r *rig) config() Config {
 // run makes steps until the service has indexed size entries.
 func run(t testing.TB, s *Service, size int64) {
 	t.Helper()
-	for range 100 {
+	await.True(t, fmt.Sprint(size, " entries are indexed"), func() bool {
 		if err := s.step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if state := s.state.Load(); state != nil && state.Indexed.Size >= size {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%d entries were not indexed", size)
+		state := s.state.Load()
+		return state != nil && state.Indexed.Size >= size
+	})
 }
 
 // ask asks the service over HTTP and verifies the answer.

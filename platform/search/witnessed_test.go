@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/witness"
 	"github.com/colophon-build/colophon/search"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -95,14 +96,12 @@ func TestWitnessedIndex(t *testing.T) {
 		t.Error("a witness that is gone has cosigned")
 	}
 	up.Store(true)
-	for began := time.Now(); !cosigned(); time.Sleep(50 * time.Millisecond) {
-		if time.Since(began) > 20*time.Second {
-			t.Fatal("the cosignature that came later is in no answer")
-		}
+	await.True(t, "the cosignature that came later is in an answer", func() bool {
 		if err := s.step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
+		return cosigned()
+	})
 	if a, err := r.audit(t); err != nil || a.Indexed.Size != 2 {
 		t.Errorf("audit: got %+v, %v", a, err)
 	} else if _, err := tlog.Cosignatures(a.IndexCheckpoint, []tlog.WitnessKey{key}, time.Now()); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
@@ -182,13 +183,8 @@ func TestReadyWhileRecording(t *testing.T) {
 	<-ledger.asked
 	answered := make(chan bool, 1)
 	go func() { ok, _ := l.Ready(); answered <- ok }()
-	select {
-	case ok := <-answered:
-		if ok {
-			t.Error("it is ready before any policies count")
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("a probe waits for the audit ledger")
+	if await.Value(t, "the answer to a probe, which does not wait for the audit ledger", answered) {
+		t.Error("it is ready before any policies count")
 	}
 	close(ledger.answer)
 	<-told

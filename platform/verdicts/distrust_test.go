@@ -1,6 +1,7 @@
 package verdicts_test
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
@@ -111,22 +113,20 @@ func TestFollowLists(t *testing.T) {
 	l.FollowLists(t.Context(), settings)
 	wait := func(what string, want verify.Outcome) {
 		t.Helper()
-		for end := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			a := c.store.Ask(t.Context(), q)
-			if a.Decision.Outcome == want {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s: got %s, %s after five seconds, want %s", what, a.Decision.Outcome, a.Decision.Reason, want)
-			}
-		}
+		await.True(t, fmt.Sprintf("%s: %s", what, want), func() bool { return c.store.Ask(t.Context(), q).Decision.Outcome == want })
 	}
 	wait("an empty list", verify.Accepted)
 	old := issuer.Raw()
-	issuer.Add(distrust.Scope{Builder: prooftest.Builder, Wide: true})
-	began := time.Now()
-	wait("told", verify.Rejected)
-	t.Logf("an entry counted after %s", time.Since(began).Round(time.Millisecond))
+	entries := 0
+	await.Quick(t, "an entry reaches the store", 5*time.Second, func() {
+		if entries > 0 {
+			issuer.Lift(entries - 1)
+			wait("lifted", verify.Accepted)
+		}
+		issuer.Add(distrust.Scope{Builder: prooftest.Builder, Wide: true})
+		entries++
+		wait("told", verify.Rejected)
+	})
 	none, theirs, fork := []byte(nil), distrusttest.New(t).Raw(), issuer.Fork().Raw()
 	for what, raw := range map[string]*[]byte{"the list before": &old, "nothing": &none, "another issuer's list": &theirs, "a fork": &fork} {
 		answer.Store(raw)
@@ -142,7 +142,7 @@ func TestFollowLists(t *testing.T) {
 	again.FollowLists(t.Context(), settings)
 	wait("after a restart, the list before", verify.Rejected)
 	answer.Store(nil)
-	issuer.Lift(0)
+	issuer.Lift(entries - 1)
 	wait("lifted", verify.Accepted)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -50,7 +51,7 @@ func TestAskedEarly(t *testing.T) {
 				go func() { asked.Wait(); close(early) }()
 				select {
 				case <-early:
-				case <-time.After(5 * time.Second):
+				case <-time.After(await.Patience):
 					t.Errorf("%s: asked for after the image was read", what)
 				}
 			}

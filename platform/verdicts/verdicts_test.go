@@ -21,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/shop"
 	"github.com/colophon-build/colophon/trust"
@@ -213,11 +214,7 @@ func TestRightIsTakenBack(t *testing.T) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it did not happen within 10 s")
-		}
-	}
+	await.True(t, "it happens", ok)
 }
 
 // TestFailuresAreForgotten: a failure of the registry is no answer to the next question.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // The listener of a role that has no descriptors left accepts again later.
@@ -87,13 +89,8 @@ func TestAcceptGoesOn(t *testing.T) {
 		f.Close()
 	}
 	held = nil
-	select {
-	case err := <-accepted:
-		if err != nil {
-			t.Errorf("with descriptors again: %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("it does not accept again")
+	if err := await.Value(t, "it accepts again", accepted); err != nil {
+		t.Errorf("with descriptors again: %v", err)
 	}
 
 	// Only closing it ends it.

@@ -24,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/authority/root"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -571,13 +572,10 @@ func (s *scene) interrupted(ctx context.Context, p *harness.Platform, repo, imag
 // awaitReady waits until the platform's roles are up again.
 func (s *scene) awaitReady(p *harness.Platform) {
 	s.Helper()
-	for range 300 {
-		if code, _ := s.put(p, http.MethodGet, "/readyz", "", "", nil); code == http.StatusOK {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	s.Fatal("the platform does not come back")
+	await.True(s, "the platform comes back", func() bool {
+		code, _ := s.put(p, http.MethodGet, "/readyz", "", "", nil)
+		return code == http.StatusOK
+	})
 }
 
 // awaitVerify verifies after the platform has recovered: "undecided" does not mean that there is no proof.

@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -507,12 +508,7 @@ var _ = register(attack{
 		}
 		s.usurp(p, l)
 		_, err := s.interrupted(s.Context(), p, s.repository(map[string]string{"go.mod": "module x\n"}), "swapped", "measure", func() {
-			for n := 0; !heldOpen(hexSum(large)); n++ {
-				if n == 500 {
-					s.Fatal("the attestor does not measure the large layer")
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
+			await.True(s, "the attestor measures the large layer", func() bool { return heldOpen(hexSum(large)) })
 			time.Sleep(200 * time.Millisecond)
 			found, err := filepath.Glob(filepath.Join(p.Data, "attestor", "work", "*", "layout", "blobs", "sha256", hexSum(good)))
 			if err != nil || len(found) != 1 {

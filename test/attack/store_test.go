@@ -14,9 +14,10 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/mod/sumdb/dirhash"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // module returns a module's zip, in which text can be found, and its digest in go.sum.
@@ -78,14 +79,10 @@ var _ = register(attack{
 		}
 		sums := filepath.Join(p.Data, "sums", "modules")
 		release("first")
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			if raw, _ := os.ReadFile(sums); bytes.Contains(raw, []byte(hexSum(good)+" "+h1)) {
-				break
-			}
-			if time.Now().After(deadline) {
-				s.Fatalf("%s has no sum of %s", sums, hexSum(good))
-			}
-		}
+		await.True(s, sums+" has a sum of "+hexSum(good), func() bool {
+			raw, _ := os.ReadFile(sums)
+			return bytes.Contains(raw, []byte(hexSum(good)+" "+h1))
+		})
 		if release("second"); got != 1 || s.inRegistry(p, text) == "" {
 			s.Errorf("got %d downloads, want the second build to take the module from the store", got)
 		}

@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/platform/authority/issuer"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/sign"
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -263,12 +263,8 @@ func startMirror(b *testing.B) (addr string) {
 func freePorts(b *testing.B, n int) []string {
 	var out []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer l.Close()
-		out = append(out, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+		_, port, _ := net.SplitHostPort(freeport.Address(b))
+		out = append(out, port)
 	}
 	return out
 }

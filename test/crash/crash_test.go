@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -46,13 +47,10 @@ func TestKillAttestor(t *testing.T) {
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		deadline := time.Now().Add(time.Minute)
-		for now := old; now == old || now == 0; now = p.Role("attestor") {
-			if time.Now().After(deadline) {
-				t.Fatal("the attestor was not restarted")
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		await.True(t, "the attestor is restarted", func() bool {
+			now := p.Role("attestor")
+			return now != old && now != 0
+		})
 	})
 }
 
@@ -100,22 +98,15 @@ func tagsOf(t testing.TB, repo string) []string {
 // awaitTags waits until all tags exist.
 func awaitTags(t *testing.T, p *harness.Platform, repo, image string) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
 	for _, tag := range tagsOf(t, repo) {
-		for {
+		await.True(t, "the platform finishes "+image+":"+tag, func() bool {
 			resp, err := http.Get(p.URL + "/v2/" + image + "/manifests/" + tag)
-			if err == nil {
-				resp.Body.Close()
-				if resp.StatusCode == http.StatusOK {
-					break
-				}
+			if err != nil {
+				return false
 			}
-			if time.Now().After(deadline) {
-				t.Errorf("the platform did not finish %s:%s", image, tag)
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
 	}
 }
 

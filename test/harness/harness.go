@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -23,6 +22,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 )
 
 // Bin returns the path of a program that the Makefile builds in out/bin. It fails the
@@ -86,12 +88,7 @@ func Reserve(t testing.TB) *Platform {
 	if testing.Short() {
 		t.Skip("NOT TESTED: -short starts no platform")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeport.Address(t)
 	p := &Platform{T: t, Data: filepath.Join(t.TempDir(), "data"), Addr: addr, URL: "http://" + addr, Log: &Log{}}
 	t.Cleanup(func() {
 		p.Kill()
@@ -134,7 +131,7 @@ func Config(t testing.TB, members map[string]any) string {
 // Up starts the platform on its data directory, and waits until it is ready.
 func (p *Platform) Up() {
 	p.T.Helper()
-	if err := p.TryUp(time.Minute); err != nil {
+	if err := p.TryUp(await.Patience); err != nil {
 		p.T.Fatalf("platform did not start: %v\n%s", err, p.Log)
 	}
 }
@@ -304,8 +301,8 @@ func (p *Platform) Stop() error {
 	case err := <-p.done:
 		p.cmd = nil
 		return err
-	case <-time.After(30 * time.Second):
-		return errors.New("the platform did not stop within 30 s")
+	case <-time.After(await.Patience):
+		return fmt.Errorf("the platform did not stop within %s", await.Patience)
 	}
 }
 
@@ -315,8 +312,8 @@ func (p *Platform) Wait() error {
 	case err := <-p.done:
 		p.cmd = nil
 		return err
-	case <-time.After(time.Minute):
-		return errors.New("the platform did not end within a minute")
+	case <-time.After(await.Patience):
+		return fmt.Errorf("the platform did not end within %s", await.Patience)
 	}
 }
 

@@ -2,11 +2,12 @@ package interop
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -41,13 +42,10 @@ func TestArchiveSearch(t *testing.T) {
 	search := func(want int, args ...string) {
 		t.Helper()
 		var found answer
-		for range 100 {
+		await.True(t, fmt.Sprintf("%v: %d records", args, want), func() bool {
 			out, errs = colophon(append([]string{"log", "search", "--json"}, args...)...)
-			if json.Unmarshal([]byte(out), &found) == nil && len(found.Records) >= want && found.Indexed == found.Size {
-				break
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+			return json.Unmarshal([]byte(out), &found) == nil && len(found.Records) >= want && found.Indexed == found.Size
+		})
 		if len(found.Records) != want {
 			t.Fatalf("%v: got %d records, want %d\n%s%s", args, len(found.Records), want, out, errs)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -289,17 +290,15 @@ func (s *shelf) daemonOf(ready string, args ...string) {
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
 	s.t.Cleanup(func() { <-ended })
-	for range 300 {
-		if _, err := s.run(ready); err == nil {
-			return
-		}
+	await.True(s.t, args[0]+" is ready", func() bool {
 		select {
 		case <-ended:
 			s.t.Fatalf("%s: ended\n%s", args[0], &out)
-		case <-time.After(100 * time.Millisecond):
+		default:
 		}
-	}
-	s.t.Fatalf("%s: not ready after 30 s", args[0])
+		_, err := s.run(ready)
+		return err == nil
+	})
 }
 
 func (s *shelf) dockerd() {

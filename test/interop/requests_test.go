@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -23,6 +22,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -86,12 +86,7 @@ func (c *counted) since() []string {
 // distribution replaces the registry by the distribution registry of Debian, which takes
 // bearer tokens too. Its issuer gives each login all that it asks for.
 func (s *shelf) distribution() {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := freeport.Address(s.t)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: address})
 	issuer := newIssuer(s.t)
 	s.requests = &counted{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -185,7 +186,7 @@ func TestTokensLeaveNoTrace(t *testing.T) {
 		}
 		select {
 		case <-arrived:
-		case <-time.After(20 * time.Second):
+		case <-time.After(await.Patience):
 			t.Error("no token arrived")
 		}
 		limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", cmd.Process.Pid))

@@ -31,6 +31,8 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
@@ -73,9 +75,9 @@ func TestTesseraAsksOurWitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer shutdown(context.Background())
-	await := tessera.NewPublicationAwaiter(t.Context(), reader.ReadCheckpoint, 20*time.Millisecond)
+	published := tessera.NewPublicationAwaiter(t.Context(), reader.ReadCheckpoint, 20*time.Millisecond)
 	for i := range 3 {
-		_, signed, err := await.Await(t.Context(), appender.Add(t.Context(), tessera.NewEntry(fmt.Appendf(nil, "entry %d", i))))
+		_, signed, err := published.Await(t.Context(), appender.Add(t.Context(), tessera.NewEntry(fmt.Appendf(nil, "entry %d", i))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,12 +136,7 @@ func litewitness(t *testing.T, l *logtest.Log) (url string, key tlog.WitnessKey)
 		}
 	}
 	db.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address := freeport.Address(t)
 	cmd := exec.CommandContext(t.Context(), program, "-name", "lite.example/w", "-db", filepath.Join(dir, "db"), "-ssh-agent", socket, "-listen", address, "-key", ssh.FingerprintSHA256(public))
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -153,13 +150,13 @@ func litewitness(t *testing.T, l *logtest.Log) (url string, key tlog.WitnessKey)
 			t.Log(said.String())
 		}
 	})
-	for range 200 {
-		if conn, err := net.Dial("tcp", address); err == nil {
+	await.True(t, "the witness listens", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
 			conn.Close()
-			break
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		return err == nil
+	})
 	c, err := tlog.NewEd25519Cosigner("lite.example/w", private)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +181,7 @@ func TestLitewitness(t *testing.T) {
 	for _, size := range []int64{1, 2, 256, 300} {
 		cp := l.At(size)
 		s.Offer(witnesses.Offer{Checkpoint: cp, Signed: l.Sign(cp), Source: l})
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 		c, ok := s.Await(ctx, size)
 		cancel()
 		if !ok || !c.Quorum || c.Size != size {
@@ -235,25 +232,12 @@ func TestWitnesses(t *testing.T) {
 	dir := t.TempDir()
 	// The log's key exists only when the platform has started: the witnesses start then, and the
 	// platform reaches them at addresses that are known before.
-	var addresses [2]string
-	for i := range addresses {
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addresses[i] = free.Addr().String()
-		free.Close()
-	}
+	addresses := [2]string{freeport.Address(t), freeport.Address(t)}
 	colophond := harness.Bin(t, "colophond")
 	var started []*exec.Cmd
 	start := func(i int, log string) tlog.WitnessKey {
-		health, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
 		config := filepath.Join(dir, fmt.Sprintf("w%d.yaml", i))
-		text := fmt.Sprintf("name: w%d.example/w\ndir: %s\nlisten: %s\nhealth: %s\nlogs: [%q]\n", i, filepath.Join(dir, fmt.Sprintf("w%d", i)), addresses[i], health.Addr(), log)
-		health.Close()
+		text := fmt.Sprintf("name: w%d.example/w\ndir: %s\nlisten: %s\nhealth: %s\nlogs: [%q]\n", i, filepath.Join(dir, fmt.Sprintf("w%d", i)), addresses[i], freeport.Address(t), log)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -264,18 +248,17 @@ func TestWitnesses(t *testing.T) {
 		}
 		started = append(started, cmd)
 		pub := filepath.Join(dir, fmt.Sprintf("w%d", i), "cosigner.pub")
-		for range 200 {
-			if raw, err := os.ReadFile(pub); err == nil {
-				k, err := tlog.ParseWitnessKey(strings.SplitN(string(raw), "\n", 2)[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				return k
-			}
-			time.Sleep(50 * time.Millisecond)
+		var raw []byte
+		await.True(t, "the witness makes a key", func() bool {
+			var err error
+			raw, err = os.ReadFile(pub)
+			return err == nil
+		})
+		k, err := tlog.ParseWitnessKey(strings.SplitN(string(raw), "\n", 2)[0])
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Fatal("the witness made no key")
-		return tlog.WitnessKey{}
+		return k
 	}
 	t.Cleanup(func() {
 		for _, cmd := range started {

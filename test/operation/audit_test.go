@@ -23,6 +23,7 @@ import (
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -59,15 +60,17 @@ func (a *auditor) run(account string, code int, args ...string) string {
 func (a *auditor) list(want []string, args ...string) string {
 	a.T.Helper()
 	args = append([]string{"audit", "list", "--key", a.key}, args...)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		out := a.run("client.json", 0, args...)
-		if !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(out, s) }) {
-			return out
+	var out string
+	defer func() {
+		if a.T.Failed() {
+			a.T.Logf("%v: got\n%s", args, out)
 		}
-		if time.Now().After(end) {
-			a.T.Fatalf("%v: got no %q\n%s", args, want, out)
-		}
-	}
+	}()
+	await.True(a.T, fmt.Sprintf("%v: %q", args, want), func() bool {
+		out = a.run("client.json", 0, args...)
+		return !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(out, s) })
+	})
+	return out
 }
 
 // newAuditWriter returns a key that claims to sign for a role.
@@ -408,15 +411,9 @@ func TestAuditWitnessed(t *testing.T) {
 	}
 	p.Signal(syscall.SIGHUP)
 	a.list([]string{"changed: audit"}, "--kind", "configuration", "--open")
-	for end := time.Now().Add(time.Minute); ; time.Sleep(300 * time.Millisecond) {
+	await.True(t, "a witness has cosigned the ledger", func() bool {
 		cmd := p.Colophon(t.Context(), list...)
 		cmd.Env = append(cmd.Env, "COLOPHON_PLATFORM="+filepath.Join(p.Data, "client.json"))
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no witness has cosigned the ledger: %v\n%s", err, out)
-		}
-	}
+		return cmd.Run() == nil
+	})
 }

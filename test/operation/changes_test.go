@@ -10,10 +10,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -134,11 +134,7 @@ func TestAuditConfiguration(t *testing.T) {
 	}
 	write(map[string]any{"audit": map[string]any{"required": false}})
 	p.Signal(syscall.SIGHUP)
-	for end := time.Now().Add(time.Minute); !strings.Contains(p.Log.String(), "the configuration was not read again"); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the configuration counts without its record")
-		}
-	}
+	await.True(t, "the configuration does not count without its record", func() bool { return strings.Contains(p.Log.String(), "the configuration was not read again") })
 	if err := syscall.Kill(ledger, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +163,7 @@ func TestAuditPolicies(t *testing.T) {
 	a := newAuditor(p)
 	acts := func(kind, role string, want int) (found []audit.Record) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		await.True(t, fmt.Sprintf("%d records of the kind %s by %s", want, kind, role), func() bool {
 			var answer struct {
 				Records []struct {
 					Record audit.Record `json:"record"`
@@ -181,12 +177,10 @@ func TestAuditPolicies(t *testing.T) {
 				for _, r := range answer.Records { // the newest first
 					found = append(found, r.Record)
 				}
-				return found
 			}
-			if time.Now().After(end) {
-				t.Fatalf("got %d records of the kind %s by %s, want %d", len(answer.Records), kind, role, want)
-			}
-		}
+			return found != nil
+		})
+		return found
 	}
 	first := acts("policy", "registry", 1)[0].Basis.Policy
 	acts("trust", "registry", 1)

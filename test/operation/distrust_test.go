@@ -1,16 +1,17 @@
 package operation
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/test/shop"
@@ -128,8 +129,7 @@ func TestDistrustAtTheRegistry(t *testing.T) {
 	store.Push(t.Context(), dst)
 	wait := func(what string, want int) {
 		t.Helper()
-		code := 0
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		await.True(t, fmt.Sprintf("%s: status %d", what, want), func() bool {
 			req, err := http.NewRequest(http.MethodGet, p.URL+"/v2/team/app/manifests/"+r.Image.Digest.String(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -141,11 +141,8 @@ func TestDistrustAtTheRegistry(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if code = resp.StatusCode; code == want {
-				return
-			}
-		}
-		t.Fatalf("%s: got %d after five seconds, want %d", what, code, want)
+			return resp.StatusCode == want
+		})
 	}
 	wait("an empty list", http.StatusOK)
 	admin := func(args ...string) {

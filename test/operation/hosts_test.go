@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/githttp"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
@@ -26,7 +26,7 @@ import (
 func TestBuildHost(t *testing.T) {
 	needsRoot(t)
 	p := harness.Start(t)
-	at := freeAddress(t)
+	at := freeport.Address(t)
 	startHost(t, "builder", enrol(t, p, 0o600, "builder", "--host", "127.0.0.1"), at, nil, "--mirror", harness.BaseImages(t))
 	if err := p.Stop(); err != nil {
 		t.Fatal(err)
@@ -58,9 +58,9 @@ func TestEveryRoleOnItsOwnHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := harness.Reserve(t)
-			roles := map[string]any{"door": freeAddress(t)}
+			roles := map[string]any{"door": freeport.Address(t)}
 			for _, role := range elsewhere {
-				roles[role] = freeAddress(t)
+				roles[role] = freeport.Address(t)
 			}
 			roles["api"] = p.Addr
 			hosts := map[string]*host{}
@@ -204,16 +204,6 @@ func enrol(t *testing.T, p *harness.Platform, mode os.FileMode, role string, arg
 		t.Fatal(err)
 	}
 	return file
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // A host runs one role of a platform on another host, until the test ends.

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -84,11 +85,7 @@ func ready(p *harness.Platform) bool {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s for: %s", what)
-		}
-	}
+	await.True(t, what, ok)
 }
 
 // quiet waits until no file or process of a build is left.
@@ -184,7 +181,7 @@ func metrics(t *testing.T, p *harness.Platform) string {
 // fails runs "colophond serve", which must exit with an error that contains words.
 func fails(t *testing.T, words []string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, harness.Bin(t, "colophond"), append([]string{"serve"}, args...)...)
 	var stdout, stderr bytes.Buffer
@@ -347,7 +344,7 @@ echo ended`
 	if os.Getuid() != 0 {
 		args = append(args, "--map-root-user")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "unshare", append(args, "sh", "-c", script)...).CombinedOutput()
 	wrong, rest, _ := strings.Cut(string(out), "first\n")

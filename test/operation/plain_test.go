@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
@@ -213,15 +212,10 @@ func plainRoles(t *testing.T, p *harness.Platform, u plainUser) {
 	if groups := status(t, inside, "Groups"); groups != "" {
 		t.Errorf("serve keeps the groups %s of the user", groups)
 	}
-	left, err := os.ReadDir(filepath.Join(p.Data, "rooms"))
-	deadline := time.Now().Add(10 * time.Second)
-	for err == nil && len(left) > 0 && time.Now().Before(deadline) {
-		time.Sleep(100 * time.Millisecond)
-		left, err = os.ReadDir(filepath.Join(p.Data, "rooms"))
-	}
-	if err != nil || len(left) > 0 {
-		t.Errorf("rooms: got %v, %v left, want nothing", left, err)
-	}
+	eventually(t, "no room is left", func() bool {
+		left, err := os.ReadDir(filepath.Join(p.Data, "rooms"))
+		return err == nil && len(left) == 0
+	})
 	p.Kill()
 	eventually(t, "everything of the platform has ended", func() bool {
 		out, _ := exec.Command("pgrep", "-f", "^colophond.* "+p.Data).Output()

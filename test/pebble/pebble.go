@@ -21,6 +21,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 )
 
 // Server is a running Pebble. It certifies every name whose TLS-ALPN-01 challenge is answered
@@ -40,7 +43,7 @@ type Server struct {
 func Start(t testing.TB, bin string, port int, validity time.Duration) *Server {
 	t.Helper()
 	dir := t.TempDir()
-	address, management, dns := free(t), free(t), free(t)
+	address, management, dns := freeport.Address(t), freeport.Address(t), freeport.Address(t)
 	authority := writeCertificate(t, dir)
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": address, "managementListenAddress": management,
@@ -58,7 +61,7 @@ func Start(t testing.TB, bin string, port int, validity time.Duration) *Server {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{Directory: "https://" + address + "/dir", CAFile: filepath.Join(dir, "authorities.pem"), cancel: cancel, done: make(chan struct{})}
-	names := run(ctx, t, filepath.Join(bin, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-management", free(t), "-dnsserver", dns, "-defaultIPv6", "")
+	names := run(ctx, t, filepath.Join(bin, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-management", freeport.Address(t), "-dnsserver", dns, "-defaultIPv6", "")
 	server := run(ctx, t, filepath.Join(bin, "pebble"), "-config", file, "-dnsserver", dns)
 	go func() {
 		<-names
@@ -101,33 +104,23 @@ func run(ctx context.Context, t testing.TB, program string, args ...string) <-ch
 // get returns what a server answers that may have just started.
 func get(t testing.TB, roots *x509.CertPool, url string) []byte {
 	t.Helper()
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	client := &http.Client{Timeout: await.Patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
 	defer client.CloseIdleConnections()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	var body []byte
+	await.True(t, url+" is answered", func() bool {
 		answer, err := client.Get(url)
-		if err == nil {
-			defer answer.Body.Close()
-			body, err := io.ReadAll(answer.Body)
-			if err != nil || answer.StatusCode != http.StatusOK {
-				t.Fatalf("%s: %s, %v", url, answer.Status, err)
-			}
-			return body
-		}
-		if time.Now().After(deadline) || strings.Contains(err.Error(), "x509") {
+		if err != nil && strings.Contains(err.Error(), "x509") {
 			t.Fatal(err)
+		} else if err != nil {
+			return false
 		}
-	}
-}
-
-// free returns a loopback address on which nobody listens.
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+		defer answer.Body.Close()
+		if body, err = io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", url, answer.Status, err)
+		}
+		return true
+	})
+	return body
 }
 
 // writeCertificate writes cert.pem, which signed itself and is for 127.0.0.1, and key.pem into

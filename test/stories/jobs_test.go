@@ -7,6 +7,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/trust"
@@ -48,7 +49,7 @@ func TestJobStories(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			setup(t, p, env)
-			env.Vars = append(env.Vars, "DOCKER="+docker, "FREE="+freeAddress(t), "HEALTH="+freeAddress(t), "MODULE="+softHSM, "SOFTHSM2_CONF="+filepath.Join(env.WorkDir, "softhsm2.conf"),
+			env.Vars = append(env.Vars, "DOCKER="+docker, "FREE="+freeport.Address(t), "HEALTH="+freeport.Address(t), "MODULE="+softHSM, "SOFTHSM2_CONF="+filepath.Join(env.WorkDir, "softhsm2.conf"),
 				"GITHUB_IDENTITY="+harness.GitHubIdentity, "GITHUB_ISSUER="+trust.GitHubIssuer,
 				"GITLAB_IDENTITY="+harness.GitLabIdentity, "GITLAB_ISSUER="+trust.GitLabIssuer)
 			return nil

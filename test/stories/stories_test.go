@@ -4,13 +4,13 @@
 package stories
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -35,7 +35,7 @@ func TestStories(t *testing.T) {
 			}
 			setup(t, p, env)
 			env.Vars = append(env.Vars,
-				"FREE="+freeAddress(t),
+				"FREE="+freeport.Address(t),
 				"STD="+harness.StdCache(t), // build.stdCache for a platform of the script's own
 				"DOCKER="+docker,           // value of DOCKER_CONFIG for who may push
 				"REPO="+repo,               // a Go main package with the tag v1.0.0
@@ -62,14 +62,4 @@ func setup(t *testing.T, p *harness.Platform, env *testscript.Env) {
 		"COLOPHON_TRUST="+filepath.Join(env.WorkDir, "trust"),
 		"NO_COLOR=1",
 	)
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

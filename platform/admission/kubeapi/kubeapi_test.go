@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // server answers as the test says: each request in turn.
@@ -137,7 +138,7 @@ func TestFollow(t *testing.T) {
 			if got != want {
 				t.Fatalf("got %q, want %q", got, want)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(await.Patience):
 			t.Fatalf("%q was not told", want)
 		}
 	}
@@ -180,7 +181,7 @@ func TestSilentWatch(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	var failed atomic.Int64
 	c.Follow(ctx, "/api/v1/things", func([]json.RawMessage) {
@@ -203,7 +204,7 @@ func TestGarbageFromTheServer(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 		failed := make(chan error, 1)
 		c.Follow(ctx, "/api/v1/things", func(all []json.RawMessage) {
 			if len(all) > 0 {
@@ -237,7 +238,7 @@ func TestLargeObjects(t *testing.T) {
 		_, _ = io.WriteString(w, "]}")
 	})
 	names, gone := map[string]bool{}, 0
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	c.Watch(ctx, "/api/v1/pods", kubeapi.Watcher{
 		Set:     func(key string, _ json.RawMessage) { names[key] = true },

@@ -22,6 +22,9 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	ct "github.com/google/certificate-transparency-go"
 	"github.com/sigstore/sigstore-go/pkg/sign"
+
+	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 )
 
 // token signs claims as an issuer would.
@@ -274,19 +277,15 @@ func TestOutsideIssuersCannotSpeakForThePlatform(t *testing.T) {
 }
 
 func TestOutsideIssuerMayComeUpLater(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	issuer := "http://" + l.Addr().String()
-	l.Close()
-	began := time.Now()
-	url, own := platform(t, "oidc-issuers:\n  "+issuer+":\n    issuer-url: "+issuer+"\n    client-id: sigstore\n    type: email\n"+
-		// Reserved for documentation (RFC 5737): nothing answers, packets vanish.
-		"  https://192.0.2.1:\n    issuer-url: https://192.0.2.1\n    client-id: sigstore\n    type: email\n")
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("start took %s with issuers out of reach", took)
-	}
+	address := freeport.Address(t)
+	issuer := "http://" + address
+	var url string
+	var own *ecdsa.PrivateKey
+	await.Quick(t, "the start with issuers out of reach", 3*time.Second, func() {
+		url, own = platform(t, "oidc-issuers:\n  "+issuer+":\n    issuer-url: "+issuer+"\n    client-id: sigstore\n    type: email\n"+
+			// Reserved for documentation (RFC 5737): nothing answers, packets vanish.
+			"  https://192.0.2.1:\n    issuer-url: https://192.0.2.1\n    client-id: sigstore\n    type: email\n")
+	})
 	if _, err := certify(t, url, token(t, own, buildClaims(url))); err != nil {
 		t.Errorf("the platform's own builds suffer: %v", err)
 	}
@@ -294,7 +293,8 @@ func TestOutsideIssuerMayComeUpLater(t *testing.T) {
 	if _, err := certify(t, url, token(t, own, claims)); err == nil {
 		t.Error("a token of an issuer out of reach got a certificate")
 	}
-	if l, err = net.Listen("tcp", l.Addr().String()); err != nil {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
 		t.Fatal(err)
 	}
 	_, key := provider(t, l)

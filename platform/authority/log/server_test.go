@@ -35,6 +35,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -66,7 +67,7 @@ func start(t testing.TB, cfg Config) *running {
 	r := &running{Server: s, url: web.URL}
 	r.close = sync.OnceFunc(func() {
 		web.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			t.Error(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -159,13 +160,10 @@ func TestShownNeverGoesBack(t *testing.T) {
 	cosigned := func(size int64) {
 		t.Helper()
 		answers <- struct{}{}
-		for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-			if c, ok := r.witnesses.Latest(); ok && c.Size >= size {
-				return
-			} else if time.Since(began) > 20*time.Second {
-				t.Fatalf("no cosigned checkpoint of %d entries", size)
-			}
-		}
+		await.True(t, fmt.Sprintf("a cosigned checkpoint of %d entries", size), func() bool {
+			c, ok := r.witnesses.Latest()
+			return ok && c.Size >= size
+		})
 	}
 	r.add(t, request(t, "0"))
 	answers <- struct{}{} // for the empty log, if the witness is asked about that

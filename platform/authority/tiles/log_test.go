@@ -14,6 +14,7 @@ import (
 
 	"github.com/transparency-dev/tessera"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -123,7 +124,7 @@ func TestNotPublished(t *testing.T) {
 			if err == nil {
 				t.Error("an entry that is not published was acknowledged")
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(await.Patience):
 			l.cancel() // or the end of the test waits too
 			t.Fatal("Append waits for ever")
 		}

@@ -9,12 +9,14 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -57,7 +59,7 @@ func offer(l *logtest.Log, size int64) Offer {
 	return Offer{cp, l.Sign(cp), l}
 }
 
-func await(t testing.TB, s *Set, size int64, wait time.Duration) (Cosigned, bool) {
+func cosigned(t testing.TB, s *Set, size int64, wait time.Duration) (Cosigned, bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
@@ -69,7 +71,7 @@ func TestQuorum(t *testing.T) {
 	s := set(t, real(t, "a", l, nil)+real(t, "b", l, nil)+"group g all a b\nquorum g\n")
 	for _, size := range []int64{1, 2, 300, 600} {
 		s.Offer(offer(l, size))
-		c, ok := await(t, s, size, 10*time.Second)
+		c, ok := cosigned(t, s, size, await.Patience)
 		if !ok || !c.Quorum || c.Size != size {
 			t.Fatalf("%d: got %v, %v", size, c.Checkpoint, ok)
 		}
@@ -143,12 +145,12 @@ func TestBadWitnesses(t *testing.T) {
 			s := set(t, real(t, "a", l, late)+"witness bad "+liar.Key.String()+" "+server.URL+"\ngroup g any a bad\nquorum a\n")
 			defer s.Close()
 			s.Offer(offer(l, 10))
-			c, ok := await(t, s, 10, 10*time.Second)
+			c, ok := cosigned(t, s, 10, await.Patience)
 			if !ok || !c.Quorum || strings.Contains(string(c.Envelope), "liar") {
 				t.Fatalf("got %v, %v, %d bytes", c.Checkpoint, ok, len(c.Envelope))
 			}
 			s.Offer(offer(l, 20)) // does not wait for the bad one either
-			if c, ok = await(t, s, 20, 10*time.Second); !ok || !c.Quorum || c.Size != 20 {
+			if c, ok = cosigned(t, s, 20, await.Patience); !ok || !c.Quorum || c.Size != 20 {
 				t.Fatalf("got %v, %v", c.Checkpoint, ok)
 			}
 			if strings.Contains(string(c.Envelope), "liar") {
@@ -157,13 +159,10 @@ func TestBadWitnesses(t *testing.T) {
 			if name == "slow" {
 				return // nothing is known about it yet
 			}
-			for range 500 {
-				if text, _ := s.Problem(); strings.Contains(text, "bad") {
-					return
-				}
-				time.Sleep(10 * time.Millisecond)
-			}
-			t.Error("nobody is told about the bad witness")
+			await.True(t, "somebody is told about the bad witness", func() bool {
+				text, _ := s.Problem()
+				return strings.Contains(text, "bad")
+			})
 		})
 	}
 }
@@ -178,10 +177,13 @@ func TestNoQuorum(t *testing.T) {
 	gone := logtest.Cosigner(t, "gone.example/w")
 	s := set(t, real(t, "a", l, nil)+"witness gone "+gone.Key.String()+" http://127.0.0.1:1\ngroup g all a gone\nquorum g\n")
 	s.Offer(offer(l, 10))
-	c, ok := await(t, s, 10, 500*time.Millisecond)
-	if !ok || c.Quorum || !strings.Contains(string(c.Envelope), "a.example/w") {
-		t.Fatalf("got %s, %v", c.Envelope, ok)
-	}
+	await.True(t, "what came in, without a quorum", func() bool {
+		c, ok := cosigned(t, s, 10, 100*time.Millisecond)
+		if c.Quorum {
+			t.Fatalf("got a quorum: %s", c.Envelope)
+		}
+		return ok && strings.Contains(string(c.Envelope), "a.example/w")
+	})
 	if _, noQuorum := s.Problem(); !noQuorum {
 		t.Error("nobody is told that there is no quorum")
 	}
@@ -190,9 +192,10 @@ func TestNoQuorum(t *testing.T) {
 	}
 	// The next checkpoint does not wait for the missing one.
 	s.Offer(offer(l, 20))
-	if c, ok := await(t, s, 20, 800*time.Millisecond); !ok || c.Size != 20 {
-		t.Errorf("got %v, %v", c.Checkpoint, ok)
-	}
+	await.True(t, "the next checkpoint", func() bool {
+		c, ok := cosigned(t, s, 20, 100*time.Millisecond)
+		return ok && c.Size == 20
+	})
 }
 
 // TestComesBack: a witness that comes back cosigns the last checkpoint, without a new one.
@@ -210,11 +213,11 @@ func TestComesBack(t *testing.T) {
 		})
 	})+"quorum a\n")
 	s.Offer(offer(l, 20))
-	if c, ok := await(t, s, 20, 100*time.Millisecond); ok {
+	if c, ok := cosigned(t, s, 20, 100*time.Millisecond); ok {
 		t.Fatalf("got %v", c)
 	}
 	close(down)
-	if c, ok := await(t, s, 20, 10*time.Second); !ok || !c.Quorum {
+	if c, ok := cosigned(t, s, 20, await.Patience); !ok || !c.Quorum {
 		t.Errorf("got %v, %v", c.Checkpoint, ok)
 	}
 }
@@ -226,13 +229,13 @@ func TestKnowsBefore(t *testing.T) {
 	for _, size := range []int64{10, 10, 20} {
 		s := set(t, policy)
 		s.Offer(offer(l, size))
-		if c, ok := await(t, s, size, 5*time.Second); !ok || c.Size != size {
+		if c, ok := cosigned(t, s, size, await.Patience); !ok || c.Size != size {
 			t.Errorf("%d: got %v, %v", size, c.Checkpoint, ok)
 		}
 		s.Close()
 	}
 	// A log that was rolled back is told so, as an error.
-	var text strings.Builder
+	var text said
 	p, err := tlog.ParseWitnessPolicy([]byte(policy))
 	if err != nil {
 		t.Fatal(err)
@@ -242,12 +245,20 @@ func TestKnowsBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Offer(offer(l, 15))
-	await(t, s, 15, 300*time.Millisecond)
-	s.Close()
-	if !strings.Contains(text.String(), "level=ERROR") || !strings.Contains(text.String(), "another history") {
-		t.Errorf("got %s", text.String())
-	}
+	defer s.Close()
+	await.True(t, "an error about another history in the log", func() bool {
+		return strings.Contains(text.String(), "level=ERROR") && strings.Contains(text.String(), "another history")
+	})
 }
+
+// said is what was logged.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) { s.mu.Lock(); defer s.mu.Unlock(); return s.text.Write(p) }
+func (s *said) String() string              { s.mu.Lock(); defer s.mu.Unlock(); return s.text.String() }
 
 func TestNewRefuses(t *testing.T) {
 	key := logtest.Cosigner(t, "a.example/w").Key.String()
@@ -270,7 +281,7 @@ func BenchmarkAwait(b *testing.B) {
 	for b.Loop() {
 		l.Grow(int(l.Size()) + 1)
 		s.Offer(offer(l, l.Size()))
-		if _, ok := await(b, s, l.Size(), 10*time.Second); !ok {
+		if _, ok := cosigned(b, s, l.Size(), await.Patience); !ok {
 			b.Fatal("no quorum")
 		}
 	}
@@ -303,7 +314,7 @@ func TestManyWitnesses(t *testing.T) {
 	}
 	s := set(t, policy.String()+"\nquorum g\n")
 	s.Offer(offer(l, 20))
-	c, ok := await(t, s, 20, 20*time.Second)
+	c, ok := cosigned(t, s, 20, await.Patience)
 	if !ok || len(c.Envelope) > tlog.MaxCheckpoint {
 		t.Fatalf("got %d bytes, %v", len(c.Envelope), ok)
 	}

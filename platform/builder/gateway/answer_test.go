@@ -18,11 +18,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // TestBodiesByStatus: which bodies the room receives, and which are kept for replays.
@@ -286,9 +286,7 @@ func TestBrokenUploads(t *testing.T) {
 	c.(*net.TCPConn).CloseWrite()
 	io.Copy(io.Discard, c)
 	c.Close()
-	for room.g.recorded() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	await.True(t, "the exchange is recorded", func() bool { return room.g.recorded() > 0 })
 	if e := room.end(); !strings.Contains(e[0].Denied, "request body: unexpected EOF") || e[0].Request != "" {
 		t.Errorf("got %+v", e)
 	}
@@ -371,13 +369,8 @@ func TestNothingBeginsAfterTheEnd(t *testing.T) {
 	defer l.Close()
 	served := make(chan error, 1)
 	go func() { served <- room.g.Serve(l) }()
-	select {
-	case err := <-served:
-		if err != nil {
-			t.Errorf("serving after the end: got %v, want nothing", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("a gateway serves after its end")
+	if err := await.Value(t, "a gateway does not serve after its end", served); err != nil {
+		t.Errorf("serving after the end: got %v, want nothing", err)
 	}
 }
 
@@ -505,13 +498,7 @@ func TestConnectionsEnd(t *testing.T) {
 		t.Errorf("%d connections are kept, want one for the next request", open.Load())
 	}
 	room.end()
-	for range 500 {
-		if open.Load() == 0 {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error("a connection outlives its session")
+	await.True(t, "no connection outlives its session", func() bool { return open.Load() == 0 })
 }
 
 // TestLeaves: a certificate is for its host alone, and their number is bounded.

@@ -30,6 +30,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // away is a public address. Gateways of tests connect to loopback in its place, where the
@@ -388,9 +389,7 @@ func TestAbandonedAnswersAreReadToTheEnd(t *testing.T) {
 	resp.Body.Read(make([]byte, 10))
 	resp.Body.Close()
 	room.CloseIdleConnections()
-	for room.g.recorded() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	await.True(t, "the exchange is recorded", func() bool { return room.g.recorded() > 0 })
 	if e := room.end(); len(e) != 1 || e[0].SHA256 != hexSum(text) {
 		t.Errorf("got %+v", e)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // TestTunnelsOfTheRecord: the record says why a tunnel was refused, and nothing of one
@@ -48,8 +50,10 @@ func TestTunnelsOfTheRecord(t *testing.T) {
 			test.inside(c)
 		}
 		c.Close()
-		for i := 0; room.g.recorded() == 0 && (i < 1000 && test.url != "" || i < 50); i++ {
-			time.Sleep(10 * time.Millisecond)
+		if test.url != "" {
+			await.True(t, name+" is recorded", func() bool { return room.g.recorded() > 0 })
+		} else {
+			time.Sleep(500 * time.Millisecond) // nothing is recorded
 		}
 		record := room.end()
 		switch {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/confine"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // A role that has Capabilities and nothing else opens rooms; with one less it
@@ -67,11 +68,7 @@ func TestKilledRoleLeavesNoRoom(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for deadline := time.Now().Add(10 * time.Second); unix.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d of the room lives after its role", pid)
-		}
-	}
+	await.True(t, "the process of the room ends with its role", func() bool { return unix.Kill(pid, 0) != nil })
 }
 
 func confinedRole() {

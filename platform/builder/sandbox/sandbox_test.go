@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -84,14 +85,14 @@ func roomConfig(t *testing.T, dir string, l builder.Limits, state io.Reader) Con
 // ask sends the tenant one line and reads its one-line answer.
 func ask(t *testing.T, r *Room, line string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	c, err := r.Dial(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(await.Patience))
 	fmt.Fprintln(c, line)
 	s, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil && s == "" {
@@ -270,11 +271,7 @@ func TestLimitsEndTheRoomAndNothingElse(t *testing.T) {
 
 func waitDone(t *testing.T, r *Room) {
 	t.Helper()
-	select {
-	case <-r.Done():
-	case <-time.After(20 * time.Second):
-		t.Error("the room lives")
-	}
+	await.Value(t, "the end of the room", r.Done())
 }
 
 func TestFullDiskEndsTheRoomAndNothingElse(t *testing.T) {
@@ -390,7 +387,7 @@ func withoutLoop() {
 	}
 	select {
 	case <-r.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(await.Patience):
 	}
 	fmt.Println("exceeded:", r.Exceeded())
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // What a room leaves reaches the next room as it was, under whatever uids that has. The
@@ -122,13 +123,8 @@ func TestPackEnds(t *testing.T) {
 	})); err == nil {
 		t.Error("the room was closed, and the packing was complete")
 	}
-	select {
-	case err := <-closed:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("Close hangs")
+	if err := await.Value(t, "Close returns", closed); err != nil {
+		t.Error(err)
 	}
 	if err := r.Pack(t.Context(), "kept", io.Discard); err == nil {
 		t.Error("an erased room was packed")

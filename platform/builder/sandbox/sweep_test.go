@@ -11,9 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 func TestCloseLeavesNothing(t *testing.T) {
@@ -108,12 +108,7 @@ func TestSweepAfterKill(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	for range 200 {
-		if len(processesOf(uid)) == 0 {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	await.True(t, "no process of the room is left", func() bool { return len(processesOf(uid)) == 0 })
 	if err := Sweep(rooms); err != nil {
 		t.Fatal(err)
 	}
