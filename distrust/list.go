@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -209,9 +210,7 @@ func Next(before *List, list string, more []Entry, now time.Time, life time.Dura
 	if before != nil {
 		next.Head = before.Head
 		next.entries, next.chains = slices.Clone(before.entries), slices.Clone(before.chains)
-		for k, v := range before.lifted {
-			next.lifted[k] = v
-		}
+		maps.Copy(next.lifted, before.lifted)
 	}
 	for _, e := range more {
 		e.Number = len(next.entries)

@@ -116,8 +116,8 @@ func TestArchive(t *testing.T) {
 		t.Errorf("asked %d times, %v", len(s.asked), err)
 	}
 	in.holding = Answer{}
-	var none notAsked
-	if _, err := ArchiveAskers(s)[AskSameBase](t.Context(), in); !errors.As(err, &none) {
+	_, err := ArchiveAskers(s)[AskSameBase](t.Context(), in)
+	if _, ok := errors.AsType[notAsked](err); !ok {
 		t.Errorf("got %v", err)
 	}
 }

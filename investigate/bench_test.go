@@ -2,6 +2,7 @@ package investigate
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -28,9 +29,7 @@ func BenchmarkInvestigate(b *testing.B) {
 	s.git("tag", "-d", "v1.2.0") // the tag is gone: the first line says so
 	for b.Loop() {
 		in := s.inquiry()
-		for id, a := range LogAskers(l, l, nil) {
-			in.Askers[id] = a
-		}
+		maps.Copy(in.Askers, LogAskers(l, l, nil))
 		start, first := time.Now(), time.Duration(0)
 		in.First = func(string) { first = time.Since(start) }
 		c, err := Run(b.Context(), in)

@@ -129,8 +129,7 @@ func fetchOne(ctx context.Context, client *http.Client, f *Fetch, encoding strin
 	req.Header.Set("Accept-Encoding", cmp.Or(encoding, "identity"))
 	resp, err := client.Do(req)
 	if err != nil {
-		var private *reach.PrivateError
-		if errors.As(err, &private) {
+		if private, ok := errors.AsType[*reach.PrivateError](err); ok {
 			err = private
 		}
 		fail(err)

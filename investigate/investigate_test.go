@@ -2,6 +2,7 @@ package investigate
 
 import (
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,12 +249,10 @@ func TestOnlyNamedRepositories(t *testing.T) {
 	for named, why := range map[string]string{"": "--source names no repository", "https://git.example.com/other": "which --source does not"} {
 		in := s.inquiry()
 		in.Subject.Source = named
-		for id, a := range RepositoryAskers(func(_ ctx, q source.Question) (source.Standing, error) {
+		maps.Copy(in.Askers, RepositoryAskers(func(_ ctx, q source.Question) (source.Standing, error) {
 			t.Errorf("%s was asked", q.URI)
 			return source.Standing{}, nil
-		}) {
-			in.Askers[id] = a
-		}
+		}))
 		if a := s.run(in).Answer(AskStanding); a.Outcome != NotAsked || !strings.Contains(a.Why, why) {
 			t.Errorf("%q: got %s: %s", named, a.Outcome, a.Why)
 		}
@@ -333,16 +332,16 @@ func TestRunbook(t *testing.T) {
 		for of.Kind() == reflect.Pointer {
 			of = of.Elem()
 		}
-		for i := range of.NumField() {
-			if tag, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); tag == name {
-				return of.Field(i).Type, true
+		for field := range of.Fields() {
+			if tag, _, _ := strings.Cut(field.Tag.Get("json"), ","); tag == name {
+				return field.Type, true
 			}
 		}
 		return nil, false
 	}
 	for _, row := range rows {
 		cells := strings.Split(row, "|")
-		for _, name := range strings.Split(cells[len(cells)-2], ",") {
+		for name := range strings.SplitSeq(cells[len(cells)-2], ",") {
 			id, path, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(name), "`", ""), ": ")
 			if id == "conclusion.line" || id == "holding.signed" {
 				continue

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -139,9 +140,7 @@ func TestForgedHistory(t *testing.T) {
 	r.Attach(prooftest.Kinds...)
 	l.add(s.blob(r.Blobs[prooftest.Kinds[0]]))
 	in := s.inquiry()
-	for id, a := range LogAskers(l, l, nil) {
-		in.Askers[id] = a
-	}
+	maps.Copy(in.Askers, LogAskers(l, l, nil))
 	c := s.run(in)
 	if h := c.Answer(AskHistory).Facts.History; c.Conclusion.State != Whole || len(h) != 1 || h[0].Commit != commit {
 		t.Errorf("got %q, %+v", c.Conclusion.Line, h)
@@ -181,9 +180,7 @@ func TestBlastRadius(t *testing.T) {
 	sign(second, "refs/tags/v1.2.0")
 	in := s.inquiry()
 	platform := memory{runs: []api.Run{{ID: "1", State: api.Failed, Source: s.uri, Ref: "refs/tags/v1.2.0", Commit: strings.Repeat("e", 40), Asked: s.platform.Now.Add(-time.Hour), Actor: "eve"}}}
-	for id, a := range LogAskers(l, l, platform) {
-		in.Askers[id] = a
-	}
+	maps.Copy(in.Askers, LogAskers(l, l, platform))
 	in.Askers[AskReleases] = ReleasesAsker(platform, "the platform")
 	c := s.run(in)
 	if c.Conclusion.State != Broken || !strings.Contains(c.Conclusion.Line, "refs/tags/v1.2.0 led to 2 other commits") {

@@ -123,7 +123,7 @@ func recheck(ctx context.Context, c *Case, a Answer, e *Evidence, used []*trust.
 	}
 	if err != nil {
 		x := result(Misleading, err.Error())
-		x.Words = errors.As(err, new(errWords))
+		_, x.Words = errors.AsType[errWords](err)
 		return x
 	}
 	return result(Recomputed, "")

@@ -186,9 +186,8 @@ func (in *Inquiry) ask(ctx context.Context, q Question) Answer {
 		err = context.Cause(ctx)
 	}
 	a.Asked, a.Query = r.Asked, r.Query
-	var none notAsked
-	switch {
-	case errors.As(err, &none):
+	switch none, ok := errors.AsType[notAsked](err); {
+	case ok:
 		a.Outcome, a.Why = NotAsked, none.why
 	case err != nil:
 		a.Outcome, a.Why = Failed, err.Error()

@@ -112,7 +112,7 @@ func wantsFrom(f *verify.Facts) func(name string) bool {
 		within = path.Clean(f.Build.Recipe.Context)
 	}
 	return func(name string) bool {
-		for _, part := range strings.Split(path.Dir(name), "/") {
+		for part := range strings.SplitSeq(path.Dir(name), "/") {
 			if slices.Contains([]string{"node_modules", "vendor", "testdata"}, part) {
 				return false
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -54,9 +55,7 @@ func (m *Monitor) Counts() map[Kind]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	counts := map[Kind]int{}
-	for kind, n := range m.counts {
-		counts[kind] = n
-	}
+	maps.Copy(counts, m.counts)
 	return counts
 }
 

@@ -161,11 +161,8 @@ func (w *Watch) matches(s *bundle.EntrySigner) (matched []string, watched bool) 
 		texts    []string
 	}{{"identity", w.Identities, s.Names}, {"issuer", w.Issuers, s.Issuers}, {"source", w.Sources, s.Sources}} {
 		for _, p := range kind.patterns {
-			for _, text := range kind.texts {
-				if p.re.MatchString(text) {
-					matched = append(matched, kind.name+": "+p.expr)
-					break
-				}
+			if slices.ContainsFunc(kind.texts, p.re.MatchString) {
+				matched = append(matched, kind.name+": "+p.expr)
 			}
 		}
 	}

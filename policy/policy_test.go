@@ -310,8 +310,8 @@ func TestMarshalKnowsEveryField(t *testing.T) {
 		reflect.TypeFor[policy.Key]():               "InsecureNoLog Root pem public",
 	} {
 		var names []string
-		for i := range typ.NumField() {
-			names = append(names, typ.Field(i).Name)
+		for field := range typ.Fields() {
+			names = append(names, field.Name)
 		}
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("%s has the fields %q, and this test knows %q", typ, got, want)

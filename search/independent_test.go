@@ -129,7 +129,7 @@ func openNote(signed, origin string, key ed25519.PublicKey) (int64, []byte) {
 	text := signed[:at+1]
 	id := sha256.Sum256([]byte(origin + "\n\x01" + string(key)))
 	good := false
-	for _, line := range strings.Split(strings.TrimSuffix(signed[at+2:], "\n"), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSuffix(signed[at+2:], "\n"), "\n") {
 		name, sig, _ := strings.Cut(strings.TrimPrefix(line, "— "), " ")
 		raw, err := base64.StdEncoding.DecodeString(sig)
 		if err == nil && name == origin && len(raw) > 4 && bytes.Equal(raw[:4], id[:4]) {

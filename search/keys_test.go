@@ -192,7 +192,7 @@ func TestTreeVectors(t *testing.T) {
 				v.Keys = append(v.Keys, hex.EncodeToString(Key{Source, fmt.Sprintf("https://git.example/%c", "abc"[i*i%3])}.At(int64(i*i))))
 			}
 			for _, name := range []string{"a", "b", "c", ""} {
-				for _, to := range []*int64{nil, ptr(int64(500))} {
+				for _, to := range []*int64{nil, new(int64(500))} {
 					v.Proofs = append(v.Proofs, makeProof(t, v.Keys, "https://git.example/"+name, 100, to))
 				}
 			}
@@ -246,8 +246,6 @@ func TestTreeVectors(t *testing.T) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func makeProof(t *testing.T, keys []string, value string, from int64, to *int64) (p struct {
 	Prefix string   `json:"prefix"` // hex, like the others
 	From   string   `json:"from"`
@@ -260,7 +258,7 @@ func makeProof(t *testing.T, keys []string, value string, from int64, to *int64)
 	r := prefix.Range{Prefix: Key{Source, value}.Prefix(), From: be64(nil, from)}
 	if to != nil {
 		r.To = be64(nil, *to)
-		p.To = ptr(hex.EncodeToString(r.To))
+		p.To = new(hex.EncodeToString(r.To))
 	}
 	var err error
 	if p.Proof, err = m.Prove(r); err != nil {

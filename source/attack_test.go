@@ -60,8 +60,8 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	}
 	os.Remove(filepath.Join(filepath.Dir(program), "ran"))
 
-	var dirty *DirtyError
-	if err := CheckClean(t.Context(), r.dir); !errors.As(err, &dirty) || strings.Join(dirty.Paths, ",") != "?? sub/x" {
+	err = CheckClean(t.Context(), r.dir)
+	if dirty, ok := errors.AsType[*DirtyError](err); !ok || strings.Join(dirty.Paths, ",") != "?? sub/x" {
 		t.Errorf("CheckClean: got %v, want only sub/x", err)
 	}
 	if ran() {

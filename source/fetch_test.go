@@ -183,9 +183,8 @@ func TestCheckClean(t *testing.T) {
 	}
 	dirty := func(want ...string) {
 		t.Helper()
-		var d *DirtyError
 		err := CheckClean(t.Context(), filepath.Join(r.dir, "sub", ".."))
-		if !errors.As(err, &d) || strings.Join(d.Paths, ",") != strings.Join(want, ",") {
+		if d, ok := errors.AsType[*DirtyError](err); !ok || strings.Join(d.Paths, ",") != strings.Join(want, ",") {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}

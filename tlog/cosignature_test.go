@@ -232,7 +232,7 @@ func TestWitnessPolicy(t *testing.T) {
 	}
 	for by, want := range map[string]bool{"": false, "X1 X2": false, "X1 Y1": false, "X1 X1 Y1": false, "X1 X3 Y2": true, "X1 X2 X3 Y1 Y2": true} {
 		var all []Cosignature
-		for _, name := range strings.Fields(by) {
+		for name := range strings.FieldsSeq(by) {
 			all = append(all, Cosignature{Key: cosigners[name].Key})
 		}
 		if got := p.Enough(all); got != want {

@@ -157,7 +157,7 @@ func TestHostileFileSet(t *testing.T) {
 		args := []string{dir}
 		if tt.args != "" {
 			args = nil
-			for _, a := range strings.Fields(tt.args) {
+			for a := range strings.FieldsSeq(tt.args) {
 				args = append(args, dir+"/"+a)
 			}
 		}

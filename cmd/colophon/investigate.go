@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -249,9 +250,7 @@ func (o *investigateOptions) sourceOf(d *policy.Document) error {
 func (o *investigateOptions) askers(ctx context.Context, in *investigate.Inquiry) error {
 	in.Subject.Source = o.source
 	add := func(more map[investigate.ID]investigate.Asker) {
-		for id, a := range more {
-			in.Askers[id] = a
-		}
+		maps.Copy(in.Askers, more)
 	}
 	var platform *api.ClientConfig
 	if !o.offline {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,11 +120,8 @@ func (l *trustedLog) cosigned(o indexOptions, of, index note.Verifier, checkpoin
 func both(a, b []string) []string {
 	names := []string{}
 	for _, name := range a {
-		for _, other := range b {
-			if name == other {
-				names = append(names, name)
-				break
-			}
+		if slices.Contains(b, name) {
+			names = append(names, name)
 		}
 	}
 	return names

@@ -49,9 +49,9 @@ func TestSourceDirectory(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(work, "new"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var exit *exitError
 	for bad, code := range map[string]int{work: exitFailure, inside: exitUsage, dir: exitUsage, filepath.Join(dir, "none"): exitUsage} {
-		if _, _, err := sourceOf(t.Context(), bad, "v1"); !errors.As(err, &exit) || exit.code != code {
+		_, _, err := sourceOf(t.Context(), bad, "v1")
+		if exit, ok := errors.AsType[*exitError](err); !ok || exit.code != code {
 			t.Errorf("%s: got %v, want exit code %d", bad, err, code)
 		}
 	}

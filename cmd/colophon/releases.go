@@ -185,7 +185,7 @@ func printRun(w io.Writer, r *api.Run) {
 		line("took", took(*r))
 	}
 	if r.Error != nil {
-		for _, l := range strings.Split(r.Error.Message, "\n") {
+		for l := range strings.SplitSeq(r.Error.Message, "\n") {
 			line("error", l)
 		}
 		line("hint", r.Error.Hint)

@@ -59,8 +59,8 @@ func TestAddressesWithSecrets(t *testing.T) {
 		"ext::sh -c hunter2@":                            false,
 	} {
 		uri, _, err := sourceOf(t.Context(), addr, "v1")
-		var exit *exitError
-		if ok && (err != nil || uri != addr) || !ok && (!errors.As(err, &exit) || exit.code != exitUsage || strings.Contains(err.Error(), "hunter2")) {
+		exit, exits := errors.AsType[*exitError](err)
+		if ok && (err != nil || uri != addr) || !ok && (!exits || exit.code != exitUsage || strings.Contains(err.Error(), "hunter2")) {
 			t.Errorf("%s: got %q, %v", addr, uri, err)
 		}
 	}

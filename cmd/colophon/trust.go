@@ -438,7 +438,7 @@ func runTrustRefresh(ctx context.Context, cmd *cobra.Command, args []string) err
 		}
 		if err != nil {
 			failed = errors.Join(failed, err)
-			if wider := (*tuf.WiderError)(nil); errors.As(err, &wider) {
+			if wider, ok := errors.AsType[*tuf.WiderError](err); ok {
 				printHint(cmd.ErrOrStderr(), "to see and accept what changes: colophon trust add "+wider.Repository)
 			}
 			continue

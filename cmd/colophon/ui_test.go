@@ -34,8 +34,8 @@ func TestExitCodes(t *testing.T) {
 		t.Errorf("accepted: got %v", err)
 	}
 	for outcome, want := range map[verify.Outcome]int{verify.Rejected: exitRejected, verify.Undecided: exitUndecided, -1: exitUndecided, 99: exitUndecided} {
-		var e *exitError
-		if err := exitFor(outcome); !errors.As(err, &e) || e.code != want {
+		err := exitFor(outcome)
+		if e, ok := errors.AsType[*exitError](err); !ok || e.code != want {
 			t.Errorf("outcome %d: got %v, want exit code %d", int(outcome), err, want)
 		}
 	}

@@ -43,8 +43,7 @@ func errnoName(e error) string {
 	if e == nil {
 		return ""
 	}
-	var errno syscall.Errno
-	if errors.As(e, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](e); ok {
 		return unix.ErrnoName(errno)
 	}
 	return e.Error()
@@ -462,8 +461,8 @@ func TestForeignDoorIsShut(t *testing.T) {
 		if err := os.WriteFile(path, elf(bits), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		var exit *exec.ExitError
-		if err := exec.Command(path).Run(); !errors.As(err, &exit) || exit.ExitCode() != 42 {
+		err := exec.Command(path).Run()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 42 {
 			t.Skipf("NOT HERE: this kernel has no 32-bit door: %v", err)
 		}
 		cmd := exec.Command("/proc/self/exe")

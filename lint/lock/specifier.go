@@ -1,6 +1,7 @@
 package lock
 
 import (
+	"maps"
 	"path"
 	"strings"
 
@@ -21,9 +22,7 @@ func npmSpecifiers(f *finding.File) map[string]string {
 	}
 	out := map[string]string{}
 	for _, group := range []map[string]string{p.DevDependencies, p.Dependencies, p.OptionalDependencies} { // the last counts
-		for name, version := range group {
-			out[name] = version
-		}
+		maps.Copy(out, group)
 	}
 	return out
 }

@@ -87,12 +87,10 @@ func Commands(src string) (commands []*Command, whole bool) {
 }
 
 func errorOffset(err error) int {
-	var parse syntax.ParseError
-	var lang syntax.LangError
-	switch {
-	case errors.As(err, &parse):
+	if parse, ok := errors.AsType[syntax.ParseError](err); ok {
 		return int(parse.Pos.Offset())
-	case errors.As(err, &lang):
+	}
+	if lang, ok := errors.AsType[syntax.LangError](err); ok {
 		return int(lang.Pos.Offset())
 	}
 	return 0

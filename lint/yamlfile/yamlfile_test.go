@@ -31,8 +31,7 @@ func TestHostile(t *testing.T) {
 		"unknown":     {"a: *b\n", "unknown anchor"},
 	} {
 		_, err := Parse(finding.NewFile("f", []byte(c.src)))
-		var e *Error
-		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
+		if _, ok := errors.AsType[*Error](err); !ok || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
 	"sync/atomic"
 	"time"
@@ -133,9 +134,7 @@ func shared(ctx context.Context, api *kubeapi.Client, namespace string, now time
 		if s.Data == nil {
 			s.Data = map[string][]byte{}
 		}
-		for name, value := range made {
-			s.Data[name] = value
-		}
+		maps.Copy(s.Data, made)
 		s.APIVersion, s.Kind = "v1", "Secret"
 		if err := api.Update(ctx, path, s); err != nil && !errors.Is(err, kubeapi.ErrConflict) {
 			return nil, nil, err

@@ -75,11 +75,11 @@ func TestRelease(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %+v, %v; want an error with %q", rel, err, test.want)
 			}
-			var e *Error
-			if errors.As(err, &e) != test.known || e != nil && e.Kind != test.kind {
+			e, known := errors.AsType[*Error](err)
+			if known != test.known || known && e.Kind != test.kind {
 				t.Errorf("got %+v, want an Error %v of the kind %q", e, test.known, test.kind)
 			}
-			if e != nil && strings.Contains(e.Hint, "run the same command again") != test.again {
+			if known && strings.Contains(e.Hint, "run the same command again") != test.again {
 				t.Errorf("hint: got %q", e.Hint)
 			}
 		})

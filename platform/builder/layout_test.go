@@ -61,8 +61,8 @@ func TestUnpackLayout(t *testing.T) {
 		"device":      {{Name: "oci-layout", Typeflag: tar.TypeBlock}},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
-		var l *LayoutError
-		if err := UnpackLayout(pack(t, hs...), out); !errors.As(err, &l) {
+		err := UnpackLayout(pack(t, hs...), out)
+		if _, ok := errors.AsType[*LayoutError](err); !ok {
 			t.Errorf("%s: got %v, want a LayoutError", name, err)
 		}
 		if _, err := os.Lstat(filepath.Join(out, "..", "index.json")); err == nil {

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,10 +28,8 @@ func TestDeletionsAmidPushes(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		for _, status := range allowed {
-			if r.StatusCode == status {
-				return
-			}
+		if slices.Contains(allowed, r.StatusCode) {
+			return
 		}
 		t.Errorf("%s %s: got %d %s, want one of %v", method, path, r.StatusCode, r.body, allowed)
 	}

@@ -114,7 +114,7 @@ func (g *grant) allows(repository, action string) bool {
 // no repository here: an access token need not allow all that was asked for.
 func parseScopes(asked []string, role Role) ([]scope, error) {
 	scopes := []scope{}
-	for _, s := range strings.Fields(strings.Join(asked, " ")) {
+	for s := range strings.FieldsSeq(strings.Join(asked, " ")) {
 		kind, rest, _ := strings.Cut(s, ":")
 		i := strings.LastIndexByte(rest, ':')
 		if kind != "repository" || i < 0 || !distribution.ValidName(rest[:i]) {

@@ -283,8 +283,7 @@ func TestPinningThatCannotBe(t *testing.T) {
 		req := s.req
 		req.Hermetic, req.Lock, req.Recipe = test.req.Hermetic, test.req.Lock, test.req.Recipe
 		_, err := s.Run(t.Context(), req, func(api.Event) {})
-		var known *api.Error
-		if !errors.As(err, &known) || known.Kind != test.kind || !strings.Contains(known.Message, test.want) || len(b.reqs) > 0 {
+		if known, ok := errors.AsType[*api.Error](err); !ok || known.Kind != test.kind || !strings.Contains(known.Message, test.want) || len(b.reqs) > 0 {
 			t.Errorf("%s: got %v after %d builds, want the kind %q and %q", name, err, len(b.reqs), test.kind, test.want)
 		}
 	}

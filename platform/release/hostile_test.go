@@ -247,8 +247,8 @@ func attestsItself(t *testing.T, dir string, r *builder.Result) {
 func refusesToSign(t *testing.T, s *stage, want []string) {
 	t.Helper()
 	rel, err := s.Run(t.Context(), s.req, func(api.Event) {})
-	var known *api.Error
-	if !errors.As(err, &known) {
+	known, ok := errors.AsType[*api.Error](err)
+	if !ok {
 		t.Fatalf("got %+v, %v; want a refusal", rel, err)
 	}
 	for _, w := range want {
@@ -420,8 +420,7 @@ func TestRecipesThatNoCommitMakesRight(t *testing.T) {
 		s.req.Recipe = recipe
 		var events []api.Event
 		_, err := s.Run(t.Context(), s.req, func(e api.Event) { events = append(events, e) })
-		var known *api.Error
-		if !errors.As(err, &known) || known.Kind != api.Usage || !strings.Contains(known.Message, want) || strings.Contains(known.Hint, "log") || len(events) > 0 {
+		if known, ok := errors.AsType[*api.Error](err); !ok || known.Kind != api.Usage || !strings.Contains(known.Message, want) || strings.Contains(known.Hint, "log") || len(events) > 0 {
 			t.Errorf("%+v: got %+v after %d events, want exit code 2 and %q", recipe, err, len(events), want)
 		}
 	}
@@ -438,8 +437,7 @@ func TestBuilderThatThePlatformLacks(t *testing.T) {
 	s := newStage(t, hostile{t: t, platform: hostPlatform()}, http.NotFound)
 	s.Build = absent{}
 	_, err := s.Run(t.Context(), s.req, func(api.Event) {})
-	var known *api.Error
-	if !errors.As(err, &known) || known.Kind != api.Failure || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "install runc") {
+	if known, ok := errors.AsType[*api.Error](err); !ok || known.Kind != api.Failure || !strings.Contains(known.Message, "runc is not in PATH") || !strings.Contains(known.Hint, "install runc") {
 		t.Errorf("got %+v, want the reason and the hint", err)
 	}
 	// The golang builder is a way out for Go modules alone.

@@ -51,10 +51,10 @@ func TestEveryMemberIsKnown(t *testing.T) {
 	for _, d := range members {
 		var got []string
 		typ := reflect.TypeOf(d.document)
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if name == "" {
-				name = typ.Field(i).Name
+				name = field.Name
 			}
 			got = append(got, name)
 		}

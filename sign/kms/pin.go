@@ -43,7 +43,7 @@ func pin(name string, ask func() ([]byte, error)) ([]byte, error) {
 
 func pinSource(name string) (file string, err error) {
 	_, query, _ := strings.Cut(name, "?")
-	for _, attribute := range strings.Split(query, "&") {
+	for attribute := range strings.SplitSeq(query, "&") {
 		key, value, _ := strings.Cut(attribute, "=")
 		if key != "pin-source" {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -179,9 +180,7 @@ func list[T any](ctx context.Context, c *client, path string, query url.Values) 
 		size = "limit"
 	}
 	q := url.Values{size: {strconv.Itoa(pageSize)}}
-	for name, values := range query {
-		q[name] = values
-	}
+	maps.Copy(q, query)
 	for page := 1; page <= maxPages; page++ {
 		q.Set("page", strconv.Itoa(page))
 		var got []T

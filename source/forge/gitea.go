@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -175,10 +176,8 @@ func permission(ctx context.Context, c *client, repo string, a Account, writes .
 	if err != nil || p.User.ID != a.ID { // the name may be another's by now
 		return NotSaid
 	}
-	for _, w := range writes {
-		if p.Permission == w {
-			return Yes
-		}
+	if slices.Contains(writes, p.Permission) {
+		return Yes
 	}
 	return No
 }

@@ -93,8 +93,7 @@ func limited() (code int, err error) {
 	}
 	open.Close() // the limits are set
 	err = cmd.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && ctx.Err() == nil {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
 		return exit.ExitCode(), nil
 	}
 	return 0, err

@@ -350,8 +350,7 @@ func (s *scene) verify(p *harness.Platform, args ...string) (int, string) {
 	cmd := exec.Command(s.cli, append([]string{"verify"}, args...)...)
 	cmd.Env = p.Env()
 	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		s.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode(), string(out)

@@ -215,8 +215,7 @@ func (i *instead) refused(t *testing.T, command string, code int) {
 	}
 	command = strings.NewReplacer("BRANCHED", "IMAGE", "@DIGEST", "").Replace(command)
 	out, err := i.shell(bad, command)
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || code != 0 && exit.ExitCode() != code {
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || code != 0 && exit.ExitCode() != code {
 		t.Errorf("%s of what is bad: got %v, want exit code %d\n%s", command, err, code, out)
 	}
 }

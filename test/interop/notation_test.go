@@ -95,7 +95,7 @@ func (n *notary) exec(bin string, args ...string) (int, string) {
 	cmd := exec.CommandContext(n.t.Context(), bin, args...)
 	cmd.Env = []string{"HOME=" + n.home, "XDG_CONFIG_HOME=" + n.home, "COLOPHON_TRUST=" + filepath.Join(n.home, "trust"), "PATH=" + os.Getenv("PATH")}
 	out, err := cmd.CombinedOutput()
-	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		n.t.Fatalf("%s %v: %v", bin, args, err)
 	}
 	return cmd.ProcessState.ExitCode(), string(out)

@@ -79,7 +79,7 @@ func TestCookbookIsAccepted(t *testing.T) {
 		t.Fatalf("got %d good vectors", len(good))
 	}
 	for _, file := range good {
-		for _, document := range strings.Split(read(t, file), "\n---\n") {
+		for document := range strings.SplitSeq(read(t, file), "\n---\n") {
 			if err := dryRun(c, document); err != nil && !strings.Contains(err.Error(), "not found") {
 				t.Errorf("%s: %v", file, err)
 			}

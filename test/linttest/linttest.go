@@ -10,6 +10,7 @@ package linttest
 
 import (
 	"context"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,12 +53,8 @@ func Read(t testing.TB, archive string) *Examples {
 		}
 	}
 	if len(e.Good) == 0 {
-		for name, text := range e.Bad {
-			e.Good[name] = text
-		}
-		for name, text := range e.Fixed {
-			e.Good[name] = text
-		}
+		maps.Copy(e.Good, e.Bad)
+		maps.Copy(e.Good, e.Fixed)
 	}
 	if len(e.Bad)+len(e.BadSh) == 0 || len(e.Good)+len(e.GoodSh) == 0 {
 		t.Fatalf("%s: expected a bad and a good repository", archive)
@@ -123,12 +120,8 @@ func try(t *testing.T, c []finding.Checker, rule finding.Rule, e *Examples) {
 		}
 	}
 	want := map[string]string{}
-	for name, text := range e.Bad {
-		want[name] = text
-	}
-	for name, text := range e.Fixed {
-		want[name] = text
-	}
+	maps.Copy(want, e.Bad)
+	maps.Copy(want, e.Fixed)
 	for name, text := range want {
 		if got, err := os.ReadFile(filepath.Join(bad, name)); err != nil || string(got) != text {
 			t.Errorf("%s: --fix makes of %s, %v:\n%s\nwant:\n%s", rule.ID, name, err, got, text)

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -191,9 +192,7 @@ func TestService(t *testing.T) {
 	}
 	c["registry"] = map[string]any{"mutable": []string{"*"}}
 	with := func(members map[string]any) string {
-		for name, v := range members {
-			c[name] = v
-		}
+		maps.Copy(c, members)
 		data, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)

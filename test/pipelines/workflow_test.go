@@ -82,8 +82,8 @@ func evaluate(text string, values map[string]string) (string, error) {
 }
 
 func or(e string, values map[string]string) (last string, err error) {
-	for _, part := range strings.Split(e, " || ") {
-		for _, term := range strings.Split(part, " && ") {
+	for part := range strings.SplitSeq(e, " || ") {
+		for term := range strings.SplitSeq(part, " && ") {
 			if last, err = value(term, values); err != nil {
 				return "", err
 			}

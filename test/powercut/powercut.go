@@ -184,7 +184,7 @@ func read(text string) (c call, ok bool) {
 	if c.ret == "" || strings.HasPrefix(c.ret, "-") || strings.HasPrefix(c.ret, "?") {
 		return c, false
 	}
-	for _, arg := range strings.Split(text[open+1:end], ", ") {
+	for arg := range strings.SplitSeq(text[open+1:end], ", ") {
 		c.args = append(c.args, decode(strings.TrimSpace(arg)))
 	}
 	return c, true

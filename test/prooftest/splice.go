@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 
@@ -44,7 +43,7 @@ func spots(t testing.TB, tree any) []spot {
 		}
 	}
 	walk("", tree)
-	sort.SliceStable(all, func(i, j int) bool { return all[i].path < all[j].path })
+	slices.SortStableFunc(all, func(a, b spot) int { return strings.Compare(a.path, b.path) })
 	return all
 }
 

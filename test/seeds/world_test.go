@@ -149,7 +149,7 @@ func (w *world) exitCode(t *testing.T, script string) (code int, output string) 
 	cmd := w.shell(t, script)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
-	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.Exited() {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() {
 		return exit.ExitCode(), out.String()
 	} else if err != nil {
 		t.Fatalf("%s: %v\n%s", script, err, &out)

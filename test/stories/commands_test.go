@@ -81,8 +81,8 @@ func exits(ts *testscript.TestScript, args []string) error {
 	}
 	got := 0
 	if err := ts.Exec(args[1], args[2:]...); err != nil {
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
 			return err
 		}
 		got = exit.ExitCode()
@@ -167,8 +167,7 @@ func alone(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, UidMappings: self(os.Getuid()), GidMappings: self(os.Getgid())}
 	out, err := cmd.CombinedOutput()
 	ts.Logf("%s", out)
-	var exit *exec.ExitError
-	if neg && errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); neg && ok {
 		return
 	}
 	ts.Check(err)

@@ -182,7 +182,7 @@ func (a arrow) lines() []string {
 }
 
 func wrap(text string, width float64) (lines []string) {
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if n := len(lines); n > 0 && float64(len([]rune(lines[n-1]+" "+word)))*textChar <= width {
 			lines[n-1] += " " + word
 		} else {

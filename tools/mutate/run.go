@@ -176,7 +176,7 @@ func (p *pkg) traceSuite(s suite, limit time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("%s: list of tests: %w\n%s", p.path, err, out)
 	}
-	for _, name := range strings.Fields(string(out)) {
+	for name := range strings.FieldsSeq(string(out)) {
 		if !regexp.MustCompile(`^(Test|Fuzz|Example)`).MatchString(name) {
 			continue
 		}
@@ -198,7 +198,7 @@ func (p *pkg) traceSuite(s suite, limit time.Duration) error {
 		if err != nil && !os.IsNotExist(err) {
 			return err
 		}
-		for _, id := range strings.Fields(string(seen)) {
+		for id := range strings.FieldsSeq(string(seen)) {
 			n, _ := strconv.Atoi(id)
 			t.reaches[n] = true
 		}

@@ -149,27 +149,29 @@ func download(ctx context.Context, old *trust.Repository) (*trust.Root, error) {
 
 // metadataFault returns in words for people what is wrong with metadata.
 func metadataFault(err error) error {
-	expired := (*metadata.ErrExpiredMetadata)(nil)
-	unsigned := (*metadata.ErrUnsignedMetadata)(nil)
-	older, same := (*metadata.ErrBadVersionNumber)(nil), (*metadata.ErrEqualVersionNumber)(nil)
-	content := (*metadata.ErrLengthOrHashMismatch)(nil)
-	answer := (*metadata.ErrDownloadHTTP)(nil)
 	said := ""
 	switch {
-	case errors.As(err, &expired):
+	case is[*metadata.ErrExpiredMetadata](err):
 		said = "its metadata has expired"
-	case errors.As(err, &unsigned):
+	case is[*metadata.ErrUnsignedMetadata](err):
 		said = "its metadata (root, timestamp, snapshot or targets) is not signed by the keys expected"
-	case errors.As(err, &older), errors.As(err, &same):
+	case is[*metadata.ErrBadVersionNumber](err), is[*metadata.ErrEqualVersionNumber](err):
 		said = "its metadata is older than what was seen, or of another version than announced"
-	case errors.As(err, &content):
+	case is[*metadata.ErrLengthOrHashMismatch](err):
 		said = "a file does not have the length and hash that the metadata says"
-	case errors.As(err, &answer):
-		said = fmt.Sprintf("%s: expected HTTP status 200, found %d", answer.URL, answer.StatusCode)
 	default:
-		return err
+		answer, ok := errors.AsType[*metadata.ErrDownloadHTTP](err)
+		if !ok {
+			return err
+		}
+		said = fmt.Sprintf("%s: expected HTTP status 200, found %d", answer.URL, answer.StatusCode)
 	}
 	return &faultError{said, err}
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 type faultError struct {

@@ -377,13 +377,12 @@ func TestRefreshNeedsAPerson(t *testing.T) {
 		tt.change(&doc)
 		publish()
 		got, err := Refresh(t.Context(), seen)
-		var wider *WiderError
-		switch {
+		switch _, wider := errors.AsType[*WiderError](err); {
 		case tt.says == "":
 			if err != nil || got.Repository.Target == "" {
 				t.Errorf("%s: got %v, want it taken", name, err)
 			}
-		case !errors.As(err, &wider) || !strings.Contains(err.Error(), tt.says):
+		case !wider || !strings.Contains(err.Error(), tt.says):
 			t.Errorf("%s: got %v, want an error that says %q", name, err, tt.says)
 		default:
 			// A person may add it again.

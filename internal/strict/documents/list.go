@@ -18,7 +18,7 @@ type list struct {
 		Remaining       int    `json:"remainingItemCount,omitempty"`
 		ResourceVersion string `json:"resourceVersion,omitempty"`
 		SelfLink        string `json:"selfLink,omitempty"`
-	} `json:"metadata,omitempty"`
+	} `json:"metadata"`
 	Items []json.RawMessage `json:"items"`
 }
 

@@ -87,7 +87,7 @@ func TestPanicIsTheRequestsAlone(t *testing.T) {
 	sum := sha512.Sum512([]byte("text"))
 	plain := wire(t, requestBy(t, public, common.PublicKeyDetails_PKIX_ED25519, sum[:], ed25519.Sign(private, sum[:])))
 	_, _, err = canonicalEntry([]byte(plain), []common.PublicKeyDetails{common.PublicKeyDetails_PKIX_ED25519})
-	if p := (*panicked)(nil); !errors.As(err, &p) || err.Error() != "malformed entry" {
+	if _, ok := errors.AsType[*panicked](err); !ok || err.Error() != "malformed entry" {
 		t.Errorf("got %v, want a panic that is an error", err)
 	}
 }
@@ -100,7 +100,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		entry, kind, err := canonicalEntry(body, allowed)
-		if p := (*panicked)(nil); errors.As(err, &p) {
+		if p, ok := errors.AsType[*panicked](err); ok {
 			t.Fatalf("%v\n%s", p.value, p.stack)
 		}
 		if err != nil {

@@ -208,8 +208,7 @@ func TestAnotherRuntimeGivesTheSameImage(t *testing.T) {
 func TestFailingStepIsTheRecipesError(t *testing.T) {
 	b := realBuilder(t)
 	_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo before && false\n")})
-	var be *builder.Error
-	if !errors.As(err, &be) || !strings.Contains(be.Step, "RUN echo before") || !strings.Contains(be.Error(), "exit code: 1") {
+	if be, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(be.Step, "RUN echo before") || !strings.Contains(be.Error(), "exit code: 1") {
 		t.Fatalf("got %v, want a builder.Error at the step", err)
 	}
 	if !strings.Contains(log, "| before") {
@@ -240,8 +239,7 @@ func TestRecipesThatAreRefused(t *testing.T) {
 		"syntax error":         {"FROM\n", attest.Recipe{}, "FROM"},
 	} {
 		_, log, err := run(t, b, builder.Request{Tree: tree(t, c.dockerfile), Recipe: c.recipe})
-		var be *builder.Error
-		if !errors.As(err, &be) || !strings.Contains(err.Error(), c.want) {
+		if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want a builder.Error about %q\n%s", name, err, c.want, log)
 		}
 	}
@@ -318,8 +316,7 @@ func TestLimitsEndABuild(t *testing.T) {
 	} {
 		start := time.Now()
 		_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\n"+c.step+"\n"), Limits: c.limits})
-		var be *builder.Error
-		if !errors.As(err, &be) || !strings.Contains(err.Error(), c.want) || time.Since(start) > 40*time.Second {
+		if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), c.want) || time.Since(start) > 40*time.Second {
 			t.Errorf("%s: got %v after %s, want a builder.Error that names the limit\n%s", name, err, time.Since(start), log)
 		}
 	}

@@ -311,8 +311,7 @@ func runRootfs(t *testing.T, image v1.Image) {
 func TestSourceThatDoesNotCompile(t *testing.T) {
 	tree := writeTree(t, map[string]string{"go.mod": "module example.com/x\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { undefined() }\n"})
 	_, _, log, err := do(t, newBuilder(t, Config{}), tree, attest.Recipe{}, builder.Limits{})
-	var failed *builder.Error
-	if !errors.As(err, &failed) || !strings.HasPrefix(failed.Step, "go build example.com/x for linux/") {
+	if failed, ok := errors.AsType[*builder.Error](err); !ok || !strings.HasPrefix(failed.Step, "go build example.com/x for linux/") {
 		t.Fatalf("got %v, want a *builder.Error of the step go build", err)
 	}
 	if !strings.Contains(log, "main.go:3:15: undefined: undefined") {
@@ -332,8 +331,7 @@ func TestTamperedModule(t *testing.T) {
 	}
 	_, _, log, err := do(t, newBuilder(t, Config{Proxy: moduleProxy(t, nil)}), writeTree(t, files),
 		attest.Recipe{Package: "cmd/hello"}, builder.Limits{})
-	var failed *builder.Error
-	if !errors.As(err, &failed) || !strings.Contains(err.Error()+log, "checksum mismatch") {
+	if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error()+log, "checksum mismatch") {
 		t.Errorf("got %v, want a *builder.Error with a checksum mismatch; log %s", err, log)
 	}
 }

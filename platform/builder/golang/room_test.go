@@ -122,8 +122,7 @@ func TestLimitsEndTheBuild(t *testing.T) {
 				"main.go": "package main\n\nimport \"net/http\"\n\nfunc main() { http.ListenAndServe(\"\", nil) }\n"})
 			begin := time.Now()
 			_, _, _, err := do(t, b, tree, attest.Recipe{}, builder.Limits{WallTime: time.Second})
-			var failed *builder.Error
-			if !errors.As(err, &failed) || !strings.Contains(err.Error(), "time limit of 1s") {
+			if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), "time limit of 1s") {
 				t.Errorf("got %v, want a *builder.Error about the limit", err)
 			}
 			if took := time.Since(begin); took > 8*time.Second {
@@ -150,8 +149,7 @@ func TestLimitsEndTheBuild(t *testing.T) {
 // Memory that the compiler may not have fails the build, and says so.
 func TestMemoryLimit(t *testing.T) {
 	_, _, _, err := do(t, newBuilder(t, Config{}), writeTree(t, plainTree), attest.Recipe{}, builder.Limits{Memory: 128 << 20})
-	var failed *builder.Error
-	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "memory") {
+	if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), "memory") {
 		t.Errorf("got %v, want a *builder.Error about memory", err)
 	}
 }

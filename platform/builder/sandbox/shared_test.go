@@ -237,7 +237,7 @@ func takeSignals() string {
 	var info [128]byte
 	*(*int32)(unsafe.Pointer(&info[0])) = 40
 	*(*int32)(unsafe.Pointer(&info[8])) = -1 // SI_QUEUE
-	for n := 0; n < 200000; n++ {
+	for n := range 200000 {
 		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(os.Getpid()), uintptr(unix.Gettid()), 40, uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
 			return fmt.Sprintf("took %d: %v", n, errno)
 		}

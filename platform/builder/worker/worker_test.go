@@ -99,8 +99,7 @@ func TestApart(t *testing.T) {
 		} else if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", how, err, test.want)
 		}
-		var recipe *builder.Error
-		if errors.As(err, &recipe) != (how == "recipe") {
+		if _, ok := errors.AsType[*builder.Error](err); ok != (how == "recipe") {
 			t.Errorf("%s: got %T", how, err)
 		}
 	}
@@ -214,8 +213,7 @@ func TestMissingBuilder(t *testing.T) {
 		t.Errorf("got %v, %v", missing, err)
 	}
 	_, err := c.Build(t.Context(), builder.Request{Recipe: attest.Recipe{Builder: "buildkit"}, Tree: t.TempDir(), Source: none, Layout: t.TempDir(), Epoch: time.Unix(1, 0)})
-	var away *builder.UnavailableError
-	if !errors.As(err, &away) || away.Builder != "buildkit" || away.Lack != lacks["buildkit"] {
+	if away, ok := errors.AsType[*builder.UnavailableError](err); !ok || away.Builder != "buildkit" || away.Lack != lacks["buildkit"] {
 		t.Errorf("got %v, want that buildkit is missing, with the reason and the hint", err)
 	}
 	all, _ := serve(t, Config{})
@@ -375,12 +373,12 @@ func TestErrorsCrossTheSocket(t *testing.T) {
 	req := func(b string) builder.Request {
 		return builder.Request{Recipe: attest.Recipe{Builder: b}, Tree: t.TempDir(), Source: none, Layout: t.TempDir()}
 	}
-	var be *builder.Error
-	if _, err := c.Build(t.Context(), req("recipe")); !errors.As(err, &be) || be.Step != "[1/2] RUN x" || be.Err.Error() != "exit code: 1" {
+	_, err := c.Build(t.Context(), req("recipe"))
+	if be, ok := errors.AsType[*builder.Error](err); !ok || be.Step != "[1/2] RUN x" || be.Err.Error() != "exit code: 1" {
 		t.Errorf("got %v", err)
 	}
-	be = nil
-	if _, err := c.Build(t.Context(), req("broken")); err == nil || errors.As(err, &be) || !strings.Contains(err.Error(), "no disk") {
+	_, err = c.Build(t.Context(), req("broken"))
+	if _, ok := errors.AsType[*builder.Error](err); err == nil || ok || !strings.Contains(err.Error(), "no disk") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.Build(t.Context(), req("other")); err == nil || !strings.Contains(err.Error(), `"other"`) {

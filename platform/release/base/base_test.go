@@ -177,8 +177,8 @@ func TestTagsMustAgree(t *testing.T) {
 		}
 		return other, nil
 	}
-	var m1 *MismatchError
-	if _, _, err := Images(t.Context(), d, "linux/amd64", r.Image); !errors.As(err, &m1) || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), m.tops["docker.io/library/golang:1.26"].String()) {
+	_, _, err := Images(t.Context(), d, "linux/amd64", r.Image)
+	if _, ok := errors.AsType[*MismatchError](err); !ok || !strings.Contains(err.Error(), other.String()) || !strings.Contains(err.Error(), m.tops["docker.io/library/golang:1.26"].String()) {
 		t.Errorf("got %v, want both digests", err)
 	}
 	r.Pinned = true
@@ -224,11 +224,11 @@ func TestDigestsMustHaveBeenSeen(t *testing.T) {
 // A converter that fails in a new way is no pass.
 func TestPanicIsAnError(t *testing.T) {
 	d := dockerfile.Dockerfile{Text: []byte("FROM golang:1.26\n"), Epoch: time.Unix(1000, 0)}
-	var u *UnsettledError
-	if _, _, err := Images(t.Context(), dockerfile.Dockerfile{Text: d.Text}, "nonsense/x/y/z", nil); !errors.As(err, &u) {
+	_, _, err := Images(t.Context(), dockerfile.Dockerfile{Text: d.Text}, "nonsense/x/y/z", nil)
+	if _, ok := errors.AsType[*UnsettledError](err); !ok {
 		t.Errorf("got %v", err)
 	}
-	_, _, err := Images(t.Context(), d, "linux/amd64", func(context.Context, Request) (*Image, error) { return nil, errors.New("no") })
+	_, _, err = Images(t.Context(), d, "linux/amd64", func(context.Context, Request) (*Image, error) { return nil, errors.New("no") })
 	if err == nil || err.Error() != "no" {
 		t.Errorf("got %v, want the resolver's error as it is", err)
 	}

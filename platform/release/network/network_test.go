@@ -225,8 +225,7 @@ func TestManifest(t *testing.T) {
 		if !strings.Contains(got, test.want) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
-		var m *base.MismatchError
-		if name == "in two ways" && (!errors.As(err, &m) || !strings.Contains(err.Error(), sum("2"))) {
+		if _, ok := errors.AsType[*base.MismatchError](err); name == "in two ways" && (!ok || !strings.Contains(err.Error(), sum("2"))) {
 			t.Errorf("got %v, want both digests", err)
 		}
 	}
