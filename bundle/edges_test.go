@@ -66,6 +66,7 @@ func TestIssuersInAnyOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 deprecated, but certificates have it
 	older, newer := pkix.Extension{Id: certificate.OIDIssuer, Value: []byte("x")}, pkix.Extension{Id: certificate.OIDIssuerV2, Value: der}
 	for _, order := range [][]pkix.Extension{{older, newer}, {newer, older}} {
 		_, err := identity(certificateFor(t, newKey(t), &x509.Certificate{EmailAddresses: []string{"a@example.com"}, ExtraExtensions: order}))

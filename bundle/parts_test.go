@@ -108,6 +108,7 @@ func TestIdentityOfCertificate(t *testing.T) {
 	issuer := func(old, now string) []pkix.Extension {
 		var all []pkix.Extension
 		if old != "" {
+			//lint:ignore SA1019 deprecated, but certificates have it
 			all = append(all, pkix.Extension{Id: certificate.OIDIssuer, Value: []byte(old)})
 		}
 		if now != "" {
@@ -340,6 +341,7 @@ func TestSeal(t *testing.T) {
 	}
 	for a, want := range map[commonpb.HashAlgorithm]string{
 		commonpb.HashAlgorithm_SHA2_256: "sha256", commonpb.HashAlgorithm_SHA2_384: "sha384", commonpb.HashAlgorithm_SHA2_512: "sha512",
+		//lint:ignore SA1019 deprecated, but a stranger may still write it
 		commonpb.HashAlgorithm_SHA3_256: "", commonpb.HashAlgorithm_HASH_ALGORITHM_UNSPECIFIED: "",
 	} {
 		s, err := message(a, "s").seal(Signer{Key: "key"})

@@ -170,6 +170,7 @@ func (e *LogEntry) add(der []byte, isKey bool) error {
 	for _, x := range cert.Extensions {
 		var text string
 		switch {
+		//lint:ignore SA1019 deprecated, but certificates have it
 		case x.Id.Equal(certificate.OIDIssuer):
 			s.Issuers = append(s.Issuers, string(x.Value))
 		case x.Id.Equal(certificate.OIDIssuerV2):
@@ -180,6 +181,7 @@ func (e *LogEntry) add(der []byte, isKey bool) error {
 			if certificate.ParseDERString(x.Value, &text) == nil {
 				s.Sources = append(s.Sources, text)
 			}
+		//lint:ignore SA1019 deprecated, but certificates have it
 		case x.Id.Equal(certificate.OIDGitHubWorkflowRepository):
 			s.Sources = append(s.Sources, githubServer+"/"+string(x.Value))
 			for _, name := range s.Names { // with data residency, the server is another one

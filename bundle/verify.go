@@ -355,6 +355,7 @@ func identity(cert *x509.Certificate) (certificate.Summary, error) {
 	for _, e := range cert.Extensions {
 		issuer := id.Issuer
 		switch {
+		//lint:ignore SA1019 deprecated, but certificates have it
 		case e.Id.Equal(certificate.OIDIssuer):
 			issuer = string(e.Value)
 		case e.Id.Equal(certificate.OIDIssuerV2):

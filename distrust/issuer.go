@@ -99,7 +99,7 @@ func (i *Issuer) check() error {
 	u, err := url.Parse(i.From)
 	switch {
 	case !issuerName.MatchString(i.Name):
-		return errors.New("name: want lower-case letters, digits, - and .")
+		return errors.New("name: want lower-case letters, digits, . and -")
 	case i.From == "":
 		return errors.New("from: want a file, or https://HOST/PATH")
 	case strings.Contains(i.From, "://") && (err != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" || !loopback.OrTLS(u)):

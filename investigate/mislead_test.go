@@ -108,7 +108,7 @@ func link(c *Case, name string) *verify.Link {
 func TestHostileTexts(t *testing.T) {
 	s := newScene(t)
 	s.commit("1")
-	s.git("commit", "-q", "--amend", "--allow-empty", "--author=\x1b[2J<script>‮ <evil@example.com>", "-m", "\x1b]0;owned\x07 accepted\r\nbroken link: none")
+	s.git("commit", "-q", "--amend", "--allow-empty", "--author=\x1b[2J<script>\u202e <evil@example.com>", "-m", "\x1b]0;owned\x07 accepted\r\nbroken link: none")
 	commit := s.git("rev-parse", "HEAD")
 	s.git("tag", "v1.2.0")
 	s.release("refs/tags/v1.2.0", commit).Attach(prooftest.Kinds...)
@@ -122,7 +122,7 @@ func TestHostileTexts(t *testing.T) {
 	}
 	texts = append(append(texts, c.Conclusion.Do...), c.Conclusion.Open...)
 	for _, text := range texts {
-		if strings.ContainsAny(text, "\x1b\x07\r\n‮") {
+		if strings.ContainsAny(text, "\x1b\x07\r\n\u202e") {
 			t.Errorf("%q controls a terminal", text)
 		}
 	}

@@ -16,7 +16,7 @@ type Absent struct {
 }
 
 func (a Absent) check() error {
-	if err := (Attestation{PredicateType: a.PredicateType, Signer: a.Signer, Equals: a.Equals}).check(); err != nil {
+	if err := Attestation(a).check(); err != nil {
 		return fmt.Errorf("%w, in what must be absent", err)
 	}
 	return nil

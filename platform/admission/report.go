@@ -110,8 +110,8 @@ func (r *recorder) write(ctx context.Context, regarding map[string]any, reason, 
 }
 
 // reference names a pod in events and reports.
-func (p *held) reference() map[string]any {
-	return map[string]any{"apiVersion": "v1", "kind": "Pod", "namespace": p.Namespace, "name": p.object.Metadata.Name, "uid": p.uid}
+func (o *held) reference() map[string]any {
+	return map[string]any{"apiVersion": "v1", "kind": "Pod", "namespace": o.Namespace, "name": o.object.Metadata.Name, "uid": o.uid}
 }
 
 // undecided reports whether nobody knows about the image.

@@ -102,13 +102,15 @@ func TestBadWitnesses(t *testing.T) {
 		return line
 	}
 	for name, bad := range map[string]http.HandlerFunc{
-		"gone":     func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
-		"slow":     func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() },
-		"failing":  func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
-		"unknown":  func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
-		"endless":  func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, zeros{}) },
-		"empty":    func(w http.ResponseWriter, r *http.Request) {},
+		"gone":    func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) },
+		"slow":    func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() },
+		"failing": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) },
+		"unknown": func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
+		"endless": func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, zeros{}) },
+		"empty":   func(w http.ResponseWriter, r *http.Request) {},
 		"ahead": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/x.tlog.size")
 			w.WriteHeader(409)
