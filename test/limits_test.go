@@ -2,14 +2,17 @@ package test
 
 import (
 	"go/ast"
+	"go/constant"
 	"go/parser"
 	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // docs/limits.md has each constant that limits something: those of internal/limits, and each
@@ -83,4 +86,63 @@ func limitsInCode(t *testing.T) (names []string) {
 		})
 	})
 	return names
+}
+
+// The tables of docs/limits.md have the numbers that the constants have.
+func TestLimitsAreThoseOfTheCode(t *testing.T) {
+	c := readSource(t)
+	names := regexp.MustCompile("`([a-z-]+)\\.([A-Za-z0-9]+)`")
+	tables, _, _ := strings.Cut(page(t, "docs/limits.md"), "\n## Limits that decide nothing")
+	compared := 0
+	for line := range strings.Lines(tables) {
+		cells := strings.Split(line, " | ")
+		if len(cells) < 3 || strings.HasPrefix(cells[1], "by kind") {
+			continue
+		}
+		for _, m := range names.FindAllStringSubmatch(cells[len(cells)-1], -1) {
+			for dir, values := range c.values {
+				if filepath.Base(dir) != m[1] || values[m[2]] == nil {
+					continue
+				}
+				v, err := c.value(dir, values[m[2]])
+				if err != nil {
+					continue // no number that this package can read
+				}
+				compared++
+				n, _ := constant.Int64Val(constant.ToInt(v))
+				if says := regexp.MustCompile(`(^|[^\d,.])(` + strings.Join(spellings(n), "|") + `)($|[^\d,.]|[.,]( |$))`); !says.MatchString(cells[1]) {
+					t.Errorf("%s.%s is %d: got the limit %q", dir, m[2], n, cells[1])
+				}
+			}
+		}
+	}
+	if compared < 300 {
+		t.Errorf("compared %d constants, want most of them", compared)
+	}
+}
+
+// spellings returns the ways in which a page writes a number, a size or a duration, as regular expressions.
+func spellings(n int64) []string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	out := []string{digits, strings.ReplaceAll(digits, ",", "")}
+	for i, unit := range []string{"KiB", "MiB", "GiB"} {
+		if size := int64(1) << (10 * (i + 1)); n%size == 0 || n > 10*size { // from 10 on, rounded
+			out = append(out, strconv.FormatInt((n+size/2)/size, 10)+" "+unit)
+		}
+	}
+	if n%1_000_000 == 0 {
+		out = append(out, strconv.FormatInt(n/1_000_000, 10)+" million")
+	}
+	if n == 1<<48-1 {
+		out = append(out, `2\^48 − 1`)
+	}
+	for unit, d := range map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour} {
+		if n%int64(d) == 0 {
+			out = append(out, strconv.FormatInt(n/int64(d), 10)+" "+unit+"s?")
+		}
+	}
+	return out
 }
