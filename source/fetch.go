@@ -70,10 +70,7 @@ func Fetch(ctx context.Context, dir string, r Request) (*Repo, Commit, error) {
 	}
 	f := fetcher{keys: k, root: dir, alone: r.Alone, uploadPack: r.UploadPack, credential: r.Credential}
 	repo, err := f.fetch(ctx, dir, rem, r.Ref, r.Commit, 0)
-	if errors.Is(askedForLogin(err), ErrLogin) {
-		err = fmt.Errorf("%w: %w", ErrLogin, err)
-	}
-	if err != nil {
+	if err = askedForLogin(err); err != nil {
 		return nil, Commit{}, fmt.Errorf("%s: %w", rem.canonical(), err)
 	}
 	if repo.commit.Ref == "" {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 )
@@ -307,11 +308,23 @@ type gitError struct {
 }
 
 func (e *gitError) Error() string {
-	if e.stderr == "" {
+	switch said, _, _ := strings.Cut(e.stderr, "; fatal: Could not read from remote repository."); {
+	case said == "":
 		return "git: " + e.err.Error()
+	case strings.Contains(said, "HAS CHANGED"): // ssh fills a screen
+		return "ssh: Host key verification failed: the host has another key than the known one: " + fingerprint.FindString(said)
+	case strings.Contains(said, "host key is known for"):
+		return "ssh: Host key verification failed: no key of this host is known"
+	case strings.Contains(said, "Permission denied ("):
+		return "ssh: " + said
+	default:
+		return "git: " + said
 	}
-	return "git: " + e.stderr
 }
+
+// fingerprint matches a key's fingerprint in ssh's words.
+var fingerprint = lazyregexp.New(`SHA256:[A-Za-z0-9+/]{43}`)
+
 func (e *gitError) Unwrap() error { return e.err }
 
 // gitSays reports whether a git command failed and its standard error contains text. Use

@@ -339,7 +339,7 @@ func urlOf(src string) (uri, commit string, err error) {
 		return "", "", &exitError{code: exitUsage, msg: err.Error()}
 	}
 	if u, err := url.Parse(src); err == nil && u.User != nil && (u.Scheme != "ssh" || u.User.String() != u.User.Username()) {
-		return "", "", &exitError{code: exitUsage, msg: "the repository URL contains credentials, which would reach the platform and its logs", hint: "give the platform's user an ssh key, or use a URL without credentials"}
+		return "", "", &exitError{code: exitUsage, msg: "the repository URL contains credentials, which would reach the platform and its logs", hint: "use the URL without them; whoever runs the platform gives it the credentials (docs/configuration.md, Credentials)"}
 	}
 	return src, "", nil
 }

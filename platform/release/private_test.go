@@ -81,8 +81,19 @@ func TestPrivateSource(t *testing.T) {
 	if out, err := exec.Command("grep", "-rl", "hunter2", s.Dir).CombinedOutput(); err == nil {
 		t.Errorf("the secret is in %s", out)
 	}
+	absent := s.req.Source
+	s.req.Source += "-of-others"
+	s.Credentials.Sources[0].URL = s.req.Source
+	if failed, _ = errors.AsType[*api.Error](run()); failed == nil || !strings.Contains(failed.Hint, "may not read it") {
+		t.Errorf("a repository that the credential may not read: got %#v", failed)
+	}
+	s.Credentials.Sources[0].Login = credentials.Login{GitHubApp: &credentials.GitHubApp{AppID: 1, Key: []byte("no key")}}
+	if failed, _ = errors.AsType[*api.Error](run()); failed == nil || !strings.Contains(failed.Hint, "whoever runs the platform can mend it") {
+		t.Errorf("an app that gets no token: got %#v, want a hint", failed)
+	}
+	s.req.Source, s.Credentials.Sources[0] = absent, credentials.Source{URL: absent, Login: credentials.Login{User: "x", Password: secret}}
 	s.Credentials.Sources[0].URL += "2"
-	if err := run(); err == nil || !strings.Contains(err.Error(), "could not read Username") {
+	if err := run(); err == nil || !strings.Contains(err.Error(), "asks for a login") || strings.Contains(err.Error(), "git: ") {
 		t.Errorf("got %v, want that a credential for another path is not used", err)
 	}
 }

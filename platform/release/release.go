@@ -436,6 +436,9 @@ func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
 	case ctx.Err() != nil:
 		return read, ctx.Err()
 	case err != nil:
+		if said, ok := errors.AsType[*api.Error](err); ok {
+			return read, said
+		}
 		return read, &api.Error{Message: "source: " + err.Error(), Hint: j.loginHint(err)}
 	case read.Unknown != "":
 		return read, &api.Error{Message: read.Unknown, Hint: "push the tag to the repository first"}
@@ -452,8 +455,12 @@ func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
 // to tell.
 func (j *run) loginHint(err error) string {
 	said := err.Error()
-	refused := strings.Contains(said, "could not read Username") || strings.Contains(said, "Authentication failed") || strings.Contains(said, "returned error: 403") || strings.Contains(said, "Permission denied")
+	refused := strings.Contains(said, source.ErrLogin.Error()) || strings.Contains(said, "returned error: 403") || strings.Contains(said, "Permission denied")
 	switch {
+	case strings.Contains(said, "Host key verification failed"):
+		return `compare the host's key with what its operator publishes; whoever runs the platform then writes it into "knownHosts" of the credential (docs/configuration.md, Credentials)`
+	case strings.Contains(said, "' not found") && len(j.loggedIn) > 0: // so do forges answer who may not read it
+		return "the repository does not exist, or the platform's credential may not read it"
 	case refused && len(j.loggedIn) > 0:
 		return "the repository refuses the platform's credential; whoever runs the platform can replace it"
 	case refused:
