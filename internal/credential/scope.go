@@ -118,16 +118,25 @@ func (s Scope) Covers(u *url.URL) bool {
 	}
 	host, err := hostOf(u)
 	path := u.EscapedPath()
-	if err != nil || u.Opaque != "" || u.Scheme != s.scheme || host != s.host || user != s.user || !plain(path) {
+	if err != nil || u.Opaque != "" || u.Scheme != s.scheme || host != s.host || user != s.user {
 		return false
 	}
 	trimmed := strings.TrimSuffix(s.path, ".git")
 	for _, prefix := range []string{trimmed, trimmed + ".git"} {
 		if rest, ok := strings.CutPrefix(path, prefix); ok && (rest == "" || rest[0] == '/') {
-			return true
+			return plain(prefix + withoutDots(rest))
 		}
 	}
 	return false
+}
+
+// withoutDots takes the segments "." out of what is below a scope's path: apt writes one
+// for an archive whose suite is "./".
+func withoutDots(rest string) string {
+	for strings.Contains(rest, "/./") {
+		rest = strings.ReplaceAll(rest, "/./", "/")
+	}
+	return rest
 }
 
 // plain reports whether a path, percent-encoded, has no empty segment but the last, and
