@@ -298,7 +298,7 @@ func rekor2Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint
 	if err != nil {
 		return tlog.Checkpoint{}, err
 	}
-	return tlog.OpenCheckpoint([]byte(signed), v)
+	return tlog.OpenCheckpoint([]byte(signed), shared(v, log.PublicKey))
 }
 
 // rekor1Checkpoint opens the checkpoint of a Rekor v1 log. Its origin names a tree, and
@@ -313,7 +313,7 @@ func rekor1Checkpoint(signed string, log *root.TransparencyLog) (tlog.Checkpoint
 	if err != nil {
 		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	n, err := note.Open([]byte(signed), note.VerifierList(v))
+	n, err := note.Open([]byte(signed), note.VerifierList(shared(v, log.PublicKey)))
 	if err != nil {
 		return tlog.Checkpoint{}, fmt.Errorf("checkpoint: %w", tlog.NoteError(err))
 	}

@@ -184,7 +184,7 @@ func (s *sct) verify(key crypto.PublicKey, tbs []byte, issuer *x509.Certificate)
 	good := false
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
-		good = s.algorithm == 3 && ecdsa.VerifyASN1(key, sum[:], s.signature)
+		good = s.algorithm == 3 && verifyOnce(key, sum, s.signature)
 	case *rsa.PublicKey:
 		good = s.algorithm == 1 && rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], s.signature) == nil
 	}

@@ -41,6 +41,7 @@ var rows = [][]string{
 		"internal/ports",
 		"internal/printable",
 		"internal/reach",
+		"internal/remembered",
 		"internal/sarif",
 		"internal/strict",
 		"internal/together",

@@ -9,6 +9,8 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/timestamp-authority/v2/pkg/verification"
+
+	"github.com/colophon-build/colophon/internal/remembered"
 )
 
 // material is a trusted root that verifies the certificates of its own authorities
@@ -117,14 +119,20 @@ func constrained(c *x509.Certificate) bool {
 
 func (c *chain) validAt(t time.Time) bool { return c != nil && c.valid.Contains(t) }
 
-// authority is a certificate authority that verifies its intermediate once.
+// maxLeaves is how many certificates an authority remembers. The proofs of an image that a
+// platform built have one certificate, and are verified together.
+const maxLeaves = 256
+
+// authority is a certificate authority that verifies its intermediate once, and a certificate
+// that several bundles have once for all of them.
 type authority struct {
 	*root.FulcioCertificateAuthority
-	above func() *chain // of the intermediate; nil if each certificate must be verified up to the root
+	above  func() *chain // of the intermediate; nil if each certificate must be verified up to the root
+	leaves *remembered.Answers[*chain]
 }
 
 func newAuthority(f *root.FulcioCertificateAuthority) *authority {
-	return &authority{f, sync.OnceValue(func() *chain {
+	return &authority{FulcioCertificateAuthority: f, leaves: remembered.New[*chain](maxLeaves), above: sync.OnceValue(func() *chain {
 		if len(f.Intermediates) != 1 {
 			return nil
 		}
@@ -142,6 +150,37 @@ func newAuthority(f *root.FulcioCertificateAuthority) *authority {
 // Verify implements root.CertificateAuthority. Its answers are those of the
 // embedded authority, which verifies the whole chain.
 func (a *authority) Verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certificate, error) {
+	if len(cert.UnhandledCriticalExtensions) > 0 { // what is unhandled is not in Raw alone: callers handle some
+		return a.verify(cert, t)
+	}
+	known := a.leaves.To(remembered.Ask(cert.Raw), func() *chain { return a.leaf(cert) })
+	if !known.validAt(t) || !authorityWindow(a.FulcioCertificateAuthority).Contains(t) {
+		return a.verify(cert, t)
+	}
+	return [][]*x509.Certificate{append([]*x509.Certificate{cert}, known.path...)}, nil
+}
+
+// leaf returns the chain above cert, and when all of it and cert are valid. It returns nil if there
+// is no chain, if there are several, or if the result depends on more than signatures and times.
+func (a *authority) leaf(cert *x509.Certificate) *chain {
+	c := &chain{valid: CertificateWindow(cert)}
+	for _, b := range append([]*x509.Certificate{a.Root}, a.Intermediates...) {
+		c.valid = c.valid.and(CertificateWindow(b))
+	}
+	at := c.valid.From
+	if from := a.ValidityPeriodStart; from.After(at) {
+		at = from
+	}
+	chains, err := a.verify(cert, at)
+	if err != nil || len(chains) != 1 || slices.ContainsFunc(chains[0], constrained) {
+		return nil
+	}
+	c.path = slices.Clone(chains[0][1:])
+	return c
+}
+
+// verify is Verify without memory of the certificate.
+func (a *authority) verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certificate, error) {
 	above := a.above()
 	if !above.validAt(t) || !bytes.Equal(cert.RawIssuer, above.path[0].RawSubject) || !authorityWindow(a.FulcioCertificateAuthority).Contains(t) {
 		return a.FulcioCertificateAuthority.Verify(cert, t)

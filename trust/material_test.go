@@ -18,6 +18,8 @@ import (
 
 	"github.com/digitorus/timestamp"
 	"github.com/sigstore/sigstore-go/pkg/root"
+
+	"github.com/colophon-build/colophon/internal/remembered"
 )
 
 // family is a root, an intermediate and a leaf; tests change the templates before
@@ -136,6 +138,67 @@ func TestAuthorityAsTheWholeChain(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestAuthorityRemembersOneCertificate: what is remembered of a certificate makes no other valid, nor
+// the same one at another time, in another authority, or with an extension that nobody handles.
+func TestAuthorityRemembersOneCertificate(t *testing.T) {
+	f := newFamily(t, x509.ExtKeyUsageCodeSigning)
+	f.leaf.NotAfter = noon.Add(time.Minute)
+	f.make()
+	bent := func(change func(*x509.Certificate)) *x509.Certificate {
+		c, err := x509.ParseCertificate(f.leaf.Raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(c)
+		return c
+	}
+	spoiled := slices.Clone(f.leaf.Raw)
+	spoiled[len(spoiled)-1] ^= 1
+	wrong, err := x509.ParseCertificate(spoiled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := []*x509.Certificate{f.between}
+	a := newAuthority(&root.FulcioCertificateAuthority{Root: f.root, Intermediates: between, ValidityPeriodStart: noon.Add(-time.Hour), ValidityPeriodEnd: noon.Add(time.Hour)})
+	ended := newAuthority(&root.FulcioCertificateAuthority{Root: f.root, Intermediates: between, ValidityPeriodEnd: noon.Add(-time.Minute)})
+	other := newFamily(t, x509.ExtKeyUsageCodeSigning)
+	other.make()
+	foreign := newAuthority(&root.FulcioCertificateAuthority{Root: other.root, Intermediates: []*x509.Certificate{other.between}})
+	for range 2 { // the second time from memory
+		for name, tt := range map[string]struct {
+			by   *authority
+			cert *x509.Certificate
+			at   time.Time
+			want bool
+		}{
+			"as it is":               {a, f.leaf, noon, true},
+			"parsed again":           {a, bent(func(*x509.Certificate) {}), noon, true},
+			"after its end":          {a, f.leaf, noon.Add(2 * time.Minute), false},
+			"before the authority":   {a, f.leaf, noon.Add(-61 * time.Minute), false},
+			"one bit":                {a, wrong, noon, false},
+			"unhandled extension":    {a, bent(func(c *x509.Certificate) { c.UnhandledCriticalExtensions = []asn1.ObjectIdentifier{{1, 2, 3}} }), noon, false},
+			"authority that ended":   {ended, f.leaf, noon, false},
+			"before it ended":        {ended, f.leaf, noon.Add(-2 * time.Minute), true},
+			"another authority":      {foreign, f.leaf, noon, false},
+			"certificate of another": {a, other.leaf, noon, false},
+		} {
+			chains, err := tt.by.Verify(tt.cert, tt.at)
+			if (err == nil) != tt.want {
+				t.Errorf("%s: got %v, want valid %v", name, err, tt.want)
+			}
+			if err == nil && (len(chains) != 1 || len(chains[0]) != 3 || chains[0][0] != tt.cert || !chains[0][1].Equal(f.between) || !chains[0][2].Equal(f.root)) {
+				t.Errorf("%s: got %d chains, want the one from this certificate to the root", name, len(chains))
+			}
+		}
+	}
+	for range 2 * maxLeaves {
+		a.leaves.To(remembered.Ask([]byte(rand.Text())), func() *chain { return nil })
+	}
+	if _, err := a.Verify(f.leaf, noon); err != nil {
+		t.Errorf("a certificate that was forgotten: %v", err)
 	}
 }
 
