@@ -138,12 +138,31 @@ type Identity struct {
 // the bundle before it is marshalled.
 func (p *Platform) Sign(id Identity, statement []byte, bend ...func(*protobundle.Bundle)) []byte {
 	p.t.Helper()
-	signingKey := key(p.t)
-	cert := p.leaf(id, signingKey)
+	return p.Session(id).Sign(statement, bend...)
+}
+
+// Session is a key with its certificate. A platform signs all statements of a release in one.
+type Session struct {
+	p    *Platform
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+// Session returns a session with a new key.
+func (p *Platform) Session(id Identity) *Session {
+	p.t.Helper()
+	k := key(p.t)
+	return &Session{p, k, p.leaf(id, k)}
+}
+
+// Sign is like the method of Platform.
+func (s *Session) Sign(statement []byte, bend ...func(*protobundle.Bundle)) []byte {
+	p := s.p
+	p.t.Helper()
 	pae := sha256.Sum256(dsse.PAE(attest.PayloadType, statement))
-	sig, err := ecdsa.SignASN1(rand.Reader, signingKey, pae[:])
+	sig, err := ecdsa.SignASN1(rand.Reader, s.key, pae[:])
 	must(p.t, err)
-	pb := p.bundle(cert, pae[:], sig)
+	pb := p.bundle(s.cert, pae[:], sig)
 	pb.Content = &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
 		Payload: statement, PayloadType: attest.PayloadType, Signatures: []*protodsse.Signature{{Sig: sig}}}}
 	for _, b := range bend {

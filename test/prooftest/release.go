@@ -123,10 +123,11 @@ func (r *Release) Statement(predicateType string) []byte {
 // Kinds lists the predicate types of a complete release.
 var Kinds = []string{attest.PredicateSign, attest.PredicateSLSA1, attest.PredicateSPDX, attest.PredicateCDX}
 
-// Attach signs and attaches the proofs of the given kinds.
+// Attach signs the proofs of the given kinds in one session, and attaches them.
 func (r *Release) Attach(kinds ...string) {
+	session := r.p.Session(r.Signer())
 	for _, kind := range kinds {
-		r.AttachBundle(kind, r.p.Sign(r.Signer(), r.Statement(kind)))
+		r.AttachBundle(kind, session.Sign(r.Statement(kind)))
 	}
 }
 
