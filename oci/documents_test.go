@@ -53,8 +53,9 @@ func TestDocuments(t *testing.T) {
 		}
 	}
 	for raw, want := range map[string]types.MediaType{`{}`: image, `{"manifests":[]}`: index, `{"mediaType":"x","manifests":[]}`: "x", `{`: ""} {
-		if got, err := guessMediaType([]byte(raw)); got != want || (err == nil) != (want != "") {
-			t.Errorf("%s: got %q, %v, want %q", raw, got, err, want)
+		c, err := decodeContent([]byte(raw))
+		if (err == nil) != (want != "") || err == nil && c.guessMediaType() != want {
+			t.Errorf("%s: got %+v, %v, want type %q", raw, c, err, want)
 		}
 	}
 	config := &v1.Descriptor{MediaType: "application/x-config"}

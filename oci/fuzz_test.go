@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -29,7 +30,7 @@ func documentSeeds(f *testing.F) (index, list, manifest []byte) {
 		if *to, err = json.Marshal(v); err != nil {
 			f.Fatal(err)
 		}
-		if _, err := guessMediaType(*to); err != nil {
+		if _, err := parseUntyped(*to); err != nil {
 			f.Fatal(err)
 		}
 	}
@@ -44,13 +45,13 @@ func FuzzDocument(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		mediaType, err := guessMediaType(raw)
+		c, err := parseUntyped(raw)
 		if err != nil {
 			return
 		}
-		c, err := parseContent(raw, mediaType)
-		if err != nil {
-			return
+		mediaType := c.MediaType
+		if again, err := parseContent(raw, mediaType); err != nil || !reflect.DeepEqual(again, c) {
+			t.Errorf("with its type, it is another document: %+v, %v, want %+v", again, err, c)
 		}
 		if c.Manifests != nil && (c.Layers != nil || c.Config != nil) {
 			t.Errorf("taken for a manifest and for an index: %s", raw)
@@ -67,11 +68,11 @@ func FuzzLayout(f *testing.F) {
 	index, list, manifest := documentSeeds(f)
 	for _, blob := range [][]byte{list, manifest} {
 		h := digestOf(blob)
-		mediaType, err := guessMediaType(blob)
+		c, err := parseUntyped(blob)
 		if err != nil {
 			f.Fatal(err)
 		}
-		entry := v1.Descriptor{MediaType: mediaType, Digest: h, Size: int64(len(blob)), Annotations: map[string]string{RefNameAnnotation: "v1"}}
+		entry := v1.Descriptor{MediaType: c.MediaType, Digest: h, Size: int64(len(blob)), Annotations: map[string]string{RefNameAnnotation: "v1"}}
 		raw, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, Manifests: []v1.Descriptor{entry}})
 		if err != nil {
 			f.Fatal(err)

@@ -264,31 +264,34 @@ func (l *Layout) describe(ctx context.Context, h v1.Hash) (v1.Descriptor, error)
 	return v1.Descriptor{MediaType: types.MediaType(mediaType), Digest: h, Size: int64(len(raw))}, err
 }
 
-func (l *Layout) content(ctx context.Context, h v1.Hash) (*content, error) {
-	raw, mediaType, err := l.Manifest(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	return parseContent(raw, types.MediaType(mediaType))
+func (l *Layout) content(_ context.Context, h v1.Hash) (*content, error) {
+	_, c, err := l.document(h)
+	return c, err
 }
 
 // Manifest implements Source. The media type is the one that the manifest gives.
 func (l *Layout) Manifest(_ context.Context, digest v1.Hash) ([]byte, string, error) {
-	raw, err := l.read(blobPath(digest), limits.Manifest)
+	raw, c, err := l.document(digest)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := checkDigest(raw, digest); err != nil {
-		return nil, "", fmt.Errorf("layout %s: manifest %w", l.dir, err)
-	}
-	mediaType, err := guessMediaType(raw)
-	if err == nil {
-		_, err = parseContent(raw, mediaType)
-	}
+	return raw, string(c.MediaType), nil
+}
+
+// document reads and parses a manifest or index.
+func (l *Layout) document(digest v1.Hash) ([]byte, *content, error) {
+	raw, err := l.read(blobPath(digest), limits.Manifest)
 	if err != nil {
-		return nil, "", fmt.Errorf("layout %s, %s: %w", l.dir, digest, err)
+		return nil, nil, err
 	}
-	return raw, string(mediaType), nil
+	if err := checkDigest(raw, digest); err != nil {
+		return nil, nil, fmt.Errorf("layout %s: manifest %w", l.dir, err)
+	}
+	c, err := parseUntyped(raw)
+	if err != nil {
+		return nil, nil, fmt.Errorf("layout %s, %s: %w", l.dir, digest, err)
+	}
+	return raw, c, nil
 }
 
 // Blob implements Source.

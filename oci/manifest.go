@@ -49,46 +49,62 @@ func parseContent(raw []byte, mediaType types.MediaType) (*content, error) {
 
 // parseListing is parseContent for an index of up to most manifests.
 func parseListing(raw []byte, mediaType types.MediaType, most int) (*content, error) {
-	var c content
-	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
+	c, err := decodeContent(raw)
+	if err == nil {
+		err = c.check(mediaType, most)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func decodeContent(raw []byte) (*content, error) {
+	c := new(content)
+	if err := strict.Unmarshal(raw, limits.Manifest, c); err != nil {
 		return nil, refuse("manifest: %w", err)
 	}
+	return c, nil
+}
+
+// check refuses what parseListing refuses, and sets the media type if c gives none.
+func (c *content) check(mediaType types.MediaType, most int) error {
 	if c.SchemaVersion != 2 {
-		return nil, refuse("manifest schema version: got %d, want 2", c.SchemaVersion)
+		return refuse("manifest schema version: got %d, want 2", c.SchemaVersion)
 	}
 	if c.MediaType == "" {
 		c.MediaType = mediaType // optional in OCI manifests
 	}
 	if c.MediaType != mediaType {
-		return nil, refuse("media type of the manifest: got %q, the store says %q", c.MediaType, mediaType)
+		return refuse("media type of the manifest: got %q, the store says %q", c.MediaType, mediaType)
 	}
 	switch {
 	case mediaType.IsIndex():
 		if c.Config != nil || c.Layers != nil {
-			return nil, refuse("index has the config or layers of a manifest")
+			return refuse("index has the config or layers of a manifest")
 		}
 		if len(c.Manifests) > most {
-			return nil, refuse("index: got %d manifests, want at most %d", len(c.Manifests), most)
+			return refuse("index: got %d manifests, want at most %d", len(c.Manifests), most)
 		}
 	case mediaType.IsImage():
 		if c.Manifests != nil {
-			return nil, refuse("manifest has the manifests of an index")
+			return refuse("manifest has the manifests of an index")
 		}
 		if c.Config == nil {
-			return nil, refuse("manifest has no config")
+			return refuse("manifest has no config")
 		}
 		if len(c.Layers) > limits.Layers {
-			return nil, refuse("manifest: got %d layers, want at most %d", len(c.Layers), limits.Layers)
+			return refuse("manifest: got %d layers, want at most %d", len(c.Layers), limits.Layers)
 		}
 	default:
-		return nil, refuse("media type of the manifest: got %q, want that of an image manifest or index", mediaType)
+		return refuse("media type of the manifest: got %q, want that of an image manifest or index", mediaType)
 	}
 	for _, d := range c.parts() {
 		if d.Size < 0 || d.Digest.Hex == "" {
-			return nil, refuse("descriptor in the manifest: got digest %q and size %d", d.Digest.String(), d.Size)
+			return refuse("descriptor in the manifest: got digest %q and size %d", d.Digest.String(), d.Size)
 		}
 	}
-	return &c, nil
+	return nil
 }
 
 // parts returns all descriptors of the document except its subject, config first.
@@ -110,19 +126,27 @@ func (c *content) kind() string {
 	return c.ArtifactType
 }
 
-// guessMediaType returns the media type of a document from a store that keeps none.
-func guessMediaType(raw []byte) (types.MediaType, error) {
-	var c content
-	if err := strict.Unmarshal(raw, limits.Manifest, &c); err != nil {
-		return "", refuse("manifest: %w", err)
+// parseUntyped is parseContent for a document from a store that keeps no media types.
+func parseUntyped(raw []byte) (*content, error) {
+	c, err := decodeContent(raw)
+	if err == nil {
+		err = c.check(c.guessMediaType(), limits.IndexManifests)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// guessMediaType returns the media type that c gives, or else that of its form.
+func (c *content) guessMediaType() types.MediaType {
 	switch {
 	case c.MediaType != "":
-		return c.MediaType, nil
+		return c.MediaType
 	case c.Manifests != nil:
-		return types.OCIImageIndex, nil
+		return types.OCIImageIndex
 	}
-	return types.OCIManifestSchema1, nil
+	return types.OCIManifestSchema1
 }
 
 // newHash returns the hash function of h's algorithm.

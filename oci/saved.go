@@ -84,13 +84,9 @@ func (l *Layout) naming(h, subject v1.Hash) (d v1.Descriptor, named bool, err er
 	if err := checkDigest(raw, h); err != nil {
 		return d, false, fmt.Errorf("layout %s: blob %w", l.dir, err)
 	}
-	mediaType, err := guessMediaType(raw)
-	if err != nil {
+	c, err := parseUntyped(raw)
+	if err != nil || c.Subject == nil || c.Subject.Digest != subject {
 		return d, false, nil // not a manifest: one of the documents that speak of the subject
 	}
-	c, err := parseContent(raw, mediaType)
-	if err != nil || c.Subject == nil || c.Subject.Digest != subject {
-		return d, false, nil
-	}
-	return v1.Descriptor{MediaType: mediaType, Digest: h, Size: size}, true, nil
+	return v1.Descriptor{MediaType: c.MediaType, Digest: h, Size: size}, true, nil
 }
