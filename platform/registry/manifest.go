@@ -438,16 +438,25 @@ func (s *store) readDescriptor(name string, d digest) (descriptor, error) {
 	return m.describe(d, len(raw)), nil
 }
 
-func (s *store) readManifest(name string, d digest) ([]byte, *manifestFile, error) {
+// readIntact reads a manifest, and compares it with its digest.
+func (s *store) readIntact(name string, d digest) ([]byte, error) {
 	path := s.manifest(name, d)
 	raw, err := strict.ReadFile(path, limits.Manifest)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	h := d.newHash()
 	h.Write(raw)
 	if got := hex.EncodeToString(h.Sum(nil)); got != d.hex {
-		return nil, nil, &damagedError{path, d, d.alg + ":" + got}
+		return nil, &damagedError{path, d, d.alg + ":" + got}
+	}
+	return raw, nil
+}
+
+func (s *store) readManifest(name string, d digest) ([]byte, *manifestFile, error) {
+	raw, err := s.readIntact(name, d)
+	if err != nil {
+		return nil, nil, err
 	}
 	m, err := parseManifest(raw)
 	if err != nil {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/distribution"
 )
 
@@ -149,7 +151,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	q := req.URL.Query()
 	only, last := q.Get("artifactType"), q.Get("last")
 	names = names[sort.Search(len(names), func(i int) bool { return names[i] > last }):]
-	found, size, inlined := []json.RawMessage{}, 0, 0
+	found, size, inlined := [][]byte{}, 0, 0
 	next := func(last string) {
 		q := url.Values{"last": {last}}
 		if only != "" {
@@ -193,11 +195,8 @@ func (r *Registry) listReferrers(w http.ResponseWriter, req *request) error {
 	if only != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	return r.answerJSON(w, req, typeIndex, struct {
-		SchemaVersion int               `json:"schemaVersion"`
-		MediaType     string            `json:"mediaType"`
-		Manifests     []json.RawMessage `json:"manifests"`
-	}{2, typeIndex, found})
+	body := append([]byte(`{"schemaVersion":2,"mediaType":"`+typeIndex+`","manifests":[`), bytes.Join(found, []byte{','})...)
+	return r.answerBody(w, req, typeIndex, append(body, "]}"...))
 }
 
 // Limits on the manifests in one referrers list, in bytes.
@@ -213,8 +212,13 @@ func (s *store) inlined(name string, d digest, desc descriptor, room int) []byte
 	if desc.MediaType != typeManifest || desc.Size > min(maxInline, int64(room)) {
 		return nil
 	}
-	raw, m, err := s.readManifest(name, d)
-	if err != nil || m.Config == nil || m.Config.MediaType != typeEmpty {
+	raw, err := s.readIntact(name, d)
+	var m struct {
+		Config struct {
+			MediaType string `json:"mediaType"`
+		} `json:"config"`
+	}
+	if err != nil || strict.Unmarshal(raw, limits.Manifest, &m) != nil || m.Config.MediaType != typeEmpty {
 		return nil // whoever asks for it gets the error
 	}
 	return raw
@@ -230,13 +234,18 @@ func link(w http.ResponseWriter, req *request, q url.Values) {
 // Longer ones need one of few slots, so slow readers of long lists keep nobody from a short one.
 const shortList = 64 << 10
 
-// answerJSON answers with v in JSON. The client has a minute to read it, so that it cannot
-// keep the answer in our memory.
+// answerJSON answers with v in JSON.
 func (r *Registry) answerJSON(w http.ResponseWriter, req *request, mediaType string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+	return r.answerBody(w, req, mediaType, body)
+}
+
+// answerBody answers with body. The client has a minute to read it, so that it cannot keep the
+// answer in our memory.
+func (r *Registry) answerBody(w http.ResponseWriter, req *request, mediaType string, body []byte) error {
 	if len(body) > shortList {
 		release, err := acquire(req.Context(), r.listing)
 		if err != nil {
