@@ -61,6 +61,7 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	askEachOnce(ctx, &opts)
 	p := &manyPrinter{w: cmd.OutOrStdout(), errs: cmd.ErrOrStderr(), verdicts: make([]*verify.Verdict, len(ts.Images)), output: &o.output, explain: o.explainer(opts)}
 	p.live = !o.output.quiet && isTerminal(p.errs)
+	p.forgets = (o.output.quiet || o.output.text()) && len(o.reports) == 0
 	repositories := newRepositories(ts.Images)
 	var workers errgroup.Group
 	workers.SetLimit(o.many.parallel)
@@ -258,6 +259,7 @@ type manyPrinter struct {
 	w, errs io.Writer
 	output  *output
 	live    bool // show a progress line on errs
+	forgets bool // after a verdict is shown, only its outcome is needed: many images take no more memory than few
 
 	explain explainer
 
@@ -275,6 +277,9 @@ func (p *manyPrinter) done(i int, v *verify.Verdict) {
 	p.wipe()
 	for ; p.shown < len(p.verdicts) && p.verdicts[p.shown] != nil; p.shown++ {
 		p.show(p.verdicts[p.shown])
+		if p.forgets {
+			p.verdicts[p.shown] = &verify.Verdict{Outcome: p.verdicts[p.shown].Outcome}
+		}
 	}
 	if p.live && p.ready < len(p.verdicts) {
 		fmt.Fprintf(p.errs, "%d of %d", p.ready, len(p.verdicts))

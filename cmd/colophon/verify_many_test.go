@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/oci"
+	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/source/track"
 	"github.com/colophon-build/colophon/test/prooftest"
@@ -236,5 +238,32 @@ func TestAskOnce(t *testing.T) {
 	}
 	if n := asked.Load(); n != 2 || opts.SourceCheck != nil {
 		t.Errorf("asked the forge %d times, want 2", n)
+	}
+}
+
+// TestManyForget: of a verdict that was shown, only its outcome is kept, if no report or document
+// needs more; the counts and the worst outcome stay right.
+func TestManyForget(t *testing.T) {
+	for _, forgets := range []bool{true, false} {
+		var out bytes.Buffer
+		p := &manyPrinter{w: &out, errs: io.Discard, output: &output{format: "text"}, verdicts: make([]*verify.Verdict, 4), forgets: forgets}
+		list := make([]imagelist.Image, len(p.verdicts))
+		for _, i := range []int{1, 0, 2} { // the last is never reached
+			outcome := []verify.Outcome{verify.Rejected, verify.Accepted, verify.Undecided}[i]
+			p.done(i, &verify.Verdict{Image: fmt.Sprintf("image %d", i), Outcome: outcome, Links: []verify.Link{{Name: verify.LinkImage, Claim: "these bytes"}}})
+		}
+		for i, v := range p.verdicts[:3] {
+			if (v.Links == nil) != forgets {
+				t.Errorf("forgets %v, verdict %d: got links %v", forgets, i, v.Links)
+			}
+		}
+		if worst := p.finish(list); worst != verify.Rejected {
+			t.Errorf("forgets %v: got %s, want rejected", forgets, worst)
+		}
+		for _, want := range []string{"image 0", "image 1", "image 2", "4 images: 1 accepted, 1 rejected, 2 undecided, 1 of them not verified"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("forgets %v: got\n%s\nwant %q in it", forgets, out.String(), want)
+			}
+		}
 	}
 }
