@@ -109,8 +109,8 @@ $(addprefix $(BIN)/,$(KUBEPROGRAMS)) &: tools/kube/go.mod tools/kube/go.sum
 deps: ## install missing Debian packages
 	@scripts/deps.sh
 
-base-images: deps ## make stand-ins for docker.io and gcr.io base images in out/base-images
-	$(GO) run ./tools/baseimages -o out/base-images
+base-images: deps ## make stand-ins for docker.io and gcr.io base images in out/base-images: all, or only IMAGES='NAME…'
+	$(GO) run ./tools/baseimages -o out/base-images $(IMAGES)
 
 example: ## make a git repository with a signed tag from examples/hello, in out/hello
 	@scripts/example.sh

@@ -25,8 +25,10 @@ reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
 buildkit() { [ "$(id -u)" -eq 0 ] && PATH=$PATH:/usr/sbin command -v runc >/dev/null; }
 # The real base images are used if they can be reached.
 stand_ins() { ! reachable https://registry-1.docker.io/v2/ || ! reachable https://gcr.io/v2/; }
+# out/hello needs only these; "make base-images" makes all.
+base_images() { make -s base-images IMAGES='docker.io/library/golang:1.26 gcr.io/distroless/static-debian12:nonroot'; }
 if [ "${1:-}" = images ]; then
-  ! buildkit || ! stand_ins || make -s base-images
+  ! buildkit || ! stand_ins || base_images
   exit
 fi
 
@@ -37,8 +39,8 @@ if ! buildkit; then
   recipe=(--builder golang) accept=(--package .)
 elif stand_ins; then
   say "docker.io or gcr.io cannot be reached: making base images from Debian packages and this Go toolchain"
-  make -s base-images
-  serve+=(--mirror out/base-images)
+  base_images
+  serve+=(--mirror out/base-images) more='   # make base-images makes Debian and more'
 fi
 
 platform=
@@ -95,6 +97,6 @@ Try next (start the platform again with KEEP=1 make quickstart):
   export COLOPHON_PLATFORM=$COLOPHON_PLATFORM COLOPHON_TRUST=$COLOPHON_TRUST
   out/bin/colophon inspect $image:v0.1.0
   out/bin/colophon verify $image:v0.1.0 --source https://git.example.com/other     # rejected, exit 3
-  out/bin/colophon release YOUR/REPOSITORY --ref TAG --image $listen/you/app
+  out/bin/colophon release YOUR/REPOSITORY --ref TAG --image $listen/you/app${more:-}
   docs/README.md
 END

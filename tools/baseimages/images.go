@@ -3,10 +3,12 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -44,24 +46,57 @@ func recipe(goVersion string, ca []byte) string {
 }
 
 type maker struct {
-	layout, work      string
+	work              string
 	goroot, goVersion string
 	ca                []byte
 }
 
-func (m *maker) all() error {
-	path, err := layout.Write(m.layout, empty.Index)
-	if err != nil {
-		return err
+// set is images that are made together.
+type set struct {
+	names []string // as in the layout's index
+	add   func(*maker, layout.Path, []string) error
+}
+
+var sets = []set{
+	{[]string{"docker.io/library/debian:bookworm-slim"}, (*maker).addDebian},
+	{[]string{"docker.io/library/golang:1.25", "docker.io/library/golang:1.26"}, (*maker).addGolang},
+	{[]string{"gcr.io/distroless/static-debian12:latest", "gcr.io/distroless/static-debian12:nonroot"}, (*maker).addStatic},
+	{[]string{"gcr.io/distroless/base-debian12:latest", "gcr.io/distroless/base-debian12:nonroot"}, (*maker).addBase},
+}
+
+// missing returns the sets with the wanted images that the layout does not have. Without wanted
+// names, all images are wanted.
+func missing(wanted []string, have map[string]v1.Descriptor) ([]set, error) {
+	known := map[string]bool{}
+	var out []set
+	for _, s := range sets {
+		for _, name := range s.names {
+			known[name] = true
+		}
+		if slices.ContainsFunc(s.names, func(name string) bool {
+			_, ok := have[name]
+			return !ok && (len(wanted) == 0 || slices.Contains(wanted, name))
+		}) {
+			out = append(out, s)
+		}
 	}
+	for _, name := range wanted {
+		if !known[name] {
+			return nil, fmt.Errorf("image: found %q, expected one of %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+	}
+	return out, nil
+}
+
+func (m *maker) addDebian(path layout.Path, names []string) error {
 	debian, err := m.debian(slim)
 	if err != nil {
 		return err
 	}
-	if err := m.add(path, m.image(runtime.GOARCH, config(""), debian...), "docker.io/library/debian:bookworm-slim"); err != nil {
-		return err
-	}
+	return m.add(path, m.image(runtime.GOARCH, config(""), debian...), names...)
+}
 
+func (m *maker) addGolang(path layout.Path, names []string) error {
 	deb, err := m.debian(golang)
 	if err != nil {
 		return err
@@ -74,40 +109,45 @@ func (m *maker) all() error {
 	cfg.Env = []string{"PATH=/go/bin:/usr/local/go/bin:" + pathBase, "GOPATH=/go", "GOTOOLCHAIN=local", "GOLANG_VERSION=" + strings.TrimPrefix(m.goVersion, "go")}
 	cfg.WorkingDir = "/go"
 	cfg.Labels = map[string]string{"build.colophon.base.go": m.goVersion + ", the toolchain of the machine that made this image"}
-	if err := m.add(path, m.image(runtime.GOARCH, cfg, append(deb, toolchain)...), "docker.io/library/golang:1.25", "docker.io/library/golang:1.26"); err != nil {
-		return err
-	}
+	return m.add(path, m.image(runtime.GOARCH, cfg, append(deb, toolchain)...), names...)
+}
 
-	// static contains no machine code, so it fits every architecture.
+// addStatic adds images for several architectures, because static contains no machine code.
+func (m *maker) addStatic(path layout.Path, names []string) error {
 	st, err := m.distroless(static)
 	if err != nil {
 		return err
 	}
-	for _, tag := range []string{"latest", "nonroot"} {
+	for _, name := range names {
 		idx := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 		for _, arch := range []string{"amd64", "arm64"} {
 			idx = mutate.AppendManifests(idx, mutate.IndexAddendum{
-				Add:        m.image(arch, config(tag), st...),
+				Add:        m.image(arch, config(tagOf(name)), st...),
 				Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
 			})
 		}
-		ref := "gcr.io/distroless/static-debian12:" + tag
-		if err := path.AppendIndex(idx, layout.WithAnnotations(map[string]string{refName: ref})); err != nil {
+		if err := path.AppendIndex(idx, layout.WithAnnotations(map[string]string{refName: name})); err != nil {
 			return err
 		}
-		fmt.Fprintln(os.Stderr, "made", ref)
+		fmt.Fprintln(os.Stderr, "made", name)
 	}
+	return nil
+}
+
+func (m *maker) addBase(path layout.Path, names []string) error {
 	ba, err := m.distroless(base)
 	if err != nil {
 		return err
 	}
-	for _, tag := range []string{"latest", "nonroot"} {
-		if err := m.add(path, m.image(runtime.GOARCH, config(tag), ba...), "gcr.io/distroless/base-debian12:"+tag); err != nil {
+	for _, name := range names {
+		if err := m.add(path, m.image(runtime.GOARCH, config(tagOf(name)), ba...), name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func tagOf(name string) string { return name[strings.LastIndex(name, ":")+1:] }
 
 func (m *maker) add(path layout.Path, img v1.Image, refs ...string) error {
 	for _, ref := range refs {

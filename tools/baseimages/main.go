@@ -3,7 +3,10 @@
 // packages (mmdebstrap), the local Go toolchain and the machine's CA bundle, and their
 // labels say so.
 //
-//	baseimages [-o out/base-images] [-ca /etc/ssl/certs/ca-certificates.crt] [-force]
+//	baseimages [-o out/base-images] [-ca /etc/ssl/certs/ca-certificates.crt] [-force] [NAME...]
+//
+// With names, it makes only these images. It keeps the images that the layout has already, if they
+// were made from the same packages and toolchain.
 //
 // The annotation org.opencontainers.image.ref.name in the layout's index holds the full
 // name of each image, such as docker.io/library/golang:1.26.
@@ -14,11 +17,17 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
 // epoch is the time of every file and image, so that the same packages and toolchain
@@ -30,7 +39,7 @@ func main() {
 	ca := flag.String("ca", "/etc/ssl/certs/ca-certificates.crt", "CA bundle that the images trust")
 	force := flag.Bool("force", false, "make the images again even if the layout exists")
 	flag.Parse()
-	if err := run(*out, *ca, *force); err != nil {
+	if err := run(*out, *ca, *force, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "baseimages:", err)
 		os.Exit(1)
 	}
@@ -51,7 +60,55 @@ func readable(dir string) error {
 	})
 }
 
-func run(out, caFile string, force bool) error {
+// images returns the images of a layout by name.
+func images(dir string) (map[string]v1.Descriptor, error) {
+	path, err := layout.FromPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	index, err := path.ImageIndex()
+	if err != nil {
+		return nil, err
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]v1.Descriptor{}
+	for _, d := range m.Manifests {
+		out[d.Annotations[refName]] = d
+	}
+	return out, nil
+}
+
+// start makes a layout in dir with the images of another layout. The blobs of both are the same files.
+func start(dir, from string, images map[string]v1.Descriptor) (layout.Path, error) {
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil || len(images) == 0 {
+		return path, err
+	}
+	blobs := filepath.Join("blobs", "sha256")
+	if err := os.MkdirAll(filepath.Join(dir, blobs), 0o755); err != nil {
+		return path, err
+	}
+	files, err := os.ReadDir(filepath.Join(from, blobs))
+	if err != nil {
+		return path, err
+	}
+	for _, f := range files {
+		if err := os.Link(filepath.Join(from, blobs, f.Name()), filepath.Join(dir, blobs, f.Name())); err != nil {
+			return path, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(images)) {
+		if err := path.AppendDescriptor(images[name]); err != nil {
+			return path, err
+		}
+	}
+	return path, nil
+}
+
+func run(out, caFile string, force bool, names []string) error {
 	g, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return fmt.Errorf("go env GOROOT: %w", err)
@@ -66,9 +123,20 @@ func run(out, caFile string, force bool) error {
 	if err != nil {
 		return fmt.Errorf("the CA bundle: %w (name another with -ca)", err)
 	}
-	// Record the inputs of the layout: a second run with the same inputs does nothing.
+	// Record the inputs of the layout, so that a second run with the same inputs makes only what
+	// is missing.
 	stamp := recipe(goVersion, bundle)
+	var have map[string]v1.Descriptor
 	if old, err := os.ReadFile(filepath.Join(out, "made-from")); err == nil && string(old) == stamp && !force {
+		if have, err = images(out); err != nil {
+			return err
+		}
+	}
+	todo, err := missing(names, have)
+	if err != nil {
+		return err
+	}
+	if len(todo) == 0 {
 		fmt.Fprintf(os.Stderr, "%s is there already (-force makes it again)\n", out)
 		return readable(out)
 	}
@@ -86,12 +154,18 @@ func run(out, caFile string, force bool) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	b := &maker{layout: tmp, work: filepath.Join(tmp, ".work"), goroot: goroot, goVersion: goVersion, ca: bundle}
+	path, err := start(tmp, out, have)
+	if err != nil {
+		return err
+	}
+	b := &maker{work: filepath.Join(tmp, ".work"), goroot: goroot, goVersion: goVersion, ca: bundle}
 	if err := os.Mkdir(b.work, 0o755); err != nil {
 		return err
 	}
-	if err := b.all(); err != nil {
-		return err
+	for _, s := range todo {
+		if err := s.add(b, path, s.names); err != nil {
+			return err
+		}
 	}
 	if err := readable(tmp); err != nil {
 		return err
