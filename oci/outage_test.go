@@ -361,7 +361,7 @@ func TestRequestsAtATime(t *testing.T) {
 			if err := Copy(t.Context(), dst, layout, top); err != nil {
 				return err
 			}
-			_, _, err := (&saver{dst: dst, src: ofManifests{c}, room: maxSaved}).attached(t.Context(), top.Digest)
+			_, _, _, err := (&saver{dst: dst, src: ofManifests{c}, room: maxSaved}).attached(t.Context(), top.Digest, maxAsked)
 			return err
 		},
 	} {

@@ -16,9 +16,9 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// maxAtOnce is the maximum size, in bytes, of a blob that is sent without asking first whether
+// smallBlob is the size, in bytes, up to which a blob is sent without asking first whether
 // the registry has it.
-const maxAtOnce = 64 << 10
+const smallBlob = 64 << 10
 
 // PushBlob implements Target.
 func (r *Registry) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
@@ -31,7 +31,7 @@ func (r *Registry) pushBlob(ctx context.Context, d v1.Descriptor, from string, o
 	if d.Size < 0 || d.Size > limits.LayerPacked {
 		return refuse("size of blob %s: got %d bytes, want at most %d", d.Digest, d.Size, int64(limits.LayerPacked))
 	}
-	atOnce := from == "" && d.Size <= maxAtOnce && !r.inParts.Load()
+	atOnce := from == "" && d.Size <= smallBlob && !r.inParts.Load()
 	if !atOnce || d.Digest == digestOf(emptyConfig) { // it is part of most attachments: the registry has it, as a rule
 		_, err := r.small(ctx, http.MethodHead, r.url("blobs", d.Digest.String()), nil, nil, 0, http.StatusOK)
 		if err == nil || !errors.Is(err, ErrNotFound) {

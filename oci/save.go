@@ -98,7 +98,7 @@ func (s *saver) tree(ctx context.Context, subjects []v1.Hash, ask int) (left []e
 	for deep := false; len(subjects) > 0; deep = true {
 		var next []v1.Hash
 		for _, subject := range subjects {
-			saved, out, err := s.attached(ctx, subject)
+			saved, more, out, err := s.attached(ctx, subject, ask)
 			if deep { // a list of what others are about is not what is attached here
 				out = slices.DeleteFunc(out, func(err error) bool { return errors.Is(err, errForeign) })
 			}
@@ -108,16 +108,13 @@ func (s *saver) tree(ctx context.Context, subjects []v1.Hash, ask int) (left []e
 			if deep && len(left) > maxSaved {
 				return append(left, errors.New("too much cannot be copied: nothing more is")), nil
 			}
-			if n := len(saved) - ask; n > 0 {
+			if n := saved - ask; n > 0 {
 				left = append(left, fmt.Errorf("what is attached to %d of the referrers of %s: only the first referrers are asked", n, subject))
-				saved = saved[:ask]
 			}
-			ask -= len(saved)
-			next = append(next, saved...)
+			ask = max(ask-saved, 0)
+			next = append(next, more...)
 		}
-		if subjects, err = withAttachments(ctx, s.src, next); err != nil {
-			return left, err
-		}
+		subjects = next
 	}
 	return left, nil
 }
@@ -144,42 +141,26 @@ func platforms(ctx context.Context, src Source, d v1.Descriptor) (all []v1.Hash,
 	return all, nil
 }
 
-// withAttachments returns those of the subjects to which something is attached.
-func withAttachments(ctx context.Context, src Source, subjects []v1.Hash) (some []v1.Hash, err error) {
-	has := make([]bool, len(subjects))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for i, subject := range subjects {
-		group.Go(func() error {
-			referrers, err := src.Referrers(ctx, subject)
-			if has[i] = len(referrers) > 0; has[i] || err != nil && noAPI(err) == nil {
-				return err
-			}
-			for _, tag := range []CosignTag{CosignSignatures, CosignAttestations} {
-				_, err := src.Resolve(ctx, tag.Of(subject))
-				if has[i] = err == nil; has[i] || !errors.Is(err, ErrNotFound) {
-					return err
-				}
-			}
-			return nil
-		})
+// hasAttachments reports whether something is attached to subject.
+func hasAttachments(ctx context.Context, src Source, subject v1.Hash) (bool, error) {
+	referrers, err := src.Referrers(ctx, subject)
+	if len(referrers) > 0 || err != nil && noAPI(err) == nil {
+		return true, err
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	for i, subject := range subjects {
-		if has[i] {
-			some = append(some, subject)
+	for _, tag := range []CosignTag{CosignSignatures, CosignAttestations} {
+		if _, err := src.Resolve(ctx, tag.Of(subject)); !errors.Is(err, ErrNotFound) {
+			return true, err
 		}
 	}
-	return some, nil
+	return false, nil
 }
 
-// attached copies what is attached to subject, and returns the referrers among it.
-func (s *saver) attached(ctx context.Context, subject v1.Hash) (saved []v1.Hash, left []error, err error) {
+// attached copies what is attached to subject. It returns how many referrers are among it, and
+// which of them have something attached in turn; it asks the first ones.
+func (s *saver) attached(ctx context.Context, subject v1.Hash, ask int) (saved int, more []v1.Hash, left []error, err error) {
 	list, err := Attachments(ctx, s.src, subject, CosignSignatures, CosignAttestations, CosignSBOM)
 	if err != nil {
-		return nil, nil, err
+		return 0, nil, nil, err
 	}
 	slices.SortStableFunc(list, func(a, b Attached) int { return cmp.Compare(a.packed(), b.packed()) })
 	var items []Attached
@@ -198,7 +179,7 @@ func (s *saver) attached(ctx context.Context, subject v1.Hash) (saved []v1.Hash,
 	if beyond > 0 {
 		left = append(left, fmt.Errorf("%d of the referrers of %s: more than %d are not copied", beyond, subject, maxSaved))
 	}
-	failed := make([]error, len(items))
+	failed, has, unknown := make([]error, len(items)), make([]bool, len(items)), make([]error, len(items))
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	for i, a := range items {
@@ -207,18 +188,33 @@ func (s *saver) attached(ctx context.Context, subject v1.Hash) (saved []v1.Hash,
 			return nil
 		})
 	}
+	for i, a := range items {
+		if a.Tag == "" && a.Err == nil && ask > 0 {
+			ask--
+			group.Go(func() error {
+				has[i], unknown[i] = hasAttachments(ctx, s.src, a.Descriptor.Digest)
+				return nil
+			})
+		}
+	}
 	_ = group.Wait() // no task fails: each keeps its own error
 	for i, err := range failed {
 		switch {
 		case errors.Is(err, ErrMismatch), errors.Is(err, ErrNotFound):
 			left = append(left, err)
 		case err != nil:
-			return saved, left, err
-		case items[i].Tag == "":
-			saved = append(saved, items[i].Descriptor.Digest)
+			return saved, nil, left, err
+		case items[i].Tag != "":
+		case unknown[i] != nil:
+			return saved, nil, left, unknown[i]
+		default:
+			saved++
+			if has[i] {
+				more = append(more, items[i].Descriptor.Digest)
+			}
 		}
 	}
-	return saved, left, nil
+	return saved, more, left, nil
 }
 
 func (s *saver) copy(ctx context.Context, subject v1.Hash, a Attached) error {

@@ -134,7 +134,7 @@ func TestSaveLeavesOut(t *testing.T) {
 		if err := Copy(t.Context(), l, r, top); err != nil {
 			t.Fatal(err)
 		}
-		_, left, err := (&saver{dst: l, src: src, room: room}).attached(t.Context(), top.Digest)
+		_, _, left, err := (&saver{dst: l, src: src, room: room}).attached(t.Context(), top.Digest, maxAsked)
 		if err != nil {
 			t.Fatal(err)
 		}
