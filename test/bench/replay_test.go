@@ -110,7 +110,7 @@ func ownCommand(b *testing.B, proxy *link, prepare string) string {
 WORKDIR /src
 ENV GOPROXY=http://` + proxy.host.String() + ` GOSUMDB=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0
 COPY . .
-` + prepare + `RUN go build -trimpath -ldflags="-s -w" -o /out/colophon ./cmd/colophon
+` + prepare + `RUN --mount=type=cache,target=/root/.cache/go-build go build -trimpath -ldflags="-s -w" -o /out/colophon ./cmd/colophon
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=builder /out/colophon /colophon
 ENTRYPOINT ["/colophon"]
