@@ -85,19 +85,18 @@ func TestBatchOfGoodAndBad(t *testing.T) {
 	a, b, stranger := enrolled(t, l, "gate", "a"), enrolled(t, l, "admission", "b"), newWriter(t, "gate", "c")
 	forged := bytes.Replace(a.entry(t, verdict(1)), []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1)
 	long := verdict(1)
-	long.Kind = records.Kind(strings.Repeat("\x1b[2J", 4000))
-	badKind, err := json.Marshal(&long)
+	long.Kind = records.Kind(strings.Repeat("\x1b[2J", 4000)) // the error quotes it
+	_, env, _, err := records.ParseEntry(a.entry(t, verdict(7)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	env, err := json.Marshal(records.Envelope{PayloadType: records.MediaType, Payload: badKind, Signatures: nil})
-	if err != nil {
+	if env.Payload, err = json.Marshal(&long); err != nil {
 		t.Fatal(err)
 	}
 	first := a.entry(t, verdict(2))
 	entries := [][]byte{
 		first, []byte("{"), a.entry(t, verdict(3)), stranger.entry(t, verdict(4)), b.entry(t, verdict(5)), forged, nil,
-		[]byte(`{"envelope":` + string(env) + `}`), first, a.entry(t, verdict(6)),
+		records.Entry{Envelope: env.Bytes()}.Marshal(), first, a.entry(t, verdict(6)),
 	}
 	got := sent(t, url, entries...)
 	begin := got[0].Index

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,5 +66,61 @@ func TestVerifyWhileItGrows(t *testing.T) {
 	report, err := files.VerifyDir(ctx, files.Dir(l.dir), l.verifier, public, time.Minute)
 	if err != nil || len(report.Findings) == 0 {
 		t.Errorf("a flipped bit: got %v, %v", report.Findings, err)
+	}
+}
+
+// A record that another one overtakes is not missing; one that never comes is.
+func TestVerifyOvertaken(t *testing.T) {
+	l := open(t, Config{Dir: t.TempDir()})
+	public, err := files.PublicKey(l.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := enrolled(t, l, "gate", "")
+	ctx, cancel := context.WithCancel(context.Background())
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	var lose atomic.Bool
+	wait.Go(func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			first, second := w.entry(t, verdict(n)), w.entry(t, verdict(n))
+			for _, data := range [][]byte{second, first} { // each has a checkpoint of its own
+				added, err := l.Append(context.Background(), data)
+				if err == nil {
+					err = l.Await(context.Background(), added.Index+1)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			if lose.Swap(false) {
+				w.entry(t, verdict(n))
+			}
+		}
+	})
+	verify := func() []files.Missing {
+		t.Helper()
+		report, err := files.VerifyDir(ctx, files.Dir(l.dir), l.verifier, public, time.Minute)
+		if err != nil || len(report.Findings) > 0 {
+			t.Fatal(err, report.Findings)
+		}
+		return report.Missing
+	}
+	for range 12 {
+		if missing := verify(); len(missing) > 0 {
+			t.Fatalf("while records overtake each other: got %v", missing)
+		}
+	}
+	lose.Store(true)
+	for lose.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	size := l.current.Load().Size
+	if err := l.Await(ctx, size+6); err != nil {
+		t.Fatal(err)
+	}
+	if missing := verify(); len(missing) != 1 || missing[0].From != missing[0].To || missing[0].From%2 != 1 {
+		t.Errorf("one is lost: got %v", missing)
 	}
 }
