@@ -22,9 +22,6 @@ const (
 	Final Kind = "final" // final report, within a month after that: (c)
 )
 
-// ReportKinds returns all kinds.
-func ReportKinds() []Kind { return []Kind{Early, After, Final} }
-
 // Draft is a report for a person to check, complete and send. Nothing sends it.
 type Draft struct {
 	Kind   Kind    `json:"kind"`

@@ -129,7 +129,7 @@ func checkPicture(t *testing.T, svg []byte) {
 func TestMarkdownIsSafe(t *testing.T) {
 	c := hostile()
 	pages := map[string][]byte{"report": Markdown(c)}
-	for _, kind := range ReportKinds() {
+	for _, kind := range []Kind{Early, After, Final} {
 		d, err := CRA(c, kind, "sha256:00")
 		if err != nil {
 			t.Fatal(err)

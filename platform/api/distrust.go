@@ -10,11 +10,10 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 )
 
-// Paths of the platform's list of what is no longer trusted (spec/distrust/v1).
-const (
-	PathDistrust    = "/distrust"     // GET answers the list; POST an entry without number, time and account, of an account that may administer the platform, answers the entry as it was added
-	PathDistrustKey = "/distrust/key" // GET answers the public key that signs the list, PEM
-)
+// PathDistrust is the path of the platform's list of what is no longer trusted (spec/distrust/v1). GET
+// answers the list. POST of an entry without number, time and account, by an account that may
+// administer the platform, answers the entry as it was added.
+const PathDistrust = "/distrust"
 
 // AddDistrust adds an entry to the platform's list, and returns it as it was added. Its number, time and
 // account are the platform's.

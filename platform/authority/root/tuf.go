@@ -378,13 +378,3 @@ func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Cache-Control", cache)
 	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
 }
-
-// TUFRootChecksum returns the SHA-256 of the first TUF root, in hex, for
-// `cosign initialize --root-checksum`.
-func (s *Service) TUFRootChecksum() (string, error) {
-	published, err := readRecord(s.tuf.keyDir)
-	if err != nil {
-		return "", err
-	}
-	return published.Roots[0], nil
-}
