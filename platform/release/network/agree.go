@@ -55,8 +55,12 @@ func (r *Record) Agree(c Claims, images []*base.Image) error {
 	seen := map[request][]string{} // digests of whole answers
 	asked := map[request]bool{}
 	hosts := map[string]bool{}
+	led := map[string][]string{} // where redirects led
 	for _, e := range r.exchanges {
 		q := request{e.Method, e.url.String()}
+		if to := e.target(); to != "" {
+			led[q.url] = append(led[q.url], to)
+		}
 		asked[q], hosts[e.url.Hostname()] = true, true
 		if e.whole() {
 			seen[q] = append(seen[q], e.SHA256)
@@ -68,7 +72,7 @@ func (r *Record) Agree(c Claims, images []*base.Image) error {
 			return fmt.Errorf("the build's list of downloads: %w", err)
 		}
 		q := request{http.MethodGet, u.String()}
-		if !slices.Contains(seen[q], d.Digest["sha256"]) {
+		if !reached(u.String(), d.Digest["sha256"], seen, led) {
 			return &Error{q.String(), "sha256:" + d.Digest["sha256"], describe(seen[q], asked[q])}
 		}
 	}
@@ -99,6 +103,25 @@ func (r *Record) Agree(c Claims, images []*base.Image) error {
 		}
 	}
 	return nil
+}
+
+// reached reports whether the address gave bytes with the digest, or redirects led from it to
+// one that did: BuildKit claims the bytes for each address on the way.
+func reached(address, sha256 string, seen map[request][]string, led map[string][]string) bool {
+	todo, known := []string{address}, map[string]bool{address: true}
+	for len(todo) > 0 {
+		at := todo[0]
+		if todo = todo[1:]; slices.Contains(seen[request{http.MethodGet, at}], sha256) {
+			return true
+		}
+		for _, to := range led[at] {
+			if !known[to] {
+				known[to] = true
+				todo = append(todo, to)
+			}
+		}
+	}
+	return false
 }
 
 type request struct{ method, url string }

@@ -90,6 +90,21 @@ func (e *exchange) arrived() bool {
 	return e.Denied == "" && e.Status >= 200 && e.Status < 300 && e.Method != http.MethodHead
 }
 
+// target returns where the answer sent the room; "" if nowhere.
+func (e *exchange) target() string {
+	if e.Denied != "" || e.Status < 300 || e.Status > 399 || e.Header["Location"] == "" {
+		return ""
+	}
+	to, err := e.url.Parse(e.Header["Location"])
+	if err == nil {
+		to, err = parse(to.String())
+	}
+	if err != nil {
+		return ""
+	}
+	return to.String()
+}
+
 // whole reports whether the answer was a whole document that the room received
 // completely.
 func (e *exchange) whole() bool {

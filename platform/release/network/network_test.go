@@ -87,6 +87,9 @@ func TestAgree(t *testing.T) {
 		return c
 	}
 	post := with(get("https://npm.example.com/audit", "6"), func(e *builder.Exchange) { e.Method, e.Request = "POST", sum("7") })
+	moved := []builder.Exchange{
+		header(get(zip, ""), 302, "Location", "https://B.example.com:443/y"), header(get("https://b.example.com/y", ""), 307, "Location", "//c.example.com/z?sig=redacted"), get("https://c.example.com/z?sig=redacted", "5"),
+	}
 	for name, test := range map[string]struct {
 		seen   []builder.Exchange
 		claims Claims
@@ -100,6 +103,11 @@ func TestAgree(t *testing.T) {
 		"another signed address":       {all(get("https://h.example/x?v=1&sig=redacted", "5")), claims(fetched("https://h.example/x?v=2&sig=hunter2", "5")), []string{"v=2", "no such request"}},
 		"changed in between":           {all(get(zip, "5"), get(zip, "6")), claims(fetched(zip, "5"), fetched(zip, "6")), nil},
 		"redirect":                     {all(header(get(zip, ""), 302, "Location", "https://b.example.com/z"), get("https://b.example.com/z", "5")), claims(fetched("https://b.example.com/z", "5")), nil},
+		"and its address before":       {all(moved...), claims(fetched(zip, "5"), fetched("https://b.example.com/y", "5"), fetched("https://c.example.com/z?sig=hunter2", "5")), nil},
+		"a redirect that was not seen": {all(moved[1:]...), claims(fetched(zip, "5"), fetched("https://c.example.com/z?sig=hunter2", "5")), []string{"GET " + zip, "no such request"}},
+		"a redirect elsewhere":         {all(append(moved, get("https://d.example.com/", "6"))...), claims(fetched(zip, "6"), fetched("https://c.example.com/z?sig=hunter2", "5")), []string{"GET " + zip, sum("6")}},
+		"redirects in a circle":        {all(header(get(zip, ""), 302, "Location", zip)), claims(fetched(zip, "5")), []string{"GET " + zip, sum("5")}},
+		"a redirect that was denied":   {all(append(moved[1:], with(moved[0], func(e *builder.Exchange) { e.Denied = "no" }))...), claims(fetched(zip, "5"), fetched("https://c.example.com/z?sig=hunter2", "5")), []string{"GET " + zip}},
 		"not found":                    {all(header(get(zip, "5"), 404)), gap(claims(), "GET", zip, "unsuccessful_response"), nil},
 		"refused":                      {all(with(get(zip, ""), func(e *builder.Exchange) { e.Status, e.Denied = 403, "private" })), gap(claims(), "GET", zip, "unsuccessful_response"), nil},
 		"head":                         {all(with(get(zip, ""), func(e *builder.Exchange) { e.Method = "HEAD" })), gap(claims(), "HEAD", zip, "method_not_materializable"), nil},
