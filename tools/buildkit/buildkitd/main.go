@@ -196,6 +196,7 @@ func newWorker(ctx context.Context, cfg *config.Config) (*base.Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	opt.Executor = trusting{opt.Executor}
 	opt.RegistryHosts = resolver.NewRegistryConfig(cfg.Registries)
 	opt.BuildkitVersion = client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision, DockerfileVersion: dockerfileversion.Version()}
 	opt.Platforms = nil
