@@ -8,13 +8,13 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/platform/audit"
 	"github.com/colophon-build/colophon/platform/authority/witnesses"
 	"github.com/colophon-build/colophon/platform/witness"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/tlog"
 )
 
@@ -59,7 +59,7 @@ func TestAuditWitnesses(t *testing.T) {
 	l.Register(mux, func(*http.Request) audit.Access { return audit.Access{Read: true} })
 	s.handler, s.ledger = mux, l
 	s.add(l, s.signer, 3, "registry.example.com/app:v2")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	if _, ok := set.Await(ctx, 7); !ok {
 		t.Fatal("no witness has cosigned the ledger")

@@ -82,7 +82,10 @@ const rules = shop.Rules
 func newScene(t testing.TB) *scene {
 	c := &scene{t: t, p: prooftest.New(t), log: new(bytes.Buffer), operation: "CREATE", user: "ada"}
 	c.host = shop.Serve(t, func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
-		time.Sleep(c.delay)
+		select {
+		case <-time.After(c.delay):
+		case <-t.Context().Done():
+		}
 		_, given, _ := r.BasicAuth()
 		switch {
 		case c.down.Load():

@@ -134,8 +134,9 @@ func TestLargeObjects(t *testing.T) {
 
 // TestRegistryHangs: an answer comes before the API server stops waiting, and it is no.
 func TestRegistryHangs(t *testing.T) {
+	t.Parallel()
 	c := newScene(t)
-	c.delay = 3 * time.Second
+	c.delay = time.Minute
 	for _, path := range []string{admission.PathMutate, admission.PathValidate} {
 		object := map[string]string{admission.PathMutate: pod(c.good), admission.PathValidate: c.goodPod()}[path]
 		r := httptest.NewRequest(http.MethodPost, path+"?timeout=1s", bytes.NewReader(c.body(object)))
@@ -150,6 +151,7 @@ func TestRegistryHangs(t *testing.T) {
 
 // TestRegistryIsDown: nothing is admitted because nobody could look, unless no rule enforces.
 func TestRegistryIsDown(t *testing.T) {
+	t.Parallel()
 	c := newScene(t)
 	c.down.Store(true)
 	c.validate("by digest", c.goodPod(), false, "nobody knows", "502")

@@ -97,6 +97,7 @@ func TestBreakGlass(t *testing.T) {
 
 // TestGlassWhileRegistryHangs: the glass can be broken when a registry takes all the time.
 func TestGlassWhileRegistryHangs(t *testing.T) {
+	t.Parallel()
 	c := newScene(t)
 	c.delay = 3 * time.Second
 	c.cluster.may["ada@shop"] = true

@@ -23,6 +23,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/admission"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/freeport"
 )
 
 // served is colophond admission with policies, trust and certificate in files.
@@ -34,18 +35,8 @@ type served struct {
 	roots          *x509.CertPool
 }
 
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func newServed(t *testing.T) *served {
-	s := &served{scene: newScene(t), dir: t.TempDir(), listen: free(t), health: free(t)}
+	s := &served{scene: newScene(t), dir: t.TempDir(), listen: freeport.Address(t), health: freeport.Address(t)}
 	for _, d := range []string{"policies", "trust"} {
 		if err := os.Mkdir(filepath.Join(s.dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -148,6 +139,7 @@ func (s *served) eventually(what string, do func() string, words string) {
 // TestServe: from files, over TLS: what counts changes with the files; what is broken changes
 // nothing, and readiness says so; the certificate changes; the end is announced first.
 func TestServe(t *testing.T) {
+	t.Parallel() // it waits until files are read again, and for the end
 	s := newServed(t)
 	ready := func() string { return s.get("/readyz") }
 	good := func() string { return s.call(s.goodPod()) }
@@ -205,6 +197,7 @@ func TestServe(t *testing.T) {
 // TestConnectionsEnd: when it ends, the answer to a request says that the connection is closed after
 // it. A connection that a server closes by itself loses the request that is on its way.
 func TestConnectionsEnd(t *testing.T) {
+	t.Parallel()
 	s := newServed(t)
 	s.eventually("good", func() string { return s.call(s.goodPod()) }, `"allowed":true`)
 	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}} // HTTP/1.1, as the API server

@@ -60,7 +60,7 @@ func TestSlowBody(t *testing.T) {
 				}
 			}()
 			io.Copy(io.Discard, c) // until the server ends the connection
-			if took := time.Since(began); took > 5*time.Second {
+			if took := time.Since(began); took > await.Patience/2 {
 				t.Errorf("%s, %s: the connection was held for %v", path, length, took)
 			}
 		}
@@ -111,27 +111,22 @@ func TestPatience(t *testing.T) {
 	post := func(path string, size int) string {
 		resp, err := http.Post(url+path, "x/y", bytes.NewReader(make([]byte, size)))
 		if err != nil {
-			t.Fatal(err)
+			return err.Error()
 		}
 		defer resp.Body.Close()
 		text, err := io.ReadAll(resp.Body)
 		if err != nil {
-			t.Fatal(err)
+			return err.Error()
 		}
 		return string(text)
 	}
+	// On a busy machine, this client too may do nothing for 300 ms: then it tries again.
 	for range 2 {
-		if got := post("/events", 10); strings.Count(got, "event") != 3 {
-			t.Errorf("got %q, want three events", got)
-		}
-		if got := post("/upload", 1<<20); got != "1048576 <nil>" {
-			t.Errorf("got %q", got)
-		}
-		if got := post("/buffered", maxBuffered); got != fmt.Sprintf("%d %d <nil>", maxBuffered, maxBuffered) {
-			t.Errorf("got %q", got)
-		}
+		await.True(t, "three events", func() bool { return strings.Count(post("/events", 10), "event") == 3 })
+		await.True(t, "an upload", func() bool { return post("/upload", 1<<20) == "1048576 <nil>" })
+		await.True(t, "a buffered body", func() bool {
+			return post("/buffered", maxBuffered) == fmt.Sprintf("%d %d <nil>", maxBuffered, maxBuffered)
+		})
 	}
-	if got := post("/buffered", maxBuffered+1); !strings.Contains(got, "more than") {
-		t.Errorf("got %q", got)
-	}
+	await.True(t, "the refusal of a body that is too large", func() bool { return strings.Contains(post("/buffered", maxBuffered+1), "more than") })
 }

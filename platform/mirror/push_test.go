@@ -274,7 +274,7 @@ func TestPushLarge(t *testing.T) {
 // longer to make the copy than a client may take to send a package.
 func TestPushSlowCommit(t *testing.T) {
 	p := newPusher(t, 300)
-	p.m.stall = 200 * time.Millisecond
+	p.m.stall = 500 * time.Millisecond
 	if w := p.checkpoint(p.log, 0, 300); w.Code != 200 {
 		t.Fatalf("got %d %s", w.Code, w.Body)
 	}
@@ -282,7 +282,7 @@ func TestPushSlowCommit(t *testing.T) {
 	defer web.Close()
 	c := p.m.copies[witness.OriginHash(origin)]
 	c.following.Lock()
-	time.AfterFunc(10*p.m.stall, c.following.Unlock)
+	time.AfterFunc(5*p.m.stall, c.following.Unlock)
 	answer, err := http.Post(web.URL+"/add-entries", "application/octet-stream", bytes.NewReader(p.body(p.log, 0, 300, 2)))
 	if err != nil {
 		t.Fatal(err)

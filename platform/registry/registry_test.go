@@ -451,7 +451,7 @@ func TestUploadsAreBounded(t *testing.T) {
 // token, and not those with the same.
 func TestIdleUploads(t *testing.T) {
 	c := start(t, Config{MaxUploads: 4})
-	c.reg.mayEvict = 200 * time.Millisecond
+	c.reg.mayEvict = time.Hour
 	p := c.as("pusher")
 	var locs []string
 	for i := range 4 {
@@ -464,7 +464,9 @@ func TestIdleUploads(t *testing.T) {
 	c.as("attestor").want(202, "POST", "/v2/a/blobs/uploads/", nil)
 	c.as("attestor").blob("a", "sha256", []byte("released"))
 	p.want(429, "POST", "/v2/a/blobs/uploads/", nil)
-	time.Sleep(300 * time.Millisecond)
+	for _, loc := range locs { // two hours later
+		c.reg.uploads[loc[strings.LastIndex(loc, "/")+1:]].used.Store(time.Now().Add(-2 * time.Hour).UnixNano())
+	}
 	p.want(202, "PATCH", locs[1], []byte("y"))
 	for range 3 { // each takes the place of one that is idle
 		p.want(202, "POST", "/v2/a/blobs/uploads/", nil)

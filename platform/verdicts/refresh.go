@@ -38,29 +38,34 @@ func (l *Loader) Refresh(ctx context.Context) {
 
 func (l *Loader) refresh(ctx context.Context, look, every, failed time.Duration) {
 	for ctx.Err() == nil {
-		changed := false
-		for _, d := range l.outdated(time.Now()) {
-			next, err := l.download(ctx, d)
-			if ctx.Err() != nil {
-				return
-			}
-			wait, said, raw := every, "", []byte(nil)
-			if err != nil {
-				wait, said = failed, err.Error()
-			} else if next != nil {
-				raw, changed = next.Raw, true
-			}
-			l.keep(d, raw, said, time.Now().Add(wait/2+rand.N(wait)))
-		}
-		if changed {
-			l.again()
-		} else {
-			l.Retry()
-		}
+		l.refreshDue(ctx, every, failed)
 		select {
 		case <-ctx.Done():
 		case <-time.After(look):
 		}
+	}
+}
+
+// refreshDue downloads the trust roots whose time has come.
+func (l *Loader) refreshDue(ctx context.Context, every, failed time.Duration) {
+	changed := false
+	for _, d := range l.outdated(time.Now()) {
+		next, err := l.download(ctx, d)
+		if ctx.Err() != nil {
+			return
+		}
+		wait, said, raw := every, "", []byte(nil)
+		if err != nil {
+			wait, said = failed, err.Error()
+		} else if next != nil {
+			raw, changed = next.Raw, true
+		}
+		l.keep(d, raw, said, time.Now().Add(wait/2+rand.N(wait)))
+	}
+	if changed {
+		l.again()
+	} else {
+		l.Retry()
 	}
 }
 

@@ -2,7 +2,6 @@ package verdicts
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -148,12 +147,10 @@ func TestRefresh(t *testing.T) {
 	now := func(what string, want bool) *trust.Root {
 		t.Helper()
 		was := one()
-		ctx, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer stop()
 		l.mu.Lock()
 		l.delivered = map[[sha256.Size]byte]*refreshed{sha256.Sum256(document.Raw): {raw: l.latest(document)}} // it is due
 		l.mu.Unlock()
-		l.refresh(ctx, time.Hour, time.Hour, time.Hour)
+		l.refreshDue(t.Context(), time.Hour, time.Hour)
 		if got := one(); (got.Fingerprint != was.Fingerprint) != want {
 			t.Errorf("%s: got the root %s, which was %s; log: %s", what, got.Fingerprint, was.Fingerprint, &out)
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/forgehost"
 )
 
@@ -444,7 +445,7 @@ func TestPutOffForever(t *testing.T) {
 		waits = waits[2:]
 		w.WriteHeader(429)
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	if _, err := f.Changes(ctx, resultID); err == nil || !strings.Contains(err.Error(), "puts requests off") {
 		t.Errorf("got %v", err)

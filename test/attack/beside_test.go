@@ -509,9 +509,10 @@ func (s *scene) stopTrust(p *harness.Platform, signal syscall.Signal, n int, pha
 	if pid == 0 {
 		s.Fatal("the role trust has no process")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	var again sync.WaitGroup
 	_, err := s.interrupted(ctx, p, repo, image, phase, func() {
+		time.AfterFunc(6*time.Second, cancel)
 		syscall.Kill(pid, signal)
 		if signal == syscall.SIGKILL {
 			again.Go(func() { s.killAgain(ctx, p) })

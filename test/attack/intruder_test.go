@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // A briefing tells an intruder more than a stranger could know. It is appended to the
@@ -186,7 +188,7 @@ func intrude(where string) {
 }
 
 func tryOne(a *attack, where string) report {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", "try", a.name, where)
 	cmd.Args[0] = "intruder"

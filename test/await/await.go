@@ -9,7 +9,7 @@ import (
 
 // Patience is how long a test waits before it fails. Nothing takes as long, also on a busy machine: who waits in
 // vain found a fault.
-const Patience = 2 * time.Minute
+const Patience = 3 * time.Minute
 
 // True waits until ok returns true, or ends the test, which says what did not come true. It asks often at first, and then
 // ten times a second.

@@ -113,7 +113,7 @@ func awaitTags(t *testing.T, p *harness.Platform, repo, image string) {
 // killAt starts a release and calls kill when it enters the phase.
 func killAt(t *testing.T, p *harness.Platform, repo, image, phase string, kill func(*exec.Cmd)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	cmd := p.Colophon(ctx, "release", repo, "--ref", "v1.0.0", "--image", p.Addr+"/"+image)
 	r, w := io.Pipe()

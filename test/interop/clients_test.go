@@ -236,7 +236,7 @@ func (s *shelf) logout() {
 func (s *shelf) run(line string) (string, error) {
 	line = strings.NewReplacer("$R", s.host, "$T", s.token, "$U", s.user, "$P", "--root "+s.dir+"/storage --runroot "+s.dir+"/run --storage-driver vfs").Replace(line)
 	args := strings.Fields(line)
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), await.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.find(args[0]), args[1:]...)
 	cmd.Dir, cmd.Env, cmd.Stdin = s.dir, s.env, strings.NewReader(s.token)

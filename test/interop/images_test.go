@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/registry"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -58,7 +59,7 @@ func (i *images) write(name string, data []byte) {
 
 func (i *images) run(program string, args ...string) string {
 	i.t.Helper()
-	ctx, cancel := context.WithTimeout(i.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(i.t.Context(), await.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, harness.Bin(i.t, program), args...)
 	cmd.Dir = i.home

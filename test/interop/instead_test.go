@@ -10,8 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -95,7 +95,7 @@ docker() { shift; buildx "$@"; }
 
 // shell runs commands as the page has them.
 func (i *instead) shell(s side, commands ...string) (out string, err error) {
-	ctx, cancel := context.WithTimeout(i.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(i.t.Context(), await.Patience)
 	defer cancel()
 	words := map[string]string{
 		"IMAGE": s.image, "COPY": fmt.Sprintf("%s-copied-%d", s.image, i.copies), "LOADED": s.image + "-loaded", "BRANCHED": i.Addr + "/branched/app:v1", "RELEASED": i.Addr + "/released/app:v1.0.0", "DIGEST": i.digest, "COMMIT": harness.CICommit,

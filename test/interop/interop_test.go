@@ -10,9 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -126,7 +126,7 @@ func (b *bench) crane(t *testing.T) {
 }
 
 func (b *bench) command(t *testing.T, name string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, harness.Bin(t, name), args...)
 	cmd.Env = append(os.Environ(), "HOME="+b.home, "DOCKER_CONFIG="+b.docker, "COSIGN_PASSWORD=", "TUF_ROOT="+filepath.Join(b.home, "tuf"))

@@ -55,7 +55,7 @@ func open(t testing.TB, values ...string) *shop {
 	if managed {
 		s.Apply(t, definitionsOfCertManager)
 		t.Cleanup(func() { s.Kubectl(t, "delete", "crd", "issuers.cert-manager.io", "certificates.cert-manager.io") })
-		s.Eventually(t, 20*time.Second, "the kinds of cert-manager are served", func() bool {
+		s.Eventually(t, "the kinds of cert-manager are served", func() bool {
 			_, err := s.Try("get", "issuers.cert-manager.io,certificates.cert-manager.io", "-A")
 			return err == nil
 		})
@@ -171,7 +171,7 @@ func (s *shop) probe(image string) error {
 
 func (s *shop) admits(t testing.TB, image string) {
 	t.Helper()
-	s.Eventually(t, 30*time.Second, "pods with "+image+" are admitted", func() bool { return s.probe(image) == nil })
+	s.Eventually(t, "pods with "+image+" are admitted", func() bool { return s.probe(image) == nil })
 }
 
 // refuses fails the test unless an attempt was refused by admission, for the given reason.
@@ -226,7 +226,7 @@ func (s *shop) runs(t *testing.T) {
 	if _, digest, _ := strings.Cut(s.signed, "@"); image != kubetest.Registry+"/team/app:v1@"+digest {
 		t.Errorf("got image %s, want the tag with its digest", image)
 	}
-	s.Eventually(t, 60*time.Second, "the pod runs", func() bool { return strings.Contains(s.PodLogs(t, "shop", "good"), "running the signed image") })
+	s.Eventually(t, "the pod runs", func() bool { return strings.Contains(s.PodLogs(t, "shop", "good"), "running the signed image") })
 }
 
 func (s *shop) neverRuns(t *testing.T) {
@@ -301,7 +301,7 @@ func (s *shop) ephemeral(t *testing.T) {
 	if !strings.Contains(image, "@sha256:") {
 		t.Errorf("got ephemeral container %s, want it with its digest", image)
 	}
-	s.Eventually(t, 30*time.Second, "the ephemeral container runs", func() bool { return strings.Count(s.PodLogs(t, "shop", "good"), "running the signed image") == 2 })
+	s.Eventually(t, "the ephemeral container runs", func() bool { return strings.Count(s.PodLogs(t, "shop", "good"), "running the signed image") == 2 })
 }
 
 func (s *shop) volumes(t *testing.T) {
@@ -371,7 +371,7 @@ func (s *shop) brokenPolicy(t *testing.T) {
 	ready := func() string {
 		return s.Kubectl(t, "get", "imagepolicy", "team", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}`)
 	}
-	s.Eventually(t, 20*time.Second, "the policy says that it is not in force", func() bool { return strings.HasPrefix(ready(), "False") })
+	s.Eventually(t, "the policy says that it is not in force", func() bool { return strings.HasPrefix(ready(), "False") })
 	if !strings.Contains(ready(), "glob") {
 		t.Errorf("got status %q, want the reason", ready())
 	}
@@ -381,7 +381,7 @@ func (s *shop) brokenPolicy(t *testing.T) {
 		t.Errorf("kube status: got exit code %d and\n%s", code, text)
 	}
 	s.policy(t, "enforce")
-	s.Eventually(t, 20*time.Second, "the policy is in force", func() bool { return strings.HasPrefix(ready(), "True") })
+	s.Eventually(t, "the policy is in force", func() bool { return strings.HasPrefix(ready(), "True") })
 }
 
 func (s *shop) modes(t *testing.T) {
@@ -390,7 +390,7 @@ func (s *shop) modes(t *testing.T) {
 		s.admits(t, s.unsigned)
 	}
 	s.policy(t, "enforce")
-	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	s.Eventually(t, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 	refuses(t, s.probe(s.unsigned), "team/app")
 }
 
@@ -401,7 +401,7 @@ func (s *shop) metadata(t *testing.T) {
 	s.admits(t, s.unsigned)
 	s.Apply(t, pod("old", s.unsigned))
 	s.policy(t, "enforce")
-	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	s.Eventually(t, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 	s.Kubectl(t, "label", "pod", "old", "-n", "shop", "a=b")
 	s.Kubectl(t, "delete", "pod", "old", "-n", "shop", "--timeout=30s")
 }
@@ -439,7 +439,7 @@ func (s *shop) findings(t *testing.T) {
 	s.policy(t, "audit")
 	s.admits(t, s.unsigned)
 	s.Apply(t, pod("found", s.unsigned))
-	s.Eventually(t, 30*time.Second, "the pod runs", func() bool { return s.PodLogs(t, "shop", "found") != "" })
+	s.Eventually(t, "the pod runs", func() bool { return s.PodLogs(t, "shop", "found") != "" })
 	s.policy(t, "enforce")
 	events := func() string {
 		return s.Kubectl(t, "get", "events", "-n", "shop", "--field-selector=involvedObject.name=found,reportingComponent=colophon-admission", "-o", "jsonpath={.items[*].reason}")
@@ -447,9 +447,9 @@ func (s *shop) findings(t *testing.T) {
 	failed := func(kind string) string {
 		return s.Kubectl(t, "get", kind, "-n", "shop", "-o", `jsonpath={.items[?(@.scope.name=="found")].summary.fail} {.items[?(@.scope.name=="found")].results[*].policy}/{.items[?(@.scope.name=="found")].results[*].rule}`)
 	}
-	s.Eventually(t, 30*time.Second, "an event tells of the pod", func() bool { return strings.Contains(events(), "ImageRejected") })
+	s.Eventually(t, "an event tells of the pod", func() bool { return strings.Contains(events(), "ImageRejected") })
 	for _, kind := range []string{"policyreports.wgpolicyk8s.io", "reports.openreports.io"} {
-		s.Eventually(t, 30*time.Second, kind+" tell of the pod", func() bool { return failed(kind) == "1 team/signed" })
+		s.Eventually(t, kind+" tell of the pod", func() bool { return failed(kind) == "1 team/signed" })
 	}
 	text, _, code := colophon(t, s.Cluster, "kube", "why", "found", "-n", "shop")
 	if code != 3 || !strings.Contains(text, "rejected") || !strings.Contains(text, "ImageRejected") {
@@ -464,13 +464,13 @@ func (s *shop) findings(t *testing.T) {
 	}
 	s.policy(t, "audit")
 	for _, kind := range []string{"policyreports.wgpolicyk8s.io", "reports.openreports.io"} {
-		s.Eventually(t, 30*time.Second, kind+" no longer blame the pod", func() bool { return failed(kind) == "0 /" })
+		s.Eventually(t, kind+" no longer blame the pod", func() bool { return failed(kind) == "0 /" })
 	}
 	s.Kubectl(t, "delete", "pod", "found", "-n", "shop", "--timeout=30s")
 	s.policy(t, "enforce")
-	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	s.Eventually(t, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 	// The garbage collector learns of new kinds every 30 seconds.
-	s.Eventually(t, 90*time.Second, "the reports go with the pod", func() bool {
+	s.Eventually(t, "the reports go with the pod", func() bool {
 		return s.Kubectl(t, "get", "policyreports.wgpolicyk8s.io,reports.openreports.io", "-n", "shop", "-o", "name") == ""
 	})
 }
@@ -483,7 +483,7 @@ func (s *shop) apiRestarts(t *testing.T) {
 	s.policy(t, "audit") // the webhook sees changes again
 	s.admits(t, s.unsigned)
 	s.policy(t, "enforce")
-	s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
+	s.Eventually(t, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil })
 }
 
 func (s *shop) webhookGone(t *testing.T) {
@@ -491,7 +491,7 @@ func (s *shop) webhookGone(t *testing.T) {
 	l.disturb("the webhook is gone")
 	s.Kubectl(t, "scale", "-n", helmNamespace, "deployment/colophon-admission", "--replicas=0")
 	// Replicas that end answer a little longer.
-	s.Eventually(t, 60*time.Second, "no webhook answers", func() bool {
+	s.Eventually(t, "no webhook answers", func() bool {
 		err := s.probe(s.signed)
 		return err != nil && strings.Contains(err.Error(), "failed calling webhook")
 	})

@@ -246,7 +246,7 @@ endpoints: [{addresses: [`+strings.Split(kubetest.Registry, ":")[0]+`], conditio
 	s.Namespace(b, "peer", "policy.sigstore.dev/include=true")
 	demand := "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: team}\nspec:\n  images: [{glob: '" + kubetest.Registry + "/team/**'}]\n  authorities:\n  - key:\n      data: |\n        " +
 		strings.ReplaceAll(strings.TrimSpace(read(b, s.key+".pub")), "\n", "\n        ") + "\n"
-	s.Eventually(b, 90*time.Second, "policy-controller takes a policy", func() bool {
+	s.Eventually(b, "policy-controller takes a policy", func() bool {
 		_, err := s.TryInput(demand, "apply", "-f", "-")
 		return err == nil
 	})
@@ -254,7 +254,7 @@ endpoints: [{addresses: [`+strings.Split(kubetest.Registry, ":")[0]+`], conditio
 		_, err := s.TryInput(strings.Replace(pod("probe", image), "namespace: shop", "namespace: peer", 1), "create", "--dry-run=server", "-f", "-")
 		return err
 	}
-	s.Eventually(b, 90*time.Second, "policy-controller refuses an unsigned image and admits a signed one", func() bool { return create(s.unsigned) != nil && create(s.signed) == nil })
+	s.Eventually(b, "policy-controller refuses an unsigned image and admits a signed one", func() bool { return create(s.unsigned) != nil && create(s.signed) == nil })
 	return true
 }
 

@@ -3,7 +3,6 @@ package kube
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/test/kubetest"
 )
@@ -23,7 +22,7 @@ spec:
     metadata: {labels: {app: hello}}
     spec: {containers: [{name: hello, image: "local.test/hello:1", imagePullPolicy: Never}]}
 `)
-	c.Eventually(t, 60*time.Second, "the pod of the Deployment runs", func() bool {
+	c.Eventually(t, "the pod of the Deployment runs", func() bool {
 		out, err := c.Try("logs", "-n", "runs", "deployment/hello")
 		return err == nil && strings.Contains(out, "hello from a pod")
 	})

@@ -3,7 +3,6 @@ package kube
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/test/kubetest"
 )
@@ -35,13 +34,13 @@ func TestClusterImagePolicies(t *testing.T) {
 	})
 	s := open(t, "clusterImagePolicies.enabled=true,clusterImagePolicies.noMatchPolicy=allow,clusterImagePolicies.secrets={signer}")
 	s.policy(t, "audit")
-	s.Eventually(t, 20*time.Second, "our own policy only records", func() bool { return s.probe(s.unsigned) == nil })
+	s.Eventually(t, "our own policy only records", func() bool { return s.probe(s.unsigned) == nil })
 	s.Kubectl(t, "create", "secret", "generic", "signer", "-n", helmNamespace, "--from-file=cosign.pub="+s.key+".pub")
 	policy := func(authorities string) {
 		s.Apply(t, "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: signed}\nspec:\n  images: [{glob: '"+kubetest.Registry+"/team/**'}]\n  authorities:\n"+authorities)
 	}
 	policy("    - key: {secretRef: {name: signer}}\n")
-	s.Eventually(t, 30*time.Second, "an image without the signature is refused", func() bool {
+	s.Eventually(t, "an image without the signature is refused", func() bool {
 		err := s.probe(s.unsigned)
 		return err != nil && strings.Contains(err.Error(), "has no signature of the image")
 	})
@@ -54,7 +53,7 @@ func TestClusterImagePolicies(t *testing.T) {
 	}
 	s.Apply(t, pod("asked", s.signed))
 	policy("    - static: {action: fail, message: not today}\n")
-	s.Eventually(t, 20*time.Second, "a change counts", func() bool {
+	s.Eventually(t, "a change counts", func() bool {
 		err := s.probe(s.signed)
 		return err != nil && strings.Contains(err.Error(), "not today")
 	})
@@ -62,5 +61,5 @@ func TestClusterImagePolicies(t *testing.T) {
 		t.Errorf("kube why: got exit code %d, %s %s", code, out, errs)
 	}
 	policy("    - {key: {secretRef: {name: signer}}}\n  policy: {type: cue, data: 'authorityMatches: {\"authority-0\": {signatures: [...{id: string}]}}'}\n")
-	s.Eventually(t, 20*time.Second, "colophon-eval decides", func() bool { return s.probe(s.signed) == nil })
+	s.Eventually(t, "colophon-eval decides", func() bool { return s.probe(s.signed) == nil })
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/kubetest"
 )
@@ -49,8 +50,8 @@ func (s *shop) distrusts(t *testing.T) {
 			if in++; !done(ask(t.Context(), c, s.signed)) {
 				in = 0
 			}
-			if time.Since(start) > 20*time.Second {
-				t.Fatalf("%s: not after 20 s", what)
+			if time.Since(start) > await.Patience {
+				t.Fatalf("%s: not after %s", what, await.Patience)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -63,7 +64,7 @@ func (s *shop) distrusts(t *testing.T) {
 	_, digest, _ := strings.Cut(s.signed, "@")
 	issuer.Add(distrust.Scope{Digest: digest})
 	until("new pods are refused", func(err error) bool { return err != nil && strings.Contains(err.Error(), "entry 0 of team") })
-	s.Eventually(t, 60*time.Second, "a report names the pod that runs the image", func() bool { return failed() == "1" })
+	s.Eventually(t, "a report names the pod that runs the image", func() bool { return failed() == "1" })
 
 	if out, errs, _ := colophon(t, s.Cluster, "investigate", s.signed, "--cluster"); !strings.Contains(out, "stop what runs: Pod shop/good") {
 		t.Errorf("investigate does not name the pod that runs the image:\n%s%s", out, errs)
@@ -71,5 +72,5 @@ func (s *shop) distrusts(t *testing.T) {
 
 	issuer.Lift(0)
 	until("new pods are admitted", func(err error) bool { return err == nil })
-	s.Eventually(t, 60*time.Second, "no report names the pod", func() bool { return failed() != "1" })
+	s.Eventually(t, "no report names the pod", func() bool { return failed() != "1" })
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/kubetest"
@@ -50,7 +49,7 @@ func TestManifestsAreAccepted(t *testing.T) {
 		_, err := c.TryInput("", "run", "probe", "-n", namespace, "--image=registry.example.com/app:v1", "--dry-run=server", "--restart=Never")
 		return err
 	}
-	c.Eventually(t, 10*time.Second, "pods are refused while no webhook answers", func() bool {
+	c.Eventually(t, "pods are refused while no webhook answers", func() bool {
 		err := pod("before")
 		return err != nil && strings.Contains(err.Error(), "failed calling webhook")
 	})
@@ -60,7 +59,7 @@ func TestManifestsAreAccepted(t *testing.T) {
 		}
 	}
 	// The restricted standard refuses no pod of the Deployment: they exist, and wait for their image.
-	c.Eventually(t, 30*time.Second, "the Deployment has its pods", func() bool {
+	c.Eventually(t, "the Deployment has its pods", func() bool {
 		out, _ := c.Try("get", "pods", "-n", "colophon", "-o", "name")
 		return strings.Count(out, "pod/") == 2
 	})
@@ -92,7 +91,7 @@ spec:
 			}
 		})
 	}
-	c.Eventually(t, 20*time.Second, "an Engine is refused while no webhook answers", func() bool {
+	c.Eventually(t, "an Engine is refused while no webhook answers", func() bool {
 		_, err := c.TryInput("{apiVersion: example.com/v1, kind: Engine, metadata: {name: e}, spec: {runs: x}}", "create", "--dry-run=server", "-f", "-")
 		return err != nil && strings.Contains(err.Error(), "failed calling webhook")
 	})
@@ -170,7 +169,7 @@ func TestLeastPrivilege(t *testing.T) {
 		}
 		slices.Sort(want)
 		var got []string
-		c.Eventually(t, 10*time.Second, "the role is bound in "+namespace, func() bool {
+		c.Eventually(t, "the role is bound in "+namespace, func() bool {
 			got = nil
 			for _, line := range abilities(c.Kubectl(t, "auth", "can-i", "--list", "-n", namespace, "--as=system:serviceaccount:colophon:colophon-admission",
 				"--as-group=system:serviceaccounts", "--as-group=system:authenticated")) {

@@ -143,7 +143,7 @@ func (l *load) disturb(what string) {
 func (l *load) calm(t *testing.T) {
 	t.Helper()
 	c := l.s.Client(t)
-	l.s.Eventually(t, 3*time.Minute, "all answers are as always after "+l.down, func() bool {
+	l.s.Eventually(t, "all answers are as always after "+l.down, func() bool {
 		return l.s.replicasAnswer() == nil && ask(t.Context(), c, l.s.signed) == nil && ask(t.Context(), c, signedTag) == nil
 	})
 	l.disturb("")
@@ -202,7 +202,7 @@ func direct(client *http.Client, address, path, image string) error {
 // removed.
 func (l *load) end(t *testing.T) {
 	t.Helper()
-	l.s.Eventually(t, 30*time.Second, "clients got answers about both images", func() bool { return l.good.Load() >= 20 && l.bad.Load() >= 20 })
+	l.s.Eventually(t, "clients got answers about both images", func() bool { return l.good.Load() >= 20 && l.bad.Load() >= 20 })
 	l.stop()
 	l.clients.Wait()
 	for i, w := range l.wrong {
@@ -226,7 +226,7 @@ func (s *shop) rolling(t *testing.T) {
 	l.calm(t)
 	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
 	s.settled(t)
-	time.Sleep(12 * time.Second) // until the replicas that end are gone
+	s.Eventually(t, "the replicas that end are gone", func() bool { return len(s.replicas(t)) == 2 })
 	l.end(t)
 }
 

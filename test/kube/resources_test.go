@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict/documents"
@@ -22,7 +21,7 @@ func define(t testing.TB, c *kubetest.Cluster) {
 	c.Kubectl(t, "wait", "--for=condition=Established", "--timeout=30s", "-f", dir)
 	// A definition has this condition if its schema is one that the API server can check completely.
 	for _, name := range []string{"imagepolicies", "namespacedimagepolicies", "trustroots"} {
-		c.Eventually(t, 10*time.Second, name+" are served", func() bool {
+		c.Eventually(t, name+" are served", func() bool {
 			_, err := c.Try("get", name, "-A")
 			return err == nil
 		})

@@ -27,10 +27,10 @@ func (s *shop) eviction(t *testing.T) {
 	s.Apply(t, deployment("rejected", s.unsigned, 2)+"---\n"+fmt.Sprintf(budget, 2)+"---\n"+deployment("accepted", s.signed, 4))
 	t.Cleanup(func() {
 		s.policy(t, "enforce") // first: with fewer pods, the policy that is a mistake would evict some
-		s.Eventually(t, 20*time.Second, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil && s.probe(s.signed) == nil })
+		s.Eventually(t, "the policy enforces", func() bool { return s.probe(s.unsigned) != nil && s.probe(s.signed) == nil })
 		s.Kubectl(t, "delete", "-n", "shop", "deployment/rejected", "deployment/accepted", "--timeout=60s")
 	})
-	s.Eventually(t, 90*time.Second, "the pods run, and the budget knows it", func() bool {
+	s.Eventually(t, "the pods run, and the budget knows it", func() bool {
 		return pods("rejected") == 2 && pods("accepted") == 4 && s.Kubectl(t, "get", "pdb", "budget", "-n", "shop", "-o", "jsonpath={.status.currentHealthy}") == "2"
 	})
 	s.policy(t, evict)
@@ -38,18 +38,18 @@ func (s *shop) eviction(t *testing.T) {
 		out, _ := s.Try("logs", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "--tail=-1")
 		return out
 	}
-	s.Eventually(t, 60*time.Second, "a pod is not evicted because its budget needs it", func() bool { return strings.Contains(log(), "a pod is evicted later") })
+	s.Eventually(t, "a pod is not evicted because its budget needs it", func() bool { return strings.Contains(log(), "a pod is evicted later") })
 	if n := pods("rejected"); n != 2 {
 		t.Errorf("got %d pods, want the 2 that the budget needs", n)
 	}
 	s.Apply(t, fmt.Sprintf(budget, 1))
-	s.Eventually(t, 120*time.Second, "one pod was evicted", func() bool { return pods("rejected") == 1 })
+	s.Eventually(t, "one pod was evicted", func() bool { return pods("rejected") == 1 })
 	time.Sleep(5 * time.Second)
 	if n := pods("rejected"); n != 1 {
 		t.Errorf("got %d pods, want the one that the budget needs", n)
 	}
 	s.Kubectl(t, "delete", "pdb", "budget", "-n", "shop")
-	s.Eventually(t, 120*time.Second, "the other one was evicted", func() bool { return pods("rejected") == 0 })
+	s.Eventually(t, "the other one was evicted", func() bool { return pods("rejected") == 0 })
 	if n := pods("accepted"); n != 4 {
 		t.Errorf("got %d pods whose image is accepted, want 4", n)
 	}
@@ -62,7 +62,7 @@ func (s *shop) eviction(t *testing.T) {
 
 	// The mistake: a rule about everything that only others satisfy.
 	s.Kubectl(t, "patch", "imagepolicy", "team", "--type=json", "-p", `[{"op": "replace", "path": "/spec/rules/0/accept", "value": [{"built": {"source": "https://git.example.com/team/another"}}]}]`)
-	s.Eventually(t, 60*time.Second, "an event says that no pod is evicted", func() bool {
+	s.Eventually(t, "an event says that no pod is evicted", func() bool {
 		return strings.Contains(s.Kubectl(t, "get", "events", "-n", "default", "--field-selector=reason=EvictionStopped", "-o", "jsonpath={.items[*].message}{.items[*].note}"), "is the policy right?")
 	})
 	if text, _, _ := colophon(t, s.Cluster, "kube", "status"); !strings.Contains(text, "EvictionStopped") {
@@ -86,18 +86,18 @@ func (s *shop) ahead(t *testing.T) {
 	before := version()
 	s.Kubectl(t, "rollout", "restart", "-n", helmNamespace, "deployment/colophon-admission")
 	s.settled(t)
-	time.Sleep(12 * time.Second) // until the replicas that end are gone
-	replicas := strings.Fields(s.Kubectl(t, "get", "pods", "-n", helmNamespace, "-o", "jsonpath={.items[*].metadata.name}"))
-	if len(replicas) != 2 {
-		t.Fatalf("got replicas %q, want two", replicas)
-	}
+	var replicas []string
+	s.Eventually(t, "the replicas that end are gone", func() bool {
+		replicas = strings.Fields(s.Kubectl(t, "get", "pods", "-n", helmNamespace, "-o", "jsonpath={.items[*].metadata.name}"))
+		return len(replicas) == 2
+	})
 	for _, name := range replicas {
-		s.Eventually(t, 30*time.Second, name+" has read ahead", func() bool {
+		s.Eventually(t, name+" has read ahead", func() bool {
 			out, err := s.Try("get", "--raw", "/api/v1/namespaces/"+helmNamespace+"/pods/"+name+":8080/proxy/metrics")
 			return err == nil && strings.Contains(out, `colophon_admission_ahead_total{result="known"}`) && strings.Contains(out, "colophon_admission_ahead_waiting 0\n")
 		})
 	}
-	s.Eventually(t, 60*time.Second, "what is known is saved", func() bool { return version() != before })
+	s.Eventually(t, "what is known is saved", func() bool { return version() != before })
 	s.Kill(kubetest.RegistryServer)
 	t.Cleanup(func() { s.Restart(t, kubetest.RegistryServer) })
 	for range 20 {
@@ -112,6 +112,6 @@ func (s *shop) ahead(t *testing.T) {
 	for _, pid := range s.Processes("colophond") {
 		kill(t, pid)
 	}
-	s.Eventually(t, 60*time.Second, "a pod with a known image is admitted, though no replica has a registry", func() bool { return s.probe(image) == nil })
+	s.Eventually(t, "a pod with a known image is admitted, though no replica has a registry", func() bool { return s.probe(image) == nil })
 	refuses(t, s.probe(kubetest.Registry+"/team/app@sha256:"+strings.Repeat("1", 64)), "nobody knows")
 }

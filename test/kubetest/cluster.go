@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -107,7 +108,7 @@ func (c *Cluster) startControlPlane(t testing.TB) {
 		"--use-service-account-credentials=true", "--leader-elect=false", "--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.dir, "controller-certs"),
 		"--controllers=*,-nodeipam,-cloud-node-lifecycle,-node-route-controller,-service-lb-controller,-persistentvolume-binder-controller,-persistentvolume-attach-detach-controller,-certificatesigningrequest-signing-controller")
 	c.run(t, program("kube-scheduler"), "--kubeconfig="+c.Kubeconfig, "--leader-elect=false", "--bind-address=127.0.0.1", "--cert-dir="+filepath.Join(c.dir, "scheduler-certs"))
-	c.Eventually(t, 30*time.Second, "the default ServiceAccount exists", func() bool {
+	c.Eventually(t, "the default ServiceAccount exists", func() bool {
 		_, err := c.Try("get", "serviceaccount", "default")
 		return err == nil
 	})
@@ -116,7 +117,7 @@ func (c *Cluster) startControlPlane(t testing.TB) {
 // waitAPI waits until the API server is ready.
 func (c *Cluster) waitAPI(t testing.TB) {
 	t.Helper()
-	c.Eventually(t, 60*time.Second, "the API server is ready", func() bool {
+	c.Eventually(t, "the API server is ready", func() bool {
 		out, err := c.Try("get", "--raw", "/readyz")
 		return err == nil && out == "ok"
 	})
@@ -218,31 +219,31 @@ func (c *Cluster) Apply(t testing.TB, manifests string) {
 // Namespace makes a namespace and removes it after the test.
 func (c *Cluster) Namespace(t testing.TB, name string, labels ...string) {
 	t.Helper()
-	c.Eventually(t, 60*time.Second, "the namespace of an earlier test is gone", func() bool {
+	c.Eventually(t, "the namespace of an earlier test is gone", func() bool {
 		_, err := c.Try("create", "namespace", name)
 		return err == nil
 	})
 	for _, label := range labels {
 		c.Kubectl(t, "label", "namespace", name, label)
 	}
-	c.Eventually(t, 30*time.Second, "the namespace has its ServiceAccount", func() bool {
+	c.Eventually(t, "the namespace has its ServiceAccount", func() bool {
 		_, err := c.Try("get", "serviceaccount", "default", "-n", name)
 		return err == nil
 	})
 	t.Cleanup(func() { c.Kubectl(t, "delete", "namespace", name, "--wait=false") })
 }
 
-// Eventually waits until ok returns true, or fails the test.
-func (c *Cluster) Eventually(t testing.TB, limit time.Duration, what string, ok func() bool) {
+// Eventually waits until ok returns true, or ends the test with the last lines of each program's log.
+func (c *Cluster) Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
-		if ok() {
-			return
+	became := false
+	defer func() {
+		if !became {
+			t.Log(c.tails())
 		}
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s%s", limit, what, c.tails())
-		}
-	}
+	}()
+	await.True(t, what, ok)
+	became = true
 }
 
 // tails returns the last lines of each program's log.

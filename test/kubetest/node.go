@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -34,11 +33,11 @@ func (c *Cluster) startNode(t testing.TB) {
 	in := strings.NewReplacer("DIR", c.dir, "PODS", pods, "PAUSE", pause)
 	c.write(t, "cni/10-test.conflist", in.Replace(network))
 	c.run(t, "containerd", "-c", c.write(t, "containerd.toml", in.Replace(containerdConfig)))
-	c.Eventually(t, 30*time.Second, "containerd is ready", func() bool { return c.ctr("version") == nil })
+	c.Eventually(t, "containerd is ready", func() bool { return c.ctr("version") == nil })
 	c.Import(t, pause, Busybox(t, "sleep", "1000000"))
 	c.run(t, program("kubelet"), "--config="+c.write(t, "kubelet.yaml", in.Replace(kubeletConfig)), "--kubeconfig="+c.write(t, "kubelet.kubeconfig", kubeconfig(nodeToken)),
 		"--root-dir="+filepath.Join(c.dir, "kubelet"), "--cert-dir="+filepath.Join(c.dir, "kubelet-certs"), "--hostname-override="+c.Node, "--node-ip="+apiAddress)
-	c.Eventually(t, 60*time.Second, "the node is ready", func() bool {
+	c.Eventually(t, "the node is ready", func() bool {
 		out, err := c.Try("get", "node", c.Node, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
 		return err == nil && out == "True"
 	})

@@ -90,7 +90,7 @@ func (c *Cluster) startRegistry(t testing.TB) {
 // waitRegistry waits until the registries answer.
 func (c *Cluster) waitRegistry(t testing.TB) {
 	t.Helper()
-	c.Eventually(t, 30*time.Second, "the registries answer", func() bool {
+	c.Eventually(t, "the registries answer", func() bool {
 		_, err := c.tellRegistry("requests", "")
 		return err == nil
 	})

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -22,7 +22,7 @@ import (
 // scrub runs colophond scrub on the data directory of a platform.
 func scrub(t *testing.T, p *harness.Platform) (output string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, harness.Bin(t, "colophond"), "scrub", "--data", p.Data)
 	out, err := cmd.CombinedOutput()

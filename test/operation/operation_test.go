@@ -26,7 +26,7 @@ import (
 // begin starts a release and waits until its progress contains word.
 func begin(t *testing.T, p *harness.Platform, repo, image, word string) (wait func() (output string, code int)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	t.Cleanup(cancel)
 	cmd := p.Colophon(ctx, "release", repo, "--ref", "v1.0.0", "--image", p.Addr+"/"+image)
 	r, w := io.Pipe()
@@ -128,8 +128,8 @@ func TestMiddleOfABuild(t *testing.T) {
 		if err := p.Stop(); err != nil {
 			t.Errorf("the platform ended with %v", err)
 		}
-		if took := time.Since(start); took > 15*time.Second {
-			t.Errorf("stopping took %s, want at most 15 s", took)
+		if took := time.Since(start); took > time.Minute {
+			t.Errorf("stopping took %s, want less than a minute, on a busy machine too", took)
 		}
 		output, code := wait()
 		if code != 1 || !strings.Contains(output, "run the same command again") {

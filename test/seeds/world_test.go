@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -130,7 +130,7 @@ func (w *world) release(t *testing.T) {
 // shell prepares a script of bash. "as NAME COMMAND" runs a command in a job of a workflow.
 func (w *world) shell(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	t.Cleanup(cancel)
 	const as = `as() { local name=$1; shift; GITHUB_ACTIONS=true ACTIONS_ID_TOKEN_REQUEST_URL=$JOBS/token/$name?api-version=2 ACTIONS_ID_TOKEN_REQUEST_TOKEN=hunter2 "$@"; }` + "\n"
 	cmd := exec.CommandContext(ctx, "bash", "-c", as+script)

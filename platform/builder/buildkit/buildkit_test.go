@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -312,11 +313,11 @@ func TestLimitsEndABuild(t *testing.T) {
 		"processes": {`RUN for i in $(seq 400); do sleep 20 & done; wait`, builder.Limits{PIDs: 100}, "100"},
 		// The step itself goes on; the image it leaves is not the one the commit describes.
 		"disk": {`RUN head -c 2G /dev/zero > /big || true`, builder.Limits{Disk: 1 << 30}, "disk full: the limit is 1073741824 bytes"},
-		"time": {`RUN sleep 60`, builder.Limits{WallTime: 6 * time.Second}, "6s"},
+		"time": {`RUN sleep 600`, builder.Limits{WallTime: 6 * time.Second}, "6s"},
 	} {
 		start := time.Now()
 		_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\n"+c.step+"\n"), Limits: c.limits})
-		if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), c.want) || time.Since(start) > 40*time.Second {
+		if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), c.want) || time.Since(start) > await.Patience {
 			t.Errorf("%s: got %v after %s, want a builder.Error that names the limit\n%s", name, err, time.Since(start), log)
 		}
 	}

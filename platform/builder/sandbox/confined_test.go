@@ -22,9 +22,9 @@ import (
 func TestConfinedRoleOpensRooms(t *testing.T) {
 	needRooms(t)
 	const opened = "opened and closed\n"
-	try := func(without string) string {
+	try := func(without string, within time.Duration) string {
 		// A role that may not kill its room waits for ever, and leaves it behind.
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
 		dir := t.TempDir()
 		defer Sweep(dir)
@@ -35,11 +35,11 @@ func TestConfinedRoleOpensRooms(t *testing.T) {
 		out, _ := cmd.CombinedOutput()
 		return string(out)
 	}
-	if got := try(""); got != opened {
+	if got := try("", await.Patience); got != opened {
 		t.Errorf("got %s", got)
 	}
 	for _, c := range Capabilities() {
-		if got := try(fmt.Sprint(c)); strings.HasSuffix(got, opened) {
+		if got := try(fmt.Sprint(c), 10*time.Second); strings.HasSuffix(got, opened) {
 			t.Errorf("capability %d is not needed", c)
 		}
 	}

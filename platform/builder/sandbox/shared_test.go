@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // A shared limit is one that the kernel has once for the machine, or once for each user
@@ -102,9 +103,8 @@ func TestHostKeepsItsShare(t *testing.T) {
 				t.Fatalf("the room could not try: %s", said)
 			}
 			t.Log(said)
-			if taken := s.used(t) - before; taken > s.most {
-				t.Errorf("the room %s: the host's root has %d less, want at most %d", said, taken, s.most)
-			}
+			// Other processes of this machine take some too, for a while; the room keeps what it took.
+			await.True(t, fmt.Sprintf("the room %s: the host's root has at most %d less", said, s.most), func() bool { return s.used(t)-before <= s.most })
 		})
 	}
 }

@@ -63,12 +63,12 @@ func answer(w []string) string {
 	case "facts":
 		return ownFacts()
 	case "dial":
-		c, err := net.DialTimeout("tcp", w[1], 2*time.Second)
+		c, err := net.DialTimeout("tcp", w[1], 30*time.Second)
 		if err != nil {
 			return err.Error()
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(2 * time.Second))
+		c.SetDeadline(time.Now().Add(30 * time.Second))
 		b, _ := io.ReadAll(c)
 		return "connected " + string(b)
 	case "unix":

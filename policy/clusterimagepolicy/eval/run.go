@@ -22,7 +22,9 @@ var slots = make(chan struct{}, MaxAtOnce)
 // Run starts Program with an order, and returns its answer. The process gets no environment. Run
 // waits until fewer than MaxAtOnce others run, or ctx ends. An error means that there is no answer: the program is missing, was killed at a limit, or
 // answered something else.
-func Run(ctx context.Context, o Order) (Answer, error) {
+func Run(ctx context.Context, o Order) (Answer, error) { return run(ctx, o, MaxWait) }
+
+func run(ctx context.Context, o Order, wait time.Duration) (Answer, error) {
 	path, err := find()
 	if err != nil {
 		return Answer{}, err
@@ -37,7 +39,7 @@ func Run(ctx context.Context, o Order) (Answer, error) {
 	case <-ctx.Done():
 		return Answer{}, fmt.Errorf("%s: others were evaluated all the time: %w", Program, context.Cause(ctx))
 	}
-	ctx, cancel := context.WithTimeout(ctx, MaxWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Dir, cmd.Stdin = []string{}, "/", bytes.NewReader(order)
@@ -56,7 +58,7 @@ func Run(ctx context.Context, o Order) (Answer, error) {
 	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
-		return Answer{}, fmt.Errorf("%s had no answer within %s", Program, MaxWait)
+		return Answer{}, fmt.Errorf("%s had no answer within %s", Program, wait)
 	case err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() < 0:
 		return Answer{}, fmt.Errorf("%s was killed: the policy needs more than %d MiB of memory, or %d seconds", Program, MaxMemory>>20, MaxCPU)
 	case err != nil:

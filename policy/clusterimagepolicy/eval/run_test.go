@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/policy/clusterimagepolicy/eval"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -34,16 +35,17 @@ func TestRunRefuses(t *testing.T) {
 		"killed":               {`kill -9 $$`, "was killed"},
 		"too long an answer":   {`yes '{"result":"holds"}' | head -c 70000`, "answer"},
 		"the environment":      {`[ -z "$SECRET" ] && echo '{"result":"holds"}'`, ""},
-		"an answer and a wait": {`echo '{"result":"holds"}'; exec sleep 20`, "no answer within"},
+		"an answer and a wait": {`echo '{"result":"holds"}'; exec sleep 300`, "no answer within 2s"},
 	} {
 		t.Setenv("SECRET", "x")
-		if strings.Contains(name, "wait") && testing.Short() {
-			continue
+		wait := await.Patience
+		if strings.Contains(name, "wait") {
+			wait = 2 * time.Second
 		}
 		if err := os.WriteFile(filepath.Join(dir, eval.Program), []byte("#!/bin/sh\nPATH=/bin:/usr/bin\ncat > /dev/null\n"+c[0]+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		a, err := eval.Run(t.Context(), order)
+		a, err := eval.RunWithin(t.Context(), order, wait)
 		if c[1] == "" {
 			if err != nil || a.Result != eval.Holds {
 				t.Errorf("%s: got %v, %v", name, a, err)
@@ -59,7 +61,7 @@ func TestRunRefuses(t *testing.T) {
 func TestAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir+":/bin:/usr/bin")
-	script := "#!/bin/sh\nPATH=/bin:/usr/bin\ncat > /dev/null\nmkdir " + dir + "/run-$$\nls -d " + dir + "/run-* | wc -l > " + dir + "/seen-$$\nsleep 0.2\nrmdir " + dir + "/run-$$\necho '{\"result\":\"holds\"}'\n"
+	script := "#!/bin/sh\nPATH=/bin:/usr/bin\ncat > /dev/null\nmkdir " + dir + "/run-$$\nls -d " + dir + "/run-* | wc -l > " + dir + "/seen-$$\nwhile [ ! -e " + dir + "/go ]; do sleep 0.05; done\nrmdir " + dir + "/run-$$\necho '{\"result\":\"holds\"}'\n"
 	if err := os.WriteFile(filepath.Join(dir, eval.Program), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -67,16 +69,22 @@ func TestAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 * eval.MaxAtOnce {
 		all.Go(func() {
-			if a, err := eval.Run(t.Context(), order); err != nil || a.Result != eval.Holds {
+			if a, err := eval.RunWithin(t.Context(), order, await.Patience); err != nil || a.Result != eval.Holds {
 				t.Errorf("got %v, %v", a, err)
 			}
 		})
 	}
-	time.Sleep(100 * time.Millisecond)
+	await.True(t, "as many as may run", func() bool {
+		running, _ := filepath.Glob(filepath.Join(dir, "seen-*"))
+		return len(running) == eval.MaxAtOnce
+	})
 	soon, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
 	if _, err := eval.Run(soon, order); err == nil || !strings.Contains(err.Error(), "others were evaluated") {
 		t.Errorf("nobody waits for ever: got %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	all.Wait()
 	seen, err := filepath.Glob(filepath.Join(dir, "seen-*"))
@@ -113,7 +121,7 @@ func TestLimits(t *testing.T) {
 	} {
 		start := time.Now()
 		a, err := eval.Run(t.Context(), eval.Order{Type: eval.Rego, Policy: policy, Input: json.RawMessage("{}")})
-		if err == nil && a.Result != eval.Undecided || time.Since(start) > eval.MaxWait+5*time.Second {
+		if err == nil && a.Result != eval.Undecided || time.Since(start) > eval.MaxWait+await.Patience {
 			t.Errorf("%s: got %v, %v after %s", name, a, err, time.Since(start))
 		}
 	}
