@@ -84,9 +84,12 @@ func TestKilledLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("it did not start: %v %s", err, &complaints)
 		}
-		time.AfterFunc(time.Duration(5+rand.IntN(80))*time.Millisecond, func() { cmd.Process.Kill() })
+		n := 0
 		for line := first; err == nil; line, err = lines.ReadString('\n') {
 			acknowledged[strings.TrimSpace(line)] = true
+			if n++; n == 10 {
+				time.AfterFunc(time.Duration(rand.IntN(80))*time.Millisecond, func() { cmd.Process.Kill() })
+			}
 		}
 		cmd.Wait()
 		if complaints.Len() > 0 {

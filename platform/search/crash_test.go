@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,9 +84,12 @@ func TestKilled(t *testing.T) {
 			cmd.Wait()
 			t.Fatalf("round %d did not start: %s", round, complaints.String())
 		}
-		time.AfterFunc(time.Duration(20+rand.IntN(1500))*time.Millisecond, func() { cmd.Process.Kill() })
+		soon := sync.OnceFunc(func() { // from the first answer on
+			time.AfterFunc(time.Duration(20+rand.IntN(1500))*time.Millisecond, func() { cmd.Process.Kill() })
+		})
 		for lines.Scan() {
 			contents = append(contents, lines.Text())
+			soon()
 		}
 		if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 			t.Fatalf("round %d ended by itself: %v\n%s", round, err, complaints.String())

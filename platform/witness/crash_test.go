@@ -18,6 +18,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/platform/cosigner"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/tlog"
 	protocol "github.com/colophon-build/colophon/tlog/witness"
@@ -64,15 +65,20 @@ func TestKill(t *testing.T) {
 				t.Fatalf("round %d: it cosigned %d entries and forgot: %v", round, cosigned.Size, err)
 			}
 		}
-		c := &protocol.Client{URL: url, HTTP: &http.Client{Timeout: 10 * time.Second}, Keys: keysOf(t, dir)}
-		stop := time.AfterFunc(time.Duration(5+7*round)*time.Millisecond, kill)
+		c := &protocol.Client{URL: url, HTTP: &http.Client{Timeout: await.Patience}, Keys: keysOf(t, dir)}
+		var stop *time.Timer // from the first cosignature on
 		for {
 			l.Grow(int(l.Size()) + 3)
 			cp := l.At(l.Size())
 			if _, err := c.Add(t.Context(), cp, l.Sign(cp), l); err != nil {
 				break
 			}
-			cosigned = cp
+			if cosigned = cp; stop == nil {
+				stop = time.AfterFunc(time.Duration(5+7*round)*time.Millisecond, kill)
+			}
+		}
+		if stop == nil {
+			t.Fatalf("round %d: nothing was cosigned", round)
 		}
 		stop.Stop()
 		kill()

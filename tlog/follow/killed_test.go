@@ -46,7 +46,7 @@ func TestKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Duration(100+rand.IntN(300))*time.Millisecond, func() { cmd.Process.Kill() })
+		time.AfterFunc(time.Duration(100+rand.IntN(300)+20*kills)*time.Millisecond, func() { cmd.Process.Kill() })
 		err := cmd.Wait()
 		if kills++; kills > 300 || err != nil && strings.Contains(out.String(), "FAIL") {
 			t.Fatalf("after %d starts: %v: %s", kills, err, out)
