@@ -16,7 +16,10 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 MEMORY  := $(shell awk -v n="$$(nproc)" '/^MemTotal:/ { m = $$2 / n / 2048; print int(m < 1024 ? m : 1024) }' /proc/meminfo 2>/dev/null)
 LESSGC  := $(if $(MEMORY),GOGC=off GOMEMLIMIT=$(MEMORY)MiB,GOGC=400)
 GOBUILD := $(LESSGC) $(GO) build -buildvcs=false
-GOTOOL  := $(GOBUILD) -ldflags '-s -w'
+# Debug information is 40 per cent of the link, and only a debugger reads it.
+LDFLAGS := -w -X main.version=$(VERSION)
+TOOLLD  := -s -w
+GOTOOL  := $(GOBUILD) -ldflags '$(TOOLLD)'
 BIN     := out/bin
 
 .PHONY: help build scanner man builder keys evaluator tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube-deps kube chaos bench-kube manifests dist docs site clean distclean
@@ -24,9 +27,8 @@ BIN     := out/bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Debug information is 40 per cent of the link, and only a debugger reads it.
 build: scanner ## build out/bin/colophon, out/bin/colophond and its scanner of images, out/bin/colophon-scan
-	$(GOBUILD) -ldflags '-w -X main.version=$(VERSION)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
+	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
 
 scanner:
 	cd cmd/colophon-scan && $(GOTOOL) -o ../../$(BIN)/ .
@@ -117,7 +119,7 @@ example: ## make a git repository with a signed tag from examples/hello, in out/
 
 # Downloads and compiles, and shows how far it is. What it leaves in Go's cache, builder and build link.
 compile:
-	@GO='$(GO)' $(LESSGC) MEANWHILE='$(MEANWHILE)' scripts/compile.sh ./cmd/colophon ./cmd/colophond cmd/colophon-scan:. tools/buildkit:./buildkitd
+	@GO='$(GO)' $(LESSGC) MEANWHILE='$(MEANWHILE)' scripts/compile.sh -ldflags '$(LDFLAGS)' ./cmd/colophon ./cmd/colophond -ldflags '$(TOOLLD)' cmd/colophon-scan:. tools/buildkit:./buildkitd
 
 quickstart: deps ## start a platform, release out/hello, verify it
 	@$(MAKE) -s compile MEANWHILE='scripts/quickstart.sh images'

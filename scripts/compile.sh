@@ -2,7 +2,10 @@
 # Downloads the modules that programs need, compiles their packages into Go's build cache, and
 # shows how far it is and how much time is left. It links nothing: make does.
 #
-#   scripts/compile.sh [DIR:]PACKAGE...     DIR is the module of the package, "." if not given
+#   scripts/compile.sh [[-ldflags FLAGS] [DIR:]PACKAGE]...
+#
+# DIR is the module of the package, "." if not given. FLAGS are those with which make links this and
+# the following programs: main packages contain them, and would be compiled again with others.
 #
 # It compiles the first program while it downloads the modules of the others. Then it runs
 # $MEANWHILE, if that is set, beside the rest. On a terminal, one line changes; elsewhere a new
@@ -34,7 +37,7 @@ due() { [ $((SECONDS - shown)) -ge "$every" ]; }
 # $work/NUMBER that must be compiled: PACKAGE FILE. It counts the modules in $work/downloaded.
 load() { # NUMBER
   local dir=${dirs[$1]} line
-  "$GO" -C "$dir" list -buildvcs=false -deps \
+  "$GO" -C "$dir" list -buildvcs=false -ldflags "${ldflags[$1]}" -deps \
     -f '{{if .Stale}}{{range .GoFiles}}{{$.ImportPath}}{{"\t"}}{{$.Dir}}/{{.}}{{"\n"}}{{end}}{{end}}' "${packages[$1]}" 2>&1 >"$work/$1" |
     while IFS= read -r line; do
       case $line in
@@ -86,7 +89,7 @@ compile() { # NUMBER...
       text=", about $(duration $((took * (total - done) / done))) left"
     fi
     show "compiling: $count of $todo packages ($(duration $took)$text)"
-  done < <(for n; do "$GO" -C "${dirs[$n]}" list -buildvcs=false -export -v -f '' "${packages[$n]}" 2>&1 || touch "$work/failed"; done)
+  done < <(for n; do "$GO" -C "${dirs[$n]}" list -buildvcs=false -ldflags "${ldflags[$n]}" -export -v -f '' "${packages[$n]}" 2>&1 || touch "$work/failed"; done)
   (cd "$work" && cut -f1 "$@") >>"$work/compiled"
   [ ! -e "$work/failed" ] || exit 1
   [ "$count" -eq 0 ] || line_of "compiled $count packages in $(duration $((SECONDS - began)))"
@@ -97,15 +100,22 @@ line_of() { # TEXT
   [ -n "$end" ] || echo >&2
 }
 
-dirs=() packages=()
-for arg; do
-  case $arg in
-  *:*) dirs+=("${arg%%:*}") packages+=("${arg#*:}") ;;
-  *) dirs+=(.) packages+=("$arg") ;;
+dirs=() packages=() ldflags=() flags=
+while [ $# -gt 0 ]; do
+  case $1 in
+  -ldflags)
+    flags=$2
+    shift 2
+    continue
+    ;;
+  *:*) dirs+=("${1%%:*}") packages+=("${1#*:}") ;;
+  *) dirs+=(.) packages+=("$1") ;;
   esac
+  ldflags+=("$flags")
+  shift
 done
 rest=()
-for ((n = 1; n < $#; n++)); do rest+=("$n"); done
+for ((n = 1; n < ${#dirs[@]}; n++)); do rest+=("$n"); done
 
 : >"$work/downloaded" >"$work/compiled"
 load 0

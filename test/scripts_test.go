@@ -68,6 +68,27 @@ func TestCompileShowsProgress(t *testing.T) {
 	}
 }
 
+// What scripts/compile.sh compiled, go build with the same flags only links.
+func TestCompileForTheLink(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/m\n\ngo 1.26\n", "main.go": "package main\n\nvar version string\n\nfunc main() { println(version) }\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flags := "-w -X main.version=" + filepath.Base(filepath.Dir(dir))
+	if out, err := exec.Command("../scripts/compile.sh", "-ldflags", flags, dir+":.").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command("go", "-C", dir, "build", "-buildvcs=false", "-x", "-ldflags", flags).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if bytes.Contains(out, []byte("/compile -o")) || !bytes.Contains(out, []byte("/link -o")) {
+		t.Errorf("go build after compile.sh: got\n%s\nwant a link and no compilation", out)
+	}
+}
+
 // fakeProgram is colophon or colophond as scripts/packages.sh runs it.
 const fakeProgram = `case "$1" in
 completion) echo "completion for $2" ;;
