@@ -161,7 +161,7 @@ func (a *authority) Verify(cert *x509.Certificate, t time.Time) ([][]*x509.Certi
 }
 
 // leaf returns the chain above cert, and when all of it and cert are valid. It returns nil if there
-// is no chain, if there are several, or if the result depends on more than signatures and times.
+// is no chain, or if there are several.
 func (a *authority) leaf(cert *x509.Certificate) *chain {
 	c := &chain{valid: CertificateWindow(cert)}
 	for _, b := range append([]*x509.Certificate{a.Root}, a.Intermediates...) {
@@ -172,7 +172,7 @@ func (a *authority) leaf(cert *x509.Certificate) *chain {
 		at = from
 	}
 	chains, err := a.verify(cert, at)
-	if err != nil || len(chains) != 1 || slices.ContainsFunc(chains[0], constrained) {
+	if err != nil || len(chains) != 1 {
 		return nil
 	}
 	c.path = slices.Clone(chains[0][1:])

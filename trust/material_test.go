@@ -194,6 +194,20 @@ func TestAuthorityRemembersOneCertificate(t *testing.T) {
 			}
 		}
 	}
+	der, err := x509.CreateCertificate(rand.Reader, f.between, f.root, f.betweenKey.Public(), f.rootKey) // the same authority once more
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twins := newAuthority(&root.FulcioCertificateAuthority{Root: f.root, Intermediates: []*x509.Certificate{f.between, twin}})
+	for range 2 {
+		if chains, err := twins.Verify(f.leaf, noon); err != nil || len(chains) != 2 {
+			t.Errorf("two intermediates: got %d chains, %v, want both", len(chains), err)
+		}
+	}
 	for range 2 * maxLeaves {
 		a.leaves.To(remembered.Ask([]byte(rand.Text())), func() *chain { return nil })
 	}
