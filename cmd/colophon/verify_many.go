@@ -7,11 +7,11 @@ import (
 	"io"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -63,18 +63,17 @@ func runVerifyMany(cmd *cobra.Command, args []string, o verifyOptions, opts veri
 	p.live = !o.output.quiet && isTerminal(p.errs)
 	p.forgets = (o.output.quiet || o.output.text()) && len(o.reports) == 0
 	repositories := newRepositories(ts.Images)
-	var workers errgroup.Group
-	workers.SetLimit(o.many.parallel)
-	for i, t := range ts.Images {
-		if ctx.Err() != nil {
-			break
-		}
-		workers.Go(func() error {
-			if failed != nil {
-				t.Problem = failed.Error()
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	for range min(o.many.parallel, len(ts.Images)) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(ts.Images) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				t := ts.Images[i]
+				if failed != nil {
+					t.Problem = failed.Error()
+				}
+				p.done(i, o.record.keep(ctx, p, o.judge(ctx, t, opts, repositories), opts))
 			}
-			p.done(i, o.record.keep(ctx, p, o.judge(ctx, t, opts, repositories), opts))
-			return nil
 		})
 	}
 	workers.Wait()
