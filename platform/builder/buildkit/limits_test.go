@@ -41,13 +41,13 @@ func TestLogNamesWhatItLeavesOut(t *testing.T) {
 func TestLongRecord(t *testing.T) {
 	var gaps, deps []string
 	for i := range maxIncomplete + 5 {
-		gaps = append(gaps, fmt.Sprintf(`{"url":"https://a/%d","method":"POST","reason":"r"}`, i))
+		gaps = append(gaps, fmt.Sprintf(`{"uri":"https://a/%d","method":"POST","reason":"r"}`, i))
 	}
 	for i := range maxDependencies + 1 {
 		deps = append(deps, fmt.Sprintf(`{"uri":"https://b/%d","digest":{"sha256":"1"}}`, i))
 	}
 	const step = `{"op":{"Op":{"exec":{}}}}`
-	raw := strings.Replace(string(statement(step, "proxy", deps[0])), `{"url":"https://a/","method":"POST","reason":"r"}`, strings.Join(gaps, ","), 1)
+	raw := strings.Replace(string(statement(step, "proxy", deps[0])), gap, strings.Join(gaps, ","), 1)
 	_, got, err := dependencies([][]byte{[]byte(raw)})
 	if err != nil || len(got) != maxIncomplete+1 || got[maxIncomplete].Reason != "and 5 more" {
 		t.Errorf("got %d requests, %v", len(got), err)

@@ -17,6 +17,14 @@ const maxDependencies = 100000
 // maxIncomplete is the maximum number of reported requests that BuildKit could not hash.
 const maxIncomplete = 1000
 
+// capturedFetch is an incompleteFetch as BuildKit's provenance has it (solver/llbsolver/provenance/types,
+// ProxyCaptureIncomplete).
+type capturedFetch struct {
+	URI    string `json:"uri"`
+	Method string `json:"method"`
+	Reason string `json:"reason"`
+}
+
 // incompleteFetch is a request that BuildKit saw but could not hash (BuildKit docs/proxy.md).
 type incompleteFetch struct {
 	URL    string `json:"url,omitempty"`
@@ -52,7 +60,7 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 							Network struct {
 								Mode  string `json:"mode"`
 								Proxy struct {
-									Incomplete []incompleteFetch `json:"incomplete"`
+									Incomplete []capturedFetch `json:"incomplete"`
 								} `json:"proxy"`
 							} `json:"network"`
 						} `json:"buildkit_metadata"`
@@ -77,7 +85,10 @@ func dependencies(provenance [][]byte) ([]attest.ResourceDescriptor, []incomplet
 			seen[key{d.URI, fmt.Sprint(d.Digest)}] = attest.ResourceDescriptor{URI: d.URI, Digest: d.Digest}
 		}
 		for _, i := range network.Proxy.Incomplete {
-			missing[i] = true
+			if i.URI == "" || i.Method == "" {
+				return nil, nil, fmt.Errorf("a request without a digest: got method %q and address %q, want both", i.Method, i.URI)
+			}
+			missing[incompleteFetch{i.URI, i.Method, i.Reason}] = true
 		}
 	}
 	if len(seen) > maxDependencies {

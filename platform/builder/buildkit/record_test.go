@@ -8,10 +8,13 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 )
 
+// gap is a request that was not hashed, as BuildKit 0.33 writes it.
+const gap = `{"op":"sha256:1","name":"git clone","method":"POST","uri":"https://a/","reason":"method_not_materializable"}`
+
 func statement(steps, mode, deps string) []byte {
 	return []byte(`{"predicateType":"https://slsa.dev/provenance/v1","predicate":{"buildDefinition":{"resolvedDependencies":[` + deps +
 		`],"internalParameters":{"buildConfig":{"llbDefinition":[` + steps + `]}}},"runDetails":{"metadata":{"buildkit_metadata":{"network":{"mode":"` + mode +
-		`","proxy":{"incomplete":[{"url":"https://a/","method":"POST","reason":"r"}]}}}}}}}`)
+		`","proxy":{"incomplete":[` + gap + `]}}}}}}}`)
 }
 
 func TestRecordMustBeWhole(t *testing.T) {
@@ -21,14 +24,15 @@ func TestRecordMustBeWhole(t *testing.T) {
 		raw []byte
 		err string
 	}{
-		"proxied":         {statement(exec, "proxy", dep), ""},
-		"no network":      {statement(offline+","+file, "", dep), ""},
-		"past the proxy":  {statement(file+","+exec, "", dep), "network of the steps"},
-		"host network":    {statement(`{"op":{"Op":{"exec":{"network":1}}}}`, "host", dep), "network of the steps"},
-		"no steps":        {statement("", "proxy", dep), "list of steps is missing"},
-		"no digest":       {statement(exec, "proxy", `{"uri":"https://b/"}`), "no digest"},
-		"other predicate": {[]byte(`{"predicateType":"x"}`), "predicate type"},
-		"not JSON":        {[]byte(`x`), "it is not JSON"},
+		"proxied":                 {statement(exec, "proxy", dep), ""},
+		"no network":              {statement(offline+","+file, "", dep), ""},
+		"past the proxy":          {statement(file+","+exec, "", dep), "network of the steps"},
+		"host network":            {statement(`{"op":{"Op":{"exec":{"network":1}}}}`, "host", dep), "network of the steps"},
+		"no steps":                {statement("", "proxy", dep), "list of steps is missing"},
+		"no digest":               {statement(exec, "proxy", `{"uri":"https://b/"}`), "no digest"},
+		"other predicate":         {[]byte(`{"predicateType":"x"}`), "predicate type"},
+		"a request of no address": {[]byte(strings.ReplaceAll(string(statement(exec, "proxy", dep)), `"uri":"https://a/"`, `"url":"https://a/"`)), "got method \"POST\" and address \"\""},
+		"not JSON":                {[]byte(`x`), "it is not JSON"},
 	} {
 		deps, gaps, err := dependencies([][]byte{c.raw, c.raw})
 		if c.err == "" && (err != nil || len(deps) != 1 || len(gaps) != 1) {

@@ -102,6 +102,42 @@ COPY --from=build /app /app
 	}
 }
 
+// A step posts, as git clone does, and asks for a part of a file: BuildKit hashes neither answer, and
+// must list both where dependencies looks.
+func TestRequestsThatAreNotHashed(t *testing.T) {
+	b := realBuilder(t)
+	l, err := harness.Beyond(proxyHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader("0000 the pack"))
+	})}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	url := "http://" + l.Addr().(*net.TCPAddr).IP.String()
+	dir := tree(t, `FROM debian:bookworm-slim
+ARG URL
+RUN perl -MIO::Socket::INET -e ' \
+  for my $ask ("POST $ENV{URL}/git-upload-pack HTTP/1.1\r\nContent-Length: 4\r\n", "GET $ENV{URL}/part HTTP/1.1\r\nRange: bytes=0-3\r\n") { \
+    $ENV{http_proxy} =~ m{//([^/]+)} or die "no proxy"; \
+    my $c = IO::Socket::INET->new($1) or die; \
+    print $c "${ask}Host: x\r\nConnection: close\r\n\r\n" . ($ask =~ /^POST/ ? "0000" : ""); \
+    my $answer = join "", <$c>; $answer =~ /^HTTP.1.1 20[06].*0000/s or die $answer; \
+  }'
+`)
+	r, _, log, err := runSession(t, b, builder.Session{}, builder.Request{Tree: dir, Recipe: attest.Recipe{BuildArgs: map[string]string{"URL": url}}})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	got := r.Config["network.incomplete"]
+	for _, want := range []string{`{"url":"` + url + `/git-upload-pack","method":"POST","reason":"method_not_materializable"}`, `{"url":"` + url + `/part","method":"GET","reason":"partial_response"}`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got the requests %q, want %s among them", got, want)
+		}
+	}
+}
+
 func runSession(t *testing.T, b *halves, s builder.Session, req builder.Request) (*builder.Result, *builder.Record, string, error) {
 	t.Helper()
 	var log lines
@@ -114,7 +150,7 @@ func runSession(t *testing.T, b *halves, s builder.Session, req builder.Request)
 	b.Wait()
 	record, rerr := b.rooms.End(t.Context(), req.Session)
 	if rerr != nil {
-		t.Fatalf("the room's record: %v", rerr)
+		t.Fatalf("the room's record: %v, of a build that ended with %v", rerr, err)
 	}
 	return r, record, log.String(), err
 }
