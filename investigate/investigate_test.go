@@ -4,7 +4,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
@@ -32,24 +32,15 @@ type scene struct {
 
 func newScene(t testing.TB) *scene {
 	s := &scene{t: t, platform: prooftest.New(t), store: prooftest.NewStore(t), dir: filepath.Join(t.TempDir(), "repo")}
-	s.git("init", "-q", "-b", "main", s.dir)
+	s.git("init", "-q", "-b", "main")
 	s.uri = source.FileURI(s.dir)
 	return s
 }
 
 func (s *scene) git(args ...string) string {
 	s.t.Helper()
-	if args[0] != "init" {
-		args = append([]string{"-C", s.dir}, args...)
-	}
-	cmd := exec.Command("git", args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_AUTHOR_DATE=1700000000 +0100",
-		"GIT_COMMITTER_NAME=Bob", "GIT_COMMITTER_EMAIL=bob@example.com", "GIT_COMMITTER_DATE=1700000060 +0100"}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("git %q: %v: %s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
+	env := []string{"GIT_AUTHOR_DATE=1700000000 +0100", "GIT_COMMITTER_NAME=Bob", "GIT_COMMITTER_EMAIL=bob@example.com", "GIT_COMMITTER_DATE=1700000060 +0100"}
+	return gittest.With(s.t, env, s.dir, args...)
 }
 
 func (s *scene) commit(text string) string {

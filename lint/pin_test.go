@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/pins"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // actionServer is a server with the repository o/action, whose commits are old.
@@ -30,9 +31,6 @@ type actionServer struct {
 
 func newActionServer(t *testing.T) *actionServer {
 	s := &actionServer{t, t.TempDir(), "2020-01-01T00:00:00Z"}
-	if err := os.MkdirAll(filepath.Join(s.dir, "o/action"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	s.git("init", "-q", "-b", "main")
 	s.git("config", "uploadpack.allowAnySHA1InWant", "true")
 	return s
@@ -40,15 +38,8 @@ func newActionServer(t *testing.T) *actionServer {
 
 func (s *actionServer) git(args ...string) string {
 	s.t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir = filepath.Join(s.dir, "o/action")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Ann\x1b[31m", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com",
-		"GIT_AUTHOR_DATE=" + s.date, "GIT_COMMITTER_DATE=" + s.date}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("git %v: %v: %s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
+	env := []string{"GIT_AUTHOR_NAME=Ann\x1b[31m", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_AUTHOR_DATE=" + s.date, "GIT_COMMITTER_DATE=" + s.date}
+	return gittest.With(s.t, env, filepath.Join(s.dir, "o/action"), args...)
 }
 
 // release makes a commit with tags, and returns its id.

@@ -7,12 +7,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/test/await"
+
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // complete returns what is offered for the last of args.
@@ -67,12 +68,10 @@ func TestCompletion(t *testing.T) {
 	host := catalog(t)
 	repo := t.TempDir()
 	for _, args := range [][]string{
-		{"init", "-q", "-b", "main"}, {"-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "x"},
+		{"init", "-q", "-b", "main"}, {"commit", "-q", "--allow-empty", "-m", "x"},
 		{"tag", "v1.0.0"}, {"tag", "v1.10.0"}, {"tag", "v1.9.0"}, {"tag", "@acme/web@1"}, {"tag", "v1$(touch${IFS}pwned)"}, {"tag", "v1;id"}, {"tag", "v1`id`"}, {"branch", "v1-next"},
 	} {
-		if out, err := exec.Command("git", append([]string{"-C", repo}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
+		gittest.Git(t, repo, args...)
 	}
 	if err := os.WriteFile(filepath.Join(repo, ".colophon.yaml"), []byte("version: 1\nimages:\n  - name: team/web\n    context: web\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/lint"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // TestPin lists, shows and writes an update, and an alarm ends with exit code 3.
@@ -17,18 +17,9 @@ func TestPin(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	server := t.TempDir()
 	repo := filepath.Join(server, "o/action")
-	if err := os.MkdirAll(repo, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	git := func(args ...string) string {
 		t.Helper()
-		cmd := exec.Command("git", append([]string{"-c", "user.name=Ann", "-c", "user.email=a@example.com"}, args...)...)
-		cmd.Dir = repo
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %v: %v: %s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
+		return gittest.Git(t, repo, args...)
 	}
 	git("init", "-q", "-b", "main")
 	git("config", "uploadpack.allowAnySHA1InWant", "true")
@@ -69,7 +60,7 @@ func TestPin(t *testing.T) {
 		t.Errorf("--diff has written: %s, %v", raw, err)
 	}
 	out, _ := pin(0, "--cooldown", "0d", "--update")
-	if !strings.Contains(out, two[:12]+" ") || !strings.Contains(out, " Ann: two ") || strings.ContainsRune(out, '\x1b') {
+	if !strings.Contains(out, two[:12]+" ") || !strings.Contains(out, " Ada: two ") || strings.ContainsRune(out, '\x1b') {
 		t.Errorf("got %q", out)
 	}
 	want := strings.Replace(src, one+" # v1.0.0", two+" # v1.1.0", 1)

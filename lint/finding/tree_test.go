@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 func write(t *testing.T, dir string, files map[string]string) {
@@ -36,16 +36,6 @@ func open(t *testing.T, dir string) *Tree {
 	}
 	t.Cleanup(func() { tree.Close() })
 	return tree
-}
-
-func git(t *testing.T, dir string, args ...string) {
-	t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("git %v: %v: %s", args, err, out)
-	}
 }
 
 // TestTree: the tree has the files of the directory, and of no dependency; links are listed and
@@ -90,7 +80,7 @@ func TestTree(t *testing.T) {
 // no program.
 func TestTreeOfGit(t *testing.T) {
 	dir := t.TempDir()
-	git(t, dir, "init", "-q")
+	gittest.Git(t, dir, "init", "-q")
 	ran := filepath.Join(dir, "ran")
 	write(t, dir, map[string]string{
 		".gitignore": "out/\n", "out/Dockerfile": "", "tracked": "", "new": "", "gone": "", "sub/Dockerfile": "",
@@ -99,8 +89,8 @@ func TestTreeOfGit(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "monitor"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	git(t, dir, "add", ".gitignore", "tracked", "gone", "sub")
-	git(t, dir, "config", "core.fsmonitor", filepath.Join(dir, "monitor"))
+	gittest.Git(t, dir, "add", ".gitignore", "tracked", "gone", "sub")
+	gittest.Git(t, dir, "config", "core.fsmonitor", filepath.Join(dir, "monitor"))
 	if err := os.Remove(filepath.Join(dir, "gone")); err != nil {
 		t.Fatal(err)
 	}

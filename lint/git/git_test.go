@@ -11,6 +11,7 @@ import (
 
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/git"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/linttest"
 	"github.com/colophon-build/colophon/test/spent"
@@ -94,7 +95,7 @@ func TestHostileRepository(t *testing.T) {
 		"credential.helper": evil, "core.hooksPath": dir, "log.showSignature": "true", "tag.forceSignAnnotated": "true", "extensions.partialClone": "origin", "remote.origin.url": "ext::" + evil, "remote.origin.promisor": "true", "protocol.ext.allow": "always",
 		"remote.origin.uploadpack": evil, "remote.origin.vcs": "evil",
 	} {
-		harness.Git(t, dir, "config", name, value)
+		gittest.Git(t, dir, "config", name, value)
 	}
 	for _, hook := range []string{"post-index-change", "reference-transaction", "post-checkout", "fsmonitor-watchman", "pre-commit"} {
 		if err := os.Symlink(evil, filepath.Join(dir, hook)); err != nil {
@@ -105,7 +106,7 @@ func TestHostileRepository(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	// A missing object would be asked for from the promisor.
-	id := harness.Git(t, dir, "rev-parse", "v1.0.0")
+	id := gittest.Git(t, dir, "rev-parse", "v1.0.0")
 	object := filepath.Join(dir, ".git/objects", id[:2], id[2:])
 	if err := os.Remove(object); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/dockerfile"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -28,7 +29,7 @@ func gitServer(t *testing.T, files ...string) (url, dir string) {
 	dir = filepath.Join(t.TempDir(), "lib.git")
 	fill(t, dir, files...)
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1"}} {
-		git(t, dir, args...)
+		gittest.Git(t, dir, args...)
 	}
 	srv := httptest.NewServer(githttp.Handler(t, filepath.Dir(dir)))
 	t.Cleanup(srv.Close)
@@ -92,8 +93,8 @@ func releaseAdding(t *testing.T, dockerfile string, lock *builder.Lock) (*record
 	s.Rooms = noRooms{}
 	dir := strings.TrimPrefix(s.req.Source, "file://")
 	fill(t, dir, "Dockerfile", dockerfile)
-	git(t, dir, "add", ".")
-	git(t, dir, "commit", "-q", "-m", "second")
+	gittest.Git(t, dir, "add", ".")
+	gittest.Git(t, dir, "commit", "-q", "-m", "second")
 	s.req.Ref = "HEAD"
 	s.req.Recipe.Builder = "buildkit"
 	s.req.Recipe.BuildArgs = map[string]string{"V": "v1"}
@@ -150,8 +151,8 @@ func TestGitThatTheDockerfileAdds(t *testing.T) {
 
 	// A lock names the commit, even if the ref has moved, and lists every ref.
 	fill(t, dir, "top", "moved")
-	git(t, dir, "commit", "-q", "-a", "-m", "second")
-	git(t, dir, "tag", "-f", "v1")
+	gittest.Git(t, dir, "commit", "-q", "-a", "-m", "second")
+	gittest.Git(t, dir, "tag", "-f", "v1")
 	lock := &builder.Lock{Version: builder.LockVersion, Fetches: []builder.Exchange{}, Git: []builder.LockedGit{{URI: strings.TrimSuffix(url, ".git"), Ref: "v1", Commit: first}}}
 	text = "FROM scratch\nADD " + url + "#v1 /a\n"
 	if b, _, err = releaseAdding(t, text, lock); !errors.Is(err, errRecorded) || len(b.files) != 1 || b.files[0]["top"] != "1" {

@@ -12,13 +12,14 @@ import (
 	"github.com/colophon-build/colophon/internal/logs"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // cachingStage is a stage of a branch whose release asks for kept cache mounts.
 func cachingStage(t *testing.T, b *builds, r *rooms) *stage {
 	t.Helper()
 	s := dockerStage(t, b, r, "FROM scratch\nCOPY . /\n")
-	git(t, strings.TrimPrefix(s.req.Source, "file://"), "branch", "release")
+	gittest.Git(t, strings.TrimPrefix(s.req.Source, "file://"), "branch", "release")
 	s.CacheMounts, s.req.CacheMounts, s.req.Ref = true, true, "release"
 	return s
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // TestDeclaredImages: the attestor reads the names from the commit, with the checks of a
@@ -23,9 +24,9 @@ func TestDeclaredImages(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, ".colophon.yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		git(t, dir, "add", ".")
-		git(t, dir, "commit", "-q", "-m", "declare")
-		git(t, dir, "tag", "-f", "v1.0.0")
+		gittest.Git(t, dir, "add", ".")
+		gittest.Git(t, dir, "commit", "-q", "-m", "declare")
+		gittest.Git(t, dir, "tag", "-f", "v1.0.0")
 	}
 	ask := func() (*api.Declared, error) {
 		t.Helper()

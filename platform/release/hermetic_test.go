@@ -25,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -156,9 +157,9 @@ func dockerStage(t *testing.T, b *builds, r *rooms, dockerfile string) *stage {
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	git(t, dir, "add", ".")
-	git(t, dir, "commit", "-q", "-m", "Dockerfile")
-	git(t, dir, "tag", "-f", "v1.0.0")
+	gittest.Git(t, dir, "add", ".")
+	gittest.Git(t, dir, "commit", "-q", "-m", "Dockerfile")
+	gittest.Git(t, dir, "tag", "-f", "v1.0.0")
 	return s
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -29,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -81,19 +81,9 @@ func repository(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1.0.0"}} {
-		git(t, dir, args...)
+		gittest.Git(t, dir, args...)
 	}
 	return "file://" + dir
-}
-
-func git(t *testing.T, dir string, args ...string) {
-	t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("git %v: %v\n%s", args, err, out)
-	}
 }
 
 func hostPlatform() string { return "linux/" + runtime.GOARCH }

@@ -24,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -118,10 +119,10 @@ func newStageStage(t *testing.T, b builder.Builder, platforms ...string) *stage 
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY go.mod /hello\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	git(t, dir, "rm", "-q", "go.mod")
-	git(t, dir, "add", ".")
-	git(t, dir, "commit", "-q", "-m", "a Dockerfile")
-	git(t, dir, "tag", "-f", "v1.0.0")
+	gittest.Git(t, dir, "rm", "-q", "go.mod")
+	gittest.Git(t, dir, "add", ".")
+	gittest.Git(t, dir, "commit", "-q", "-m", "a Dockerfile")
+	gittest.Git(t, dir, "tag", "-f", "v1.0.0")
 	s.req.Recipe = attest.Recipe{Files: true, Platforms: platforms}
 	return s
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // Each path is excluded only if BuildKit's own code sends nothing of it.
@@ -121,9 +122,9 @@ func TestUnresolved(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			git(t, dir, "add", ".")
-			git(t, dir, "commit", "-q", "-m", "files")
-			git(t, dir, "tag", "-f", "v1.0.0")
+			gittest.Git(t, dir, "add", ".")
+			gittest.Git(t, dir, "commit", "-q", "-m", "files")
+			gittest.Git(t, dir, "tag", "-f", "v1.0.0")
 			err, events := s.run(t)
 			if c.stopped != "" {
 				if !strings.Contains(err, c.stopped) || len(b.reqs) > 0 {

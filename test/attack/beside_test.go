@@ -25,6 +25,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/trust"
 )
@@ -50,10 +51,10 @@ func (s *scene) victim(name string) victim {
 	dockerfile := "FROM scratch\nCOPY Dockerfile /\n# " + name + "\n"
 	harness.Write(s, v.repo, map[string]string{"Dockerfile": dockerfile + "# older\n"})
 	s.commit(v.repo)
-	harness.Git(s, v.repo, "tag", "v0.9.0")
+	gittest.Git(s, v.repo, "tag", "v0.9.0")
 	harness.Write(s, v.repo, map[string]string{"Dockerfile": dockerfile})
-	harness.Git(s, v.repo, "commit", "-q", "-a", "-m", "second")
-	harness.Git(s, v.repo, "tag", "-f", "-a", "-m", "v1.0.0", "v1.0.0")
+	gittest.Git(s, v.repo, "commit", "-q", "-a", "-m", "second")
+	gittest.Git(s, v.repo, "tag", "-f", "-a", "-m", "v1.0.0", "v1.0.0")
 	v.digest = s.mustRelease(p, v.repo, "victims/"+name).Digest
 	v.source = "file://" + v.repo
 	s.victims[name] = v
@@ -218,7 +219,7 @@ var _ = register(attack{
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		repo := s.repository(map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /good\n"})
-		seen := harness.Git(s, repo, "rev-parse", "HEAD")
+		seen := gittest.Git(s, repo, "rev-parse", "HEAD")
 		evil := s.forcePush(repo, "FROM scratch\nCOPY Dockerfile /evil\n")
 		r, _, err := s.release(p, repo, "swapped", func(r *api.ReleaseRequest) { r.Commit = seen })
 		if code, _ := s.put(p, http.MethodGet, "/v2/swapped/manifests/v1.0.0", "", "", nil); code == http.StatusOK {
@@ -235,11 +236,11 @@ var _ = register(attack{
 func (s *scene) forcePush(repo, dockerfile string) string {
 	s.Helper()
 	harness.Write(s, repo, map[string]string{"Dockerfile": dockerfile})
-	harness.Git(s, repo, "commit", "-q", "-a", "--amend", "-m", "evil")
-	harness.Git(s, repo, "tag", "-f", "-a", "-m", "v1.0.0", "v1.0.0")
-	harness.Git(s, repo, "reflog", "expire", "--expire=now", "--all")
-	harness.Git(s, repo, "gc", "-q", "--prune=now")
-	return harness.Git(s, repo, "rev-parse", "HEAD")
+	gittest.Git(s, repo, "commit", "-q", "-a", "--amend", "-m", "evil")
+	gittest.Git(s, repo, "tag", "-f", "-a", "-m", "v1.0.0", "v1.0.0")
+	gittest.Git(s, repo, "reflog", "expire", "--expire=now", "--all")
+	gittest.Git(s, repo, "gc", "-q", "--prune=now")
+	return gittest.Git(s, repo, "rev-parse", "HEAD")
 }
 
 var _ = register(attack{
@@ -254,7 +255,7 @@ var _ = register(attack{
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
 		repo := s.repository(map[string]string{"go.mod": "module x\n", "Dockerfile": "good\n"})
-		good := harness.Git(s, repo, "rev-parse", "HEAD")
+		good := gittest.Git(s, repo, "rev-parse", "HEAD")
 		l := honest()
 		evil := ""
 		l.during = func() { evil = s.forcePush(repo, "evil\n") }

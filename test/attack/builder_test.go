@@ -19,7 +19,7 @@ import (
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/test/await"
-	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // golang is the recipe of the releases that a liar builds. It needs no room.
@@ -64,7 +64,7 @@ var _ = register(attack{
 		if err != nil {
 			s.Fatalf("honest layout: %v\n%s", err, said)
 		}
-		if l.seenSource["who"] != "the commit" || r.Source.ID != harness.Git(s, repo, "rev-parse", "HEAD") {
+		if l.seenSource["who"] != "the commit" || r.Source.ID != gittest.Git(s, repo, "rev-parse", "HEAD") {
 			return fmt.Sprintf("the tree was %q, the release says %s", l.seenSource["who"], r.Source.ID), ""
 		}
 		return "", "the builder cannot name a commit or tree"

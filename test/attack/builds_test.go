@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -176,16 +177,16 @@ var _ = register(attack{
 			}
 			return said
 		}
-		harness.Git(s, repo, "branch", "release")
-		harness.Git(s, repo, "checkout", "-q", "-b", "feature")
+		gittest.Git(s, repo, "branch", "release")
+		gittest.Git(s, repo, "checkout", "-q", "-b", "feature")
 		harness.Write(s, repo, map[string]string{"Dockerfile": mount + "echo " + poison + " | tee /cache/x\n"})
-		harness.Git(s, repo, "commit", "-q", "-a", "-m", "poison")
+		gittest.Git(s, repo, "commit", "-q", "-a", "-m", "poison")
 		branch("feature")
 		if strings.Contains(branch("release"), "found: poison") {
 			return "the other branch found it", ""
 		}
 		harness.Write(s, repo, map[string]string{"Dockerfile": mount + "echo found: $(cat /cache/x)\n"})
-		harness.Git(s, repo, "commit", "-q", "-a", "-m", "look")
+		gittest.Git(s, repo, "commit", "-q", "-a", "-m", "look")
 		if !strings.Contains(branch("feature"), "found: poison") {
 			s.Fatal("the feature branch itself does not find it, so nothing was tried")
 		}
@@ -271,7 +272,7 @@ var _ = register(attack{
 		if err != nil {
 			return "", brief([]string{err.Error()})
 		}
-		head := harness.Git(s, repo, "rev-parse", "HEAD")
+		head := gittest.Git(s, repo, "rev-parse", "HEAD")
 		if r.Source.ID != head {
 			return "the release names the commit " + r.Source.ID, ""
 		}

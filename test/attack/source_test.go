@@ -3,7 +3,7 @@ package attack
 import (
 	"fmt"
 
-	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // gitArchive exports a commit with git archive, which obeys the attributes in it.
@@ -40,7 +40,7 @@ var _ = register(attack{
 				return fmt.Sprintf("released as %s, but the builder got %s as %q, and the commit has %q", r.Source.ID, name, got, want), ""
 			}
 		}
-		if len(l.seenSource) != len(files) || r.Source.Tree != harness.Git(s, repo, "rev-parse", "HEAD^{tree}") {
+		if len(l.seenSource) != len(files) || r.Source.Tree != gittest.Git(s, repo, "rev-parse", "HEAD^{tree}") {
 			s.Errorf("the builder got %v, the release says tree %s\n%s", l.seenSource, r.Source.Tree, said)
 		}
 		return "", "the builder got the files as committed"

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -67,7 +68,7 @@ func BenchmarkInvestigatePlatform(b *testing.B) {
 		}
 	}
 	row("  until both indexes have them", time.Since(start), "")
-	harness.Git(b, repo, "tag", "-d", "v1.0.0") // the first line says so
+	gittest.Git(b, repo, "tag", "-d", "v1.0.0") // the first line says so
 	host, _, _ := strings.Cut(p.Addr, ":")
 	for range 3 {
 		asked(b, "investigate an image whose tag is gone", p.Colophon(b.Context(), "investigate", image, "--source", source), "broken link: standing")

@@ -27,6 +27,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/builder/sums"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -82,8 +83,8 @@ func BenchmarkSecondRelease(b *testing.B) {
 	kept := api.ReleaseRequest{Ref: "main", Image: "kept", Tag: "one", CacheMounts: true}
 	before, _ := secondTimed(b, p, repo, kept)
 	harness.Write(b, repo, map[string]string{"cmd/colophon/second.go": "package main\n"})
-	harness.Git(b, repo, "add", ".")
-	harness.Git(b, repo, "commit", "-q", "-m", "second")
+	gittest.Git(b, repo, "add", ".")
+	gittest.Git(b, repo, "commit", "-q", "-m", "second")
 	kept.Tag = "two"
 	after, _ := secondTimed(b, p, repo, kept)
 	row("first release of a branch that keeps its cache mounts", before, "")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -92,7 +93,7 @@ func killAtEach(t *testing.T, phases []string, kill func(*harness.Platform, *exe
 }
 
 func tagsOf(t testing.TB, repo string) []string {
-	return []string{"v1.0.0", "v1.0.0-" + harness.Git(t, repo, "rev-parse", "--short=7", "HEAD")}
+	return []string{"v1.0.0", "v1.0.0-" + gittest.Git(t, repo, "rev-parse", "--short=7", "HEAD")}
 }
 
 // awaitTags waits until all tags exist.

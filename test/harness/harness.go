@@ -25,6 +25,7 @@ import (
 
 	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/freeport"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // Bin returns the path of a program that the Makefile builds in out/bin. It fails the
@@ -402,10 +403,10 @@ func GoRepo(t testing.TB) string {
 // main and under an annotated tag.
 func Commit(t testing.TB, dir, tag string) {
 	t.Helper()
-	Git(t, dir, "init", "-q", "-b", "main")
-	Git(t, dir, "add", ".")
-	Git(t, dir, "commit", "-q", "-m", "first")
-	Git(t, dir, "tag", "-a", "-m", tag, tag)
+	gittest.Git(t, dir, "init", "-q", "-b", "main")
+	gittest.Git(t, dir, "add", ".")
+	gittest.Git(t, dir, "commit", "-q", "-m", "first")
+	gittest.Git(t, dir, "tag", "-a", "-m", tag, tag)
 }
 
 // Write writes files below dir, by their slash-separated names.
@@ -420,22 +421,6 @@ func Write(t testing.TB, dir string, files map[string]string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// Git runs git in dir with a fixed author and date, so that commit ids are reproducible.
-func Git(t testing.TB, dir string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(),
-		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
-		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_AUTHOR_DATE=2026-01-02T03:04:05Z",
-		"GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com", "GIT_COMMITTER_DATE=2026-01-02T03:04:05Z")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // Log collects the output of a process. It is safe for concurrent use.

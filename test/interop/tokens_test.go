@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/test/forgehost"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -241,8 +242,8 @@ func TestTokensOfReaders(t *testing.T) {
 	}
 	app := filepath.Join(base, "app")
 	harness.Commit(t, app, "v1.0.0")
-	harness.Git(t, app, "remote", "add", "origin", "http://x-access-token:"+canaryOrigin+"@"+h.where+"/team/app")
-	harness.Git(t, app, "config", "http.extraHeader", "Authorization: Basic "+canaryOrigin)
+	gittest.Git(t, app, "remote", "add", "origin", "http://x-access-token:"+canaryOrigin+"@"+h.where+"/team/app")
+	gittest.Git(t, app, "config", "http.extraHeader", "Authorization: Basic "+canaryOrigin)
 	planted[filepath.Join(app, ".git/config")], planted[filepath.Join(app, ".gitmodules")] = true, true
 
 	run := func(args ...string) string {

@@ -24,6 +24,7 @@ import (
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/platform/witness"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -229,7 +230,7 @@ func TestAuditRequired(t *testing.T) {
 	p.Trust()
 	a := newAuditor(p)
 	repo := harness.GoRepo(t)
-	commit := harness.Git(t, repo, "rev-parse", "HEAD")
+	commit := gittest.Git(t, repo, "rev-parse", "HEAD")
 	release(t, p, repo, "one")
 	a.list([]string{"release", "accepted", "allowed", p.Addr + "/one:v1.0.0"}, "--kind", "release", "--commit", commit)
 	add := []string{"distrust", "add", "--commit", strings.Repeat("ab", 20), "--reason", "pushed with a stolen token"}

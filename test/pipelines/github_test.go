@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 	"github.com/colophon-build/colophon/trust"
@@ -85,7 +86,7 @@ func (w *world) commit(t *testing.T, name string, args ...string) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	harness.Commit(t, w.repo, "v1.2.0")
-	return harness.Git(t, w.repo, "rev-parse", "HEAD")
+	return gittest.Git(t, w.repo, "rev-parse", "HEAD")
 }
 
 func read(t *testing.T, file string) *workflow {
@@ -220,11 +221,11 @@ func TestGitHubAttacks(t *testing.T) {
 		}
 	}
 	must(os.WriteFile(filepath.Join(w.repo, "app"), []byte("another app\n"), 0o644))
-	harness.Git(t, w.repo, "commit", "-q", "-a", "-m", "another")
-	harness.Git(t, w.repo, "tag", "-f", "v1.2.0")
+	gittest.Git(t, w.repo, "commit", "-q", "-a", "-m", "another")
+	gittest.Git(t, w.repo, "tag", "-f", "v1.2.0")
 	w.release(t, &workflow{Env: f.Env, Jobs: map[string]*job{"build": f.Jobs["build"]}}, nil)
 	must(sh("cp", in("image/image.tar"), other))
-	harness.Git(t, w.repo, "tag", "-f", "v1.2.0", "HEAD~1")
+	gittest.Git(t, w.repo, "tag", "-f", "v1.2.0", "HEAD~1")
 	for _, c := range []struct {
 		name, before string
 		do           func()
@@ -267,7 +268,7 @@ func TestGitHubShared(t *testing.T) {
 	w := newWorld(t)
 	image := w.platform.Addr + "/acme/app"
 	f := w.write(t, "pipelines", "--install", w.install, "--shared", "--tuf", w.platform.URL+"/tuf", "--root", w.root)
-	commit := harness.Git(t, w.repo, "rev-parse", "HEAD")
+	commit := gittest.Git(t, w.repo, "rev-parse", "HEAD")
 	caller := w.write(t, "app", "--workflow", "acme/pipelines@"+commit, "--image", image)
 	called := caller.Jobs["release"]
 	by := "acme/pipelines/.github/workflows/release.yaml@" + commit
@@ -301,10 +302,10 @@ func TestGitHubShared(t *testing.T) {
 	})
 	// A repository that calls may not choose the program that runs beside the identity.
 	harness.Write(t, w.repo, map[string]string{"ci/colophon/install.sh": "echo stolen; exit 1\n", "measured/stolen": ""})
-	harness.Git(t, w.repo, "add", ".")
-	harness.Git(t, w.repo, "commit", "-q", "-m", "steal")
-	harness.Git(t, w.repo, "tag", "-f", "v1.2.0")
-	w.claims["sha"] = harness.Git(t, w.repo, "rev-parse", "HEAD")
+	gittest.Git(t, w.repo, "add", ".")
+	gittest.Git(t, w.repo, "commit", "-q", "-m", "steal")
+	gittest.Git(t, w.repo, "tag", "-f", "v1.2.0")
+	w.claims["sha"] = gittest.Git(t, w.repo, "rev-parse", "HEAD")
 	w.claims["workflow_sha"] = w.claims["sha"]
 	if said := w.release(t, f, inputs); w.failed != "" {
 		t.Fatalf("job %s failed:\n%s", w.failed, said)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -20,7 +21,7 @@ func TestPlatform(t *testing.T) {
 	git := httptest.NewServer(githttp.Handler(t, repos))
 	t.Cleanup(git.Close)
 	w.commit(t, "app", "init", "colophon", "--source", "https://github.com/acme/app", "--offline", "--install", w.install)
-	harness.Git(t, w.repo, "tag", "-d", "v1.2.0")
+	gittest.Git(t, w.repo, "tag", "-d", "v1.2.0")
 	// The policy is about a repository that the platform can fetch here.
 	policy := filepath.Join(w.repo, "ci/colophon/policy.yaml")
 	text, err := os.ReadFile(policy)
@@ -32,8 +33,8 @@ func TestPlatform(t *testing.T) {
 		harness.Write(t, w.repo, map[string]string{
 			"ci/colophon/policy.yaml": strings.ReplaceAll(string(text), "https://github.com/acme/app", git.URL+"/acme/app"), "ci/colophon/release.sh": script,
 		})
-		harness.Git(t, w.repo, "commit", "-q", "-a", "-m", "policy", "--allow-empty")
-		harness.Git(t, w.repo, "tag", "-f", "-a", "-m", "v1.2.0", "v1.2.0")
+		gittest.Git(t, w.repo, "commit", "-q", "-a", "-m", "policy", "--allow-empty")
+		gittest.Git(t, w.repo, "tag", "-f", "-a", "-m", "v1.2.0", "v1.2.0")
 		if err := os.RemoveAll(filepath.Join(repos, "acme")); err != nil {
 			t.Fatal(err)
 		}

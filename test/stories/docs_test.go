@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -152,7 +153,7 @@ func runPages(t *testing.T, p *harness.Platform) {
 		t.Fatal(err)
 	}
 	for _, tag := range []string{"v1.2.0", "v1.3.0"} {
-		harness.Git(t, repo, "tag", tag)
+		gittest.Git(t, repo, "tag", tag)
 		if out, err := p.Colophon(t.Context(), "release", repo, "--ref", tag, "--image", p.Addr+"/team/app").CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

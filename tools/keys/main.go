@@ -77,7 +77,7 @@ func serve(stdout io.Writer, stdin io.Reader, osArgs []string) error {
 		return handler.WriteResponse(stdout, resp)
 	}
 	if !supported(uri) {
-		return fmt.Errorf("the key is none of %s and pkcs11:", strings.Join(kms.SupportedProviders(), ", "))
+		return fmt.Errorf("the key is none of pkcs11:, %s", strings.Join(kms.SupportedProviders(), ", "))
 	}
 	key, err := kms.Get(ctx, uri, hash)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -45,17 +45,6 @@ func needRoot(t *testing.T) {
 	needs.Root(t, "acting as other users")
 }
 
-func git(t *testing.T, dir string, args ...string) string {
-	t.Helper()
-	cmd := exec.Command("git", append([]string{"-c", "user.name=Ada", "-c", "user.email=ada@example.com"}, args...)...)
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("git %v: %v\n%s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
-
 // repo has one commit, tagged v1.
 func repo(t *testing.T) string {
 	t.Helper()
@@ -67,7 +56,7 @@ func repo(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"commit", "-q", "-m", "first"}, {"tag", "v1"}} {
-		git(t, dir, args...)
+		gittest.Git(t, dir, args...)
 	}
 	return dir
 }
@@ -137,7 +126,7 @@ func TestFetchAsTheOwner(t *testing.T) {
 	if err := fetch(dir); err != nil {
 		t.Fatal(err)
 	}
-	id := git(t, dir, "-c", "safe.directory=*", "rev-parse", "v1:file")
+	id := gittest.Git(t, dir, "-c", "safe.directory=*", "rev-parse", "v1:file")
 	object := filepath.Join(dir, ".git/objects", id[:2], id[2:])
 	if err := os.Chown(object, 0, 0); err != nil {
 		t.Fatal(err)
@@ -310,11 +299,11 @@ func TestJail(t *testing.T) {
 func TestLinkedWorkingDirectory(t *testing.T) {
 	fetch, dir := serve(t), repo(t)
 	linked := filepath.Join(t.TempDir(), "linked")
-	git(t, dir, "worktree", "add", "-q", linked)
+	gittest.Git(t, dir, "worktree", "add", "-q", linked)
 	if err := fetch(linked); err != nil {
 		t.Error(err)
 	}
-	git(t, dir, "clone", "-q", "--bare", dir, dir+"-bare.git")
+	gittest.Git(t, dir, "clone", "-q", "--bare", dir, dir+"-bare.git")
 	for _, bare := range []string{dir + "-bare.git", dir + "-bare"} {
 		if err := fetch(bare); err != nil {
 			t.Error(err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // run runs a real client of a package registry as in a room: it knows the gateway as its
@@ -44,18 +45,10 @@ func (r *room) run(t *testing.T, dir string, env []string, name string, args ...
 // gateway that has one, and not without.
 func TestRealClients(t *testing.T) {
 	repos := t.TempDir()
-	git := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("git", args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %q: %v: %s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
 	dir := filepath.Join(repos, "app")
-	git("init", "-q", "-b", "main", dir)
-	git("-C", dir, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "x")
-	id := git("-C", dir, "rev-parse", "HEAD")
+	gittest.Git(t, dir, "init", "-q", "-b", "main")
+	gittest.Git(t, dir, "commit", "-q", "--allow-empty", "-m", "x")
+	id := gittest.Git(t, dir, "rev-parse", "HEAD")
 	backend := http.StripPrefix("/private/git", githttp.Handler(t, repos))
 	module, tarball := goModule(t), npmPackage(t)
 	var base string
@@ -116,7 +109,7 @@ func TestRealClients(t *testing.T) {
 			if strings.Contains(out, "hunter2") {
 				t.Errorf("the client has the secret: %s", out)
 			}
-			if name == "git" && git("-C", filepath.Join(work, "here"), "rev-parse", "HEAD") != id {
+			if name == "git" && gittest.Git(t, filepath.Join(work, "here"), "rev-parse", "HEAD") != id {
 				t.Error("another commit")
 			}
 			if list := room.end(); len(list) == 0 || !withCredential(list) {
