@@ -18,7 +18,16 @@ import (
 // veth pair. It routes the host's network, an IPv4 network, there. Everything ends with
 // this process. Beyond needs root. If another process has such a host, the new one is in
 // one of the networks that follow: the listener has its address.
-func Beyond(host netip.Prefix) (l net.Listener, err error) {
+func Beyond(host netip.Prefix) (net.Listener, error) {
+	all, err := BeyondAt(80, host, 1)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// BeyondAt is Beyond at a port of several addresses: the host's, and those that follow.
+func BeyondAt(port uint16, host netip.Prefix, addresses int) (all []net.Listener, err error) {
 	ns := make(chan string)
 	joined := make(chan error, 1)
 	done := make(chan struct{})
@@ -35,10 +44,15 @@ func Beyond(host netip.Prefix) (l net.Listener, err error) {
 		if err = <-joined; err != nil {
 			return
 		}
-		address := inNetwork(host, n).Addr()
-		err = IP("link set lo up", "addr add "+inNetwork(farEnd, n).String()+" dev outside", "link set outside up", "addr add "+address.String()+"/32 dev lo")
-		if err == nil {
-			l, err = net.Listen("tcp", netip.AddrPortFrom(address, 80).String())
+		err = IP("link set lo up", "addr add "+inNetwork(farEnd, n).String()+" dev outside", "link set outside up")
+		for address := inNetwork(host, n).Addr(); err == nil && len(all) < addresses; address = address.Next() {
+			if err = IP("addr add " + address.String() + "/32 dev lo"); err != nil {
+				break
+			}
+			var l net.Listener
+			if l, err = net.Listen("tcp", netip.AddrPortFrom(address, port).String()); err == nil {
+				all = append(all, l)
+			}
 		}
 	}()
 	if path := <-ns; path != "" {
@@ -51,7 +65,7 @@ func Beyond(host netip.Prefix) (l net.Listener, err error) {
 		joined <- failed
 	}
 	<-done
-	return l, err
+	return all, err
 }
 
 // The ends of the first veth pair.

@@ -41,6 +41,10 @@ import (
 //	forgeserver DIR FILE REPO as gitserver, and answer with FILE as Gitea's API does: in it, BASE is the tag of that
 //	                          name in REPO, HEAD its refs/pull/7/head, and RESULT its main
 //	registry NAME:TAG…        put an image of random bytes under each name into a registry on loopback, at $REGISTRY
+//	privatehost DIR           serve the directory on a host that asks for logins, at $HOST and $OTHER (private_test.go)
+//	asked FILE                write what that host was asked to the file
+//	revoke KIND               have that host refuse the secret of a kind
+//	sealed PATH…              fail if a file contains a secret of that host
 //	alone COMMAND ARG…        run a program in an empty network namespace, in which even loopback is down
 //	spoil DIR                 change one byte of the largest blob of a layout
 //	untag IMAGE               remove a tag, as an admin may
@@ -65,6 +69,10 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 		"fileserver":  must(fileserver, 1),
 		"forgeserver": must(forgeserver, 3),
 		"registry":    must(openRegistry, 1),
+		"privatehost": must(s.openPrivate, 1),
+		"asked":       must(asked, 1),
+		"revoke":      must(revoke, 1),
+		"sealed":      must(sealed, 1),
 		"alone":       alone,
 		"spoil":       must(func(ts *testscript.TestScript, a []string) error { return spoil(ts.MkAbs(a[0])) }, 1),
 		"untag":       must(func(ts *testscript.TestScript, a []string) error { return s.untag(a[0]) }, 1),

@@ -4,6 +4,7 @@
 package stories
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,6 +35,7 @@ func TestStories(t *testing.T) {
 				return err
 			}
 			setup(t, p, env)
+			env.Values[hostKey{}] = &privateHost{}
 			env.Vars = append(env.Vars,
 				"FREE="+freeport.Address(t),
 				"STD="+harness.StdCache(t), // build.stdCache for a platform of the script's own
@@ -46,6 +48,12 @@ func TestStories(t *testing.T) {
 				[]byte("[user]\nname=Ada\nemail=ada@example.com\n[init]\ndefaultBranch=main\n"), 0o600)
 		},
 		Cmds: commands(p),
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Getuid() == 0, nil
+		},
 	})
 }
 
