@@ -41,7 +41,7 @@ func VerifyDir(ctx context.Context, dir Dir, ledger note.Verifier, key []byte, p
 		} else if err != nil {
 			return nil, err
 		}
-		report, err := Verify(ctx, still{dir, signed}, ledger, key, list)
+		report, err := Verify(ctx, still{dir, signed, ledger, list}, ledger, key, list)
 		if err != nil {
 			return nil, err
 		}
@@ -74,6 +74,8 @@ func moved(ctx context.Context, dir Dir, signed []byte, patience time.Duration) 
 type still struct {
 	Dir
 	signed []byte
+	ledger note.Verifier
+	list   []string // the files that were there before the checkpoint was read
 }
 
 // Checkpoint implements tlog.Source.
@@ -98,6 +100,9 @@ func (s still) File(ctx context.Context, path string) ([]byte, error) {
 	if t, err := tlog.ParsePath(path); err == nil {
 		return s.Tile(ctx, t)
 	}
+	if strings.HasPrefix(path, "segments/") && !slices.Contains(s.list, path) {
+		return s.closed(ctx, path)
+	}
 	rest, isOpenings := strings.CutPrefix(path, "openings/")
 	t, err := tlog.ParsePath("tile/entries/" + rest)
 	if !isOpenings || err != nil {
@@ -114,6 +119,24 @@ func (s still) File(ctx context.Context, path string) ([]byte, error) {
 		}
 		return data[:len(data)-len(lines[t.Width])], nil
 	})
+}
+
+// closed reads the checkpoint of a segment that was closed after the files were listed. If it was closed after the
+// ledger's checkpoint, too, it is not there.
+func (s still) closed(ctx context.Context, path string) ([]byte, error) {
+	data, err := s.Dir.File(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	of, err := tlog.OpenCheckpoint(data, s.ledger)
+	if err != nil {
+		return data, nil // Verify says what is wrong with it
+	}
+	now, err := tlog.OpenCheckpoint(s.signed, s.ledger)
+	if err == nil && of.Size > now.Size {
+		return nil, fs.ErrNotExist
+	}
+	return data, nil
 }
 
 // orFuller reads the tile t, or else one that has it and more. path is the file of t. A fuller one may go, too, before it is

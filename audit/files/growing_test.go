@@ -2,6 +2,7 @@ package files
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/colophon-build/colophon/tlog"
 )
@@ -81,5 +84,55 @@ func TestFullerTiles(t *testing.T) {
 	}
 	if _, err := s.File(context.Background(), "openings/007.p/3"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("openings that are too few: got %v", err)
+	}
+}
+
+// A segment that was closed after the checkpoint that is verified is not there; one that was there when the files were
+// listed is, so that a ledger that was cut back is found.
+func TestSegmentClosedMeanwhile(t *testing.T) {
+	secret, public, err := note.GenerateKey(rand.Reader, "ledger.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := note.NewVerifier(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(size int64) []byte {
+		signed, err := note.Sign(&note.Note{Text: tlog.Checkpoint{Origin: signer.Name(), Size: size, Root: tlog.LeafHash(nil)}.String()}, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "segments"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"000": sign(256), "001": sign(512), "002": []byte("no checkpoint")} {
+		if err := os.WriteFile(filepath.Join(dir, "segments", name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, tt := range map[string]struct {
+		path string
+		list []string
+		gone bool
+	}{
+		"closed before the checkpoint":     {"segments/000", nil, false},
+		"closed after the checkpoint":      {"segments/001", nil, true},
+		"of a ledger that was cut back":    {"segments/001", []string{"segments/001"}, false},
+		"no checkpoint":                    {"segments/002", nil, false},
+		"not there":                        {"segments/003", nil, true},
+		"listed, and closed in good order": {"segments/000", []string{"segments/000"}, false},
+	} {
+		_, err := still{Dir(dir), sign(300), ledger, tt.list}.File(t.Context(), tt.path)
+		if gone := errors.Is(err, fs.ErrNotExist); gone != tt.gone || !gone && err != nil {
+			t.Errorf("%s: got %v, want it gone %v", what, err, tt.gone)
+		}
 	}
 }
