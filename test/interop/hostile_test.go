@@ -524,7 +524,7 @@ func hostileRegistry(elsewhere string) []hostile {
 			w.Header().Set("Location", elsewhere+"/upload")
 			w.WriteHeader(http.StatusAccepted)
 		}},
-		{name: "registry loses the upload", at: atUpload, want: "201 Created", meddle: func(w http.ResponseWriter, _ *http.Request, _ int, _ func(*http.Request) *httptest.ResponseRecorder) {
+		{name: "registry loses the upload", at: atUpload, entries: 2, want: "MANIFEST_BLOB_UNKNOWN", meddle: func(w http.ResponseWriter, _ *http.Request, _ int, _ func(*http.Request) *httptest.ResponseRecorder) {
 			w.WriteHeader(http.StatusCreated)
 		}},
 		{name: "registry gives other bytes", at: atList, want: "sha256:", meddle: changes(func(raw []byte) []byte { return append(slices.Clone(raw), ' ') })},
