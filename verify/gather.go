@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"runtime"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -103,7 +102,6 @@ func (c *check) find(ctx context.Context, image v1.Hash) (*found, error) {
 			list[i].Err = fmt.Errorf("not read: what is attached to the image exceeds %d bytes", int64(maxGathered))
 		}
 		g.Go(func() error {
-			growStack()
 			items[i] = c.attached(ctx, image, &list[i])
 			for _, it := range items[i] {
 				if i >= len(all.list) {
@@ -126,15 +124,6 @@ func (c *check) find(ctx context.Context, image v1.Hash) (*found, error) {
 		all.items = append(all.items, it)
 	}
 	return all, nil
-}
-
-// growStack gives a new goroutine at once the stack that a verification needs. Otherwise the runtime
-// doubles it from 2 KiB on, and copies it each time when it is deep: a twentieth of the time.
-//
-//go:noinline
-func growStack() {
-	var room [12 << 10]byte
-	runtime.KeepAlive(&room)
 }
 
 // keep lets each policy that asks judge an item while its content is at hand, so that all
