@@ -123,7 +123,7 @@ type Entry struct {
 // MaxRequest is the size limit of the JSON of an Entry, in bytes.
 const MaxRequest = 2*MaxEnvelope + 16<<10
 
-// Marshal returns the JSON of the entry, on one line. The envelope is one that ParseEnvelope accepts.
+// Marshal returns the JSON of the entry, on one line. The envelope must be one that ParseEnvelope accepts.
 func (e Entry) Marshal() []byte {
 	out := slices.Concat([]byte(`{"envelope":`), e.Envelope)
 	if len(e.Openings) > 0 {

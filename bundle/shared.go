@@ -28,7 +28,7 @@ func verifyOnce(key *ecdsa.PublicKey, digest [sha256.Size]byte, signature []byte
 	return sharedSignatures.To(q, func() bool { return ecdsa.VerifyASN1(key, digest[:], signature) })
 }
 
-// shared returns v, the verifier of the key of a log, as one that verifies a signature once.
+// shared returns a verifier like v that remembers which signatures are valid. key is the key of v.
 func shared(v note.Verifier, key crypto.PublicKey) note.Verifier {
 	if key, ok := key.(*ecdsa.PublicKey); ok {
 		return &sharedVerifier{v, key}

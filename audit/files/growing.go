@@ -139,8 +139,8 @@ func (s still) closed(ctx context.Context, path string) ([]byte, error) {
 	return data, nil
 }
 
-// orFuller reads the tile t, or else one that has it and more. path is the file of t. A fuller one may go, too, before it is
-// read; then there is one that is fuller still.
+// orFuller reads the tile t, whose file is path. If the file was removed, it reads the wider tile that replaced it, which has
+// the same first entries. A ledger that grows may replace that tile, too, before it is read: orFuller then looks again.
 func (s still) orFuller(path string, t tlog.Tile, read func(tlog.Tile) ([]byte, error)) ([]byte, error) {
 	data, err := read(t)
 	for known := t.Width; errors.Is(err, fs.ErrNotExist) && known < tlog.TileWidth; {
@@ -155,7 +155,7 @@ func (s still) orFuller(path string, t tlog.Tile, read func(tlog.Tile) ([]byte, 
 	return data, err
 }
 
-// widest returns the largest width of the partial tiles beside path; 0 if there is none.
+// widest returns the width of the widest partial tile beside path, or 0 if there is no partial tile.
 func (s still) widest(path string) (width int) {
 	files, _ := os.ReadDir(filepath.Dir(filepath.Join(string(s.Dir), filepath.FromSlash(path)))) // none: there is a full tile, or nothing
 	for _, f := range files {

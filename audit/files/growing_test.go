@@ -17,8 +17,8 @@ import (
 	"github.com/colophon-build/colophon/tlog"
 )
 
-// A partial tile that went is read from the fuller one that took its place, also if that is full, or went again; and from
-// no other.
+// A partial tile that was removed is read from the wider tile that replaced it: another partial tile, or the full one. A
+// narrower tile, or a file that is no tile, does not replace it.
 func TestFullerTiles(t *testing.T) {
 	dir := t.TempDir()
 	write := func(path string, data []byte) {
@@ -80,15 +80,15 @@ func TestFullerTiles(t *testing.T) {
 	write("tile/entries/007.p/9", []byte("no entries"))
 	write("openings/007.p/9", []byte("one line\n"))
 	if _, err := s.Tile(context.Background(), tlog.Tile{Level: tlog.Entries, Index: 7, Width: 3}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a fuller one that is none: got %v", err)
+		t.Errorf("a wider file that is no tile: got %v", err)
 	}
 	if _, err := s.File(context.Background(), "openings/007.p/3"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("openings that are too few: got %v", err)
 	}
 }
 
-// A segment that was closed after the checkpoint that is verified is not there; one that was there when the files were
-// listed is, so that a ledger that was cut back is found.
+// The checkpoint of a segment that was closed after the verified checkpoint does not count, unless it was in the list of
+// files: then the ledger was cut back.
 func TestSegmentClosedMeanwhile(t *testing.T) {
 	secret, public, err := note.GenerateKey(rand.Reader, "ledger.example.com")
 	if err != nil {

@@ -84,16 +84,16 @@ func Local(dir, repository string) (*Found, error) {
 func Ask(ctx context.Context, inner http.RoundTripper, server, repository string) (*Found, error) {
 	u, err := url.Parse(strings.TrimSuffix(server, "/"))
 	if err != nil || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !loopback.OrTLS(u) {
-		return nil, fmt.Errorf("server of Notary: got %q, want https://HOST", server)
+		return nil, fmt.Errorf("the Notary server: got %q, want https://HOST", server)
 	}
 	registry, err := name.NewRegistry(u.Host)
 	if err != nil {
-		return nil, fmt.Errorf("server of Notary: %w", err)
+		return nil, fmt.Errorf("the Notary server: %w", err)
 	}
 	guarded := guard{inner, u.Scheme == "https"}
 	up, err := transport.NewWithContext(ctx, registry, authn.Anonymous, guarded, []string{"repository:" + repository + ":pull"})
 	if err != nil {
-		return nil, fmt.Errorf("server of Notary %s: %w", u, err)
+		return nil, fmt.Errorf("the Notary server %s: %w", u, err)
 	}
 	client := &http.Client{Transport: up}
 	f := &Found{Repository: repository, Where: u.String()}
@@ -116,7 +116,7 @@ func Ask(ctx context.Context, inner http.RoundTripper, server, repository string
 		return nil, fmt.Errorf("got status %s", resp.Status)
 	})
 	if err != nil {
-		err = fmt.Errorf("server of Notary %s: %w", u, err)
+		err = fmt.Errorf("the Notary server %s: %w", u, err)
 	}
 	return found, err
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
@@ -58,22 +60,16 @@ func (h *Host) PutImage(repository, dir, base string, packages ...string) error 
 
 // named returns the image with a name in a layout.
 func named(dir, ref string) (v1.Image, error) {
-	path, err := layout.FromPath(dir)
+	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return nil, err
 	}
-	index, err := path.ImageIndex()
+	found, err := partial.FindImages(index, match.Name(ref))
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("%s: found %d images %s, expected one", dir, len(found), ref)
+	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := index.IndexManifest()
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range list.Manifests {
-		if d.Annotations["org.opencontainers.image.ref.name"] == ref {
-			return path.Image(d.Digest)
-		}
-	}
-	return nil, fmt.Errorf("%s has no image %s", dir, ref)
+	return found[0], nil
 }

@@ -62,11 +62,7 @@ func readable(dir string) error {
 
 // images returns the images of a layout by name.
 func images(dir string) (map[string]v1.Descriptor, error) {
-	path, err := layout.FromPath(dir)
-	if err != nil {
-		return nil, err
-	}
-	index, err := path.ImageIndex()
+	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		return nil, err
 	}
