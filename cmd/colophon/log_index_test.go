@@ -35,14 +35,8 @@ func follower(t *testing.T, s *logStage) (url, key string) {
 	for _, address := range []*string{&settings.Health, &settings.Search.Listen} {
 		*address = freeport.Address(t)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- follow.Serve(ctx, settings, nil, slog.New(slog.DiscardHandler)) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+	await.Background(t, func(ctx context.Context) error {
+		return follow.Serve(ctx, settings, nil, slog.New(slog.DiscardHandler))
 	})
 	base := "http://" + settings.Search.Listen
 	var indexKey string

@@ -90,12 +90,9 @@ func newArchiveStage(t *testing.T, witnessed func(log, index note.Verifier) (ofL
 	of.MayRead = func(token string) bool { return token != "wrong" }
 	a := indexer.NewArchive(of)
 	a.Register(s.mux)
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { a.Run(ctx); close(done) }()
+	stop := await.Background(t, a.Run)
 	t.Cleanup(func() {
 		stop()
-		<-done
 		index.Close(context.Background())
 		s.log.Close(context.Background())
 	})

@@ -57,10 +57,7 @@ func newSearchStage(t *testing.T) *searchStage {
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	s.search.Register(s.mux)
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { s.search.Run(ctx); close(done) }()
-	t.Cleanup(func() { stop(); <-done })
+	await.Background(t, s.search.Run)
 	return s
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // serve answers "in" to everybody at /, and to role "signer" at /sign.
@@ -21,15 +23,7 @@ func serve(t *testing.T, users Users) *http.Client {
 	mux := http.NewServeMux()
 	mux.Handle("/", in)
 	mux.Handle("/sign", Allow(in, "signer"))
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, users, mux) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	await.Background(t, func(ctx context.Context) error { return Serve(ctx, l, users, mux) })
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
 		t.Fatalf("socket: %v, %v", st, err)
 	}

@@ -152,17 +152,14 @@ func TestDoorSpeaksForOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "in") })
 	users := Users{"attestor": Elsewhere, "api": 12345, "builder": 0, RoleDoor: os.Getuid()}
-	go func() { done <- Serve(ctx, l, users, h) }()
-	t.Cleanup(func() { cancel(); <-done })
+	await.Background(t, func(ctx context.Context) error { return Serve(ctx, l, users, h) })
 	for line, good := range map[string]bool{
 		"attestor\n": true, "api\n": false, "builder\n": false, "door\n": false, "nobody\n": false, "\n": false, "": false,
 		"attestor attestor attestor attestor attestor\n": false, "attestor\nattestor\n": false,
 	} {
-		conn, err := At(socket).Dial(ctx)
+		conn, err := At(socket).Dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

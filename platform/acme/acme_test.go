@@ -99,9 +99,7 @@ func TestPebble(t *testing.T) {
 	c := Config{Settings: Settings{Directory: server.Directory, CAFile: server.CAFile, Email: "ops@example.com"}, Dir: t.TempDir()}
 	k := open(t, c)
 	current.Store(k)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); k.Run(ctx) }()
+	stop := await.Background(t, func(ctx context.Context) error { k.Run(ctx); return nil })
 	await.True(t, "a certificate", func() bool {
 		s := k.state()
 		if s.Fault != "" {
@@ -110,7 +108,6 @@ func TestPebble(t *testing.T) {
 		return s.Pair != nil
 	})
 	stop()
-	<-ended
 	first := k.state()
 	if k.leaf.DNSNames[0] != name || first.Failures != 0 || first.Fault != "" {
 		t.Errorf("got a certificate for %q and %+v", k.leaf.DNSNames, first)

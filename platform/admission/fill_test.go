@@ -89,16 +89,13 @@ func TestFilledAhead(t *testing.T) {
 	c.workload("kube-system", "exempt", c.host+"/team/app@sha256:"+strings.Repeat("1", 64))
 	c.workload("shop", "tagged", c.host+"/team/app:v1")
 	c.workload("shop", "elsewhere", "registry.invalid/app@sha256:"+strings.Repeat("1", 64)) // no rule is about it: no registry is asked
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); f.run(ctx) }()
+	stop := await.Background(t, func(ctx context.Context) error { f.run(ctx); return nil })
 	c.until("all was read", func() bool { return c.store.Stats().Images == 2 && f.view() == 3 })
 	ref, _ := oci.ParseReference(c.good)
 	f.name("list", []imagelist.Image{{Name: c.good, Reference: ref}, {Name: "x", Problem: "no image"}})
 	login := authn.AuthConfig{Username: "tenant", Password: "s3cret"}
 	c.until("the named image was read with the pull secret", func() bool { return c.ask(c.good, login).Known })
 	stop()
-	<-done
 	c.down.Store(true)
 	for _, logins := range [][]authn.AuthConfig{nil, {login}} {
 		if a := c.ask(c.good, logins...); !a.Known || a.Decision.Outcome != verify.Accepted {
@@ -166,12 +163,9 @@ func TestFillFromMirror(t *testing.T) {
 	c.h.Mirrors = policy.Names{"far.invalid/shop/": c.host + "/team/"}
 	_, digest, _ := strings.Cut(c.good, "@")
 	c.workload("shop", "web", "far.invalid/shop/app@"+digest)
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); c.filler().run(ctx) }()
+	stop := await.Background(t, func(ctx context.Context) error { c.filler().run(ctx); return nil })
 	c.until("the mirror was read", func() bool { return c.store.Stats().Images == 1 })
 	stop()
-	<-done
 	c.down.Store(true)
 	a, err := c.h.read(t.Context(), &request{Operation: "CREATE", Kind: kind{"", "v1", "Pod"}, Namespace: "shop",
 		Object: fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"far.invalid/shop/app@%s"}]}}`, digest)})

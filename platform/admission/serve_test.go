@@ -57,11 +57,9 @@ loopbackRegistries: true
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- admission.Serve(ctx, settings, slog.New(slog.NewJSONHandler(io.Discard, nil))) }()
-	s.stop = func() error { cancel(); return <-done }
-	t.Cleanup(cancel)
+	s.stop = await.Background(t, func(ctx context.Context) error {
+		return admission.Serve(ctx, settings, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+	})
 	return s
 }
 

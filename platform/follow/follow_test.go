@@ -54,12 +54,10 @@ type running struct {
 func start(t *testing.T, s Settings, batch Batch) *running {
 	t.Helper()
 	s.Health, s.Every, s.pause = freeport.Address(t), "1s", 10*time.Millisecond
-	ctx, cancel := context.WithCancel(t.Context())
 	r := &running{t: t, health: s.Health, out: &lines{}}
-	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, s, batch, slog.New(slog.NewJSONHandler(r.out, nil))) }()
-	r.stop = func() error { cancel(); return <-ended }
-	t.Cleanup(cancel)
+	r.stop = await.Background(t, func(ctx context.Context) error {
+		return Serve(ctx, s, batch, slog.New(slog.NewJSONHandler(r.out, nil)))
+	})
 	return r
 }
 

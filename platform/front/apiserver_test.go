@@ -13,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // front is the API in front of an attestor that the test provides.
@@ -25,14 +26,13 @@ func newFront(t *testing.T, local bool, attestor http.HandlerFunc) *front {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	if attestor != nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
 		l, err := peer.Listen(socket, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() { done <- peer.Serve(ctx, l, peer.Users{"api": os.Getuid()}, attestor) }()
-		t.Cleanup(func() { cancel(); <-done })
+		await.Background(t, func(ctx context.Context) error {
+			return peer.Serve(ctx, l, peer.Users{"api": os.Getuid()}, attestor)
+		})
 	}
 	f := &front{t: t, mux: http.NewServeMux()}
 	New(Config{

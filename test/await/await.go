@@ -3,6 +3,9 @@
 package await
 
 import (
+	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -52,4 +55,23 @@ func Quick(t testing.TB, what string, limit time.Duration, do func()) {
 			t.Fatalf("%s took %s, want less than %s: %s", what, took, limit, what)
 		}
 	}
+}
+
+// Background runs run until the test ends, or until stop is called: either ends the context of run, and waits for run, so
+// that nothing of it outlives the test's directories. stop returns the error of run, also when it is called again; if the
+// test does not call it, an error fails the test.
+func Background(t testing.TB, run func(ctx context.Context) error) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	end := sync.OnceValue(func() error { cancel(); return <-ended })
+	var asked atomic.Bool
+	t.Cleanup(func() {
+		t.Helper()
+		if err := end(); err != nil && !asked.Load() {
+			t.Error(err)
+		}
+	})
+	return func() error { asked.Store(true); return end() }
 }

@@ -1,7 +1,10 @@
 package await_test
 
 import (
+	"context"
+	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -72,3 +75,46 @@ func TestAwait(t *testing.T) {
 		}
 	}
 }
+
+// What runs in the background has ended when the test has, also if nobody stopped it; its error fails the test, unless
+// the test asked for it.
+func TestBackground(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		stops int
+		err   error
+		fails bool
+	}{{"stopped", 2, nil, false}, {"not stopped", 0, nil, false}, {"an error that was asked for", 1, errors.New("refused"), false}, {"an error that nobody sees", 0, errors.New("refused"), true}} {
+		t.Run(c.name, func(t *testing.T) {
+			f, ended := &ending{TB: t}, false
+			stop := await.Background(f, func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(10 * time.Millisecond) // writes its last file
+				ended = true
+				return c.err
+			})
+			for range c.stops {
+				if err := stop(); err != c.err {
+					t.Errorf("stop: got %v, want %v", err, c.err)
+				}
+			}
+			for _, cleanup := range slices.Backward(f.cleanups) {
+				cleanup()
+			}
+			if !ended || f.failed != c.fails {
+				t.Errorf("got ended %v, failed %v; want true, %v", ended, f.failed, c.fails)
+			}
+		})
+	}
+}
+
+// ending is a test whose end can be played.
+type ending struct {
+	testing.TB
+	cleanups []func()
+	failed   bool
+}
+
+func (e *ending) Helper()          {}
+func (e *ending) Cleanup(f func()) { e.cleanups = append(e.cleanups, f) }
+func (e *ending) Error(...any)     { e.failed = true }

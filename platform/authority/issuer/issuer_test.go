@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 
 	"github.com/colophon-build/colophon/internal/peer"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 func honest(url string) Claims {
@@ -133,14 +134,8 @@ func TestTokensOverASocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- peer.Serve(ctx, l, users, peer.Allow(s.Tokens(), "attestor")) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
+		await.Background(t, func(ctx context.Context) error {
+			return peer.Serve(ctx, l, users, peer.Allow(s.Tokens(), "attestor"))
 		})
 		return c
 	}

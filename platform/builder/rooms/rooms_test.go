@@ -15,6 +15,7 @@ import (
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
+	"github.com/colophon-build/colophon/test/await"
 )
 
 // fake rooms echo what is said to them: what is tested is the boundary. Real
@@ -83,10 +84,9 @@ func serve(t *testing.T, users peer.Users) (Client, *fake) {
 		t.Fatal(err)
 	}
 	f := &fake{open: map[string]*fakeRoom{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- peer.Serve(ctx, l, users, Handler(f, slog.New(slog.DiscardHandler))) }()
-	t.Cleanup(func() { cancel(); <-done })
+	await.Background(t, func(ctx context.Context) error {
+		return peer.Serve(ctx, l, users, Handler(f, slog.New(slog.DiscardHandler)))
+	})
 	return c, f
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -186,20 +187,17 @@ func serve(t *testing.T, cfg Config) (Client, func()) {
 	}
 	mux := http.NewServeMux()
 	w.Register(mux)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		err := peer.Serve(ctx, l, peer.Users{"attestor": os.Getuid()}, mux)
-		w.Close()
-		done <- err
-	}()
+	end := await.Background(t, func(ctx context.Context) error {
+		defer w.Close()
+		return peer.Serve(ctx, l, peer.Users{"attestor": os.Getuid()}, mux)
+	})
 	stop := func() {
-		cancel()
-		<-done
+		if err := end(); err != nil {
+			t.Error(err)
+		}
 		if left, _ := filepath.Glob(filepath.Join(cfg.Dir, jobPrefix+"*")); len(left) > 0 {
 			t.Errorf("left: %v", left)
 		}
-		done <- nil
 	}
 	t.Cleanup(stop)
 	return Client{peer.At(socket)}, stop
