@@ -23,6 +23,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/reach"
+	"github.com/colophon-build/colophon/internal/strict"
 )
 
 const (
@@ -333,11 +334,11 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 			continue
 		}
 		a := &answer{header: resp.Header, status: s, url: resp.Request.URL, spoken: r.spoken}
-		if a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(max)+1)); err != nil {
+		a.body, err = strict.ReadSized(resp.Body, resp.ContentLength, max)
+		if _, large := errors.AsType[strict.TooLarge](err); large {
+			return nil, refuse("%s %s: %w", method, shown(u), err)
+		} else if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", method, shown(u), err)
-		}
-		if len(a.body) > max {
-			return nil, refuse("%s %s: got more than %d bytes", method, shown(u), max)
 		}
 		return a, nil
 	}

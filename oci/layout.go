@@ -42,6 +42,10 @@ type Layout struct {
 	index sync.Mutex // writers of index.json in this process
 
 	scratch bool // nothing is synced to disk
+
+	mu    sync.Mutex
+	known map[v1.Hash]document // by digest, so never stale; nobody changes them
+	bytes int                  // in known
 }
 
 // files are the files of a layout. Names are relative and slash-separated.
@@ -171,7 +175,7 @@ func (l *Layout) read(name string, max int) ([]byte, error) {
 	if size > int64(max) {
 		return nil, refuse("layout %s: size of %s: got %d bytes, want at most %d", l.dir, name, size, max)
 	}
-	return strict.Read(f, max)
+	return strict.ReadSized(f, size, max)
 }
 
 // layoutFile returns the digest of the blob that a file of a layout is named for, and
@@ -199,14 +203,11 @@ func (l *Layout) entries() (*v1.IndexManifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	var index v1.IndexManifest
-	if _, err = parseListing(raw, types.OCIImageIndex, limits.Referrers); err == nil {
-		err = strict.Unmarshal(raw, limits.Manifest, &index)
-	}
+	c, err := parseListing(raw, types.OCIImageIndex, limits.Referrers)
 	if err != nil {
 		return nil, refuse("layout %s: index.json: %w", l.dir, err)
 	}
-	return &index, nil
+	return &v1.IndexManifest{SchemaVersion: c.SchemaVersion, MediaType: c.MediaType, Manifests: c.Manifests, Annotations: c.Annotations, Subject: c.Subject, ArtifactType: c.ArtifactType}, nil
 }
 
 // Resolve implements Source. A tag is the RefNameAnnotation of an entry. The empty
@@ -278,8 +279,15 @@ func (l *Layout) Manifest(_ context.Context, digest v1.Hash) ([]byte, string, er
 	return raw, string(c.MediaType), nil
 }
 
-// document reads and parses a manifest or index.
+// document reads and parses a manifest or index. It remembers up to maxCached bytes of them: whoever
+// resolves, lists, compares and copies asks for each several times.
 func (l *Layout) document(digest v1.Hash) ([]byte, *content, error) {
+	l.mu.Lock()
+	d, ok := l.known[digest]
+	l.mu.Unlock()
+	if ok {
+		return d.raw, d.content, nil
+	}
 	raw, err := l.read(blobPath(digest), limits.Manifest)
 	if err != nil {
 		return nil, nil, err
@@ -290,6 +298,15 @@ func (l *Layout) document(digest v1.Hash) ([]byte, *content, error) {
 	c, err := parseUntyped(raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("layout %s, %s: %w", l.dir, digest, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.known[digest]; !ok && l.bytes+len(raw) <= maxCached {
+		if l.known == nil {
+			l.known = map[v1.Hash]document{}
+		}
+		l.bytes += len(raw)
+		l.known[digest] = document{raw: raw, content: c}
 	}
 	return raw, c, nil
 }

@@ -168,3 +168,43 @@ func TestLayoutIsRepaired(t *testing.T) {
 		t.Error("an intact blob was copied again")
 	}
 }
+
+// TestLayoutReadsDocumentsOnce: a document that was compared with its digest is not read again, and
+// what was not found, or was damaged, is looked for each time.
+func TestLayoutReadsDocumentsOnce(t *testing.T) {
+	l := newTestLayout(t)
+	l.index()
+	right := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	digest := digestOf(right)
+	layout, err := OpenLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer layout.Close()
+	if _, _, err := layout.Manifest(t.Context(), digest); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("got %v, want ErrNotFound", err)
+	}
+	damaged := bytes.Replace(right, []byte("[]"), []byte("[ ]"), 1)
+	for _, step := range []struct {
+		name    string
+		content []byte
+		ok      bool
+	}{{"damaged", damaged, false}, {"right", right, true}, {"damaged after it was read", damaged, true}} {
+		l.write(blobPath(digest), step.content)
+		raw, _, err := layout.Manifest(t.Context(), digest)
+		if step.ok && (err != nil || !bytes.Equal(raw, right)) {
+			t.Errorf("%s: got %q and %v, want the right bytes", step.name, raw, err)
+		}
+		if !step.ok && !errors.Is(err, ErrMismatch) {
+			t.Errorf("%s: got %v, want ErrMismatch", step.name, err)
+		}
+	}
+	again, err := OpenLayout(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, _, err := again.Manifest(t.Context(), digest); !errors.Is(err, ErrMismatch) {
+		t.Errorf("opened again: got %v, want ErrMismatch", err)
+	}
+}

@@ -259,5 +259,5 @@ func readBlob(ctx context.Context, src Source, d v1.Descriptor, max int) ([]byte
 		return nil, err
 	}
 	defer rc.Close()
-	return strict.Read(rc, max)
+	return strict.ReadSized(rc, d.Size, max)
 }

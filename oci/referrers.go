@@ -81,14 +81,14 @@ func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Des
 	var list referrerList
 	next := r.url("referrers", subject.String())
 	for next != nil {
-		a, err := r.referrersPage(ctx, next)
+		a, entries, err := r.referrersPage(ctx, next)
 		if missing := noAPI(err); missing != nil && list.pages > 0 {
 			return nil, fmt.Errorf("page %d of the list of referrers: %s", list.pages+1, missing.answer)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if err := list.add(a.body); err != nil {
+		if err := list.page(entries, len(a.body)); err != nil {
 			return nil, err
 		}
 		if next, err = nextPage(a); err != nil {
@@ -100,37 +100,53 @@ func (r *Registry) listReferrers(ctx context.Context, subject v1.Hash) ([]v1.Des
 
 // referrersPage fetches one page of the list. A page of HTML, or JSON of another kind,
 // is no answer of the referrers API, and so is a redirect that is not followed.
-func (r *Registry) referrersPage(ctx context.Context, u *url.URL) (*answer, error) {
+func (r *Registry) referrersPage(ctx context.Context, u *url.URL) (*answer, []v1.Descriptor, error) {
 	header := http.Header{"Accept": {string(types.OCIImageIndex)}}
 	a, err := r.small(ctx, http.MethodGet, u, header, nil, limits.Manifest, http.StatusOK)
 	_, redirected := errors.AsType[*redirectError](err)
 	if said, answered := errors.AsType[*statusError](err); answered && said.status < 400 || redirected {
-		return nil, &noAPIError{answer: err.Error()}
+		return nil, nil, &noAPIError{answer: err.Error()}
 	}
 	if hasStatus(err, withoutAPI...) {
-		return nil, &noAPIError{err.Error(), true}
+		return nil, nil, &noAPIError{err.Error(), true}
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mediaType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
 	ours := mediaType == string(types.OCIImageIndex)
-	var page struct {
-		SchemaVersion int64             `json:"schemaVersion"`
-		MediaType     types.MediaType   `json:"mediaType"`
-		Manifests     []json.RawMessage `json:"manifests"`
-	}
+	var page referrersDocument[v1.Descriptor]
 	err = strict.Unmarshal(a.body, limits.Manifest, &page)
-	index := page.SchemaVersion == 2 && (page.MediaType == "" || page.MediaType == types.OCIImageIndex)
-	switch {
-	case err != nil && ours:
-		return nil, fmt.Errorf("list of referrers: %w", err)
-	case err == nil && ours && (index || len(page.Manifests) > 0):
-	case err == nil && index && len(page.Manifests) > 0: // entries speak for themselves; an empty list of another type does not
-	default:
-		return nil, &noAPIError{answer: fmt.Sprintf("GET %s: got %s, want a list of type %s", shown(a.url), a.spoken.said(mediaType), types.OCIImageIndex)}
+	listing := err == nil && page.is(ours)
+	if err != nil { // is it a list whose entries are wrong, or something else?
+		var any referrersDocument[json.RawMessage]
+		if strict.Unmarshal(a.body, limits.Manifest, &any) == nil {
+			listing = any.is(ours)
+		} else {
+			listing = ours
+		}
 	}
-	return a, nil
+	switch {
+	case !listing:
+		return nil, nil, &noAPIError{answer: fmt.Sprintf("GET %s: got %s, want a list of type %s", shown(a.url), a.spoken.said(mediaType), types.OCIImageIndex)}
+	case err != nil:
+		return nil, nil, fmt.Errorf("list of referrers: %w", err)
+	}
+	return a, page.Manifests, nil
+}
+
+// referrersDocument is one page of the list.
+type referrersDocument[Entry any] struct {
+	SchemaVersion int64           `json:"schemaVersion"`
+	MediaType     types.MediaType `json:"mediaType"`
+	Manifests     []Entry         `json:"manifests"`
+}
+
+// is reports whether the document is a list of referrers. ours says that the registry calls it one.
+func (d *referrersDocument[_]) is(ours bool) bool {
+	index := d.SchemaVersion == 2 && (d.MediaType == "" || d.MediaType == types.OCIImageIndex)
+	return ours && (index || len(d.Manifests) > 0) ||
+		index && len(d.Manifests) > 0 // entries speak for themselves; an empty list of another type does not
 }
 
 // maxListed limits the pages of a listing of which more than the digests is kept, in bytes: a hostile
@@ -152,11 +168,16 @@ func (l *referrerList) add(page []byte) error {
 	if err := strict.Unmarshal(page, limits.Manifest, &index); err != nil {
 		return fmt.Errorf("list of referrers: %w", err)
 	}
+	return l.page(index.Manifests, len(page))
+}
+
+// page adds the entries of a page that has so many bytes.
+func (l *referrerList) page(entries []v1.Descriptor, bytes int) error {
 	if l.seen == nil {
 		l.seen = map[v1.Hash]bool{}
 	}
-	l.bytes += len(page)
-	for _, d := range index.Manifests {
+	l.bytes += bytes
+	for _, d := range entries {
 		if d.Digest.Hex == "" {
 			return errors.New("list of referrers has an entry without digest")
 		}

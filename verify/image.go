@@ -362,7 +362,7 @@ func (r *reader) config(d v1.Descriptor, want *v1.Platform) (string, error) {
 		return "", fmt.Errorf("configuration %s: %w", d.Digest, err)
 	}
 	defer blob.Close()
-	raw, err := strict.Read(blob, limits.Config)
+	raw, err := strict.ReadSized(blob, d.Size, limits.Config)
 	if err != nil {
 		return "", fmt.Errorf("configuration %s: %w", d.Digest, err)
 	}

@@ -61,15 +61,25 @@ type TooLarge int
 func (max TooLarge) Error() string { return fmt.Sprintf("got more than %d bytes", int(max)) }
 
 // Read reads all of r. If r has more than max bytes, it returns a TooLarge error.
-func Read(r io.Reader, max int) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, int64(max)+1))
-	if err != nil {
+func Read(r io.Reader, max int) ([]byte, error) { return ReadSized(r, 0, max) }
+
+// ahead is how many bytes of memory a size is worth that nothing proves yet.
+const ahead = 256 << 10
+
+// ReadSized is Read of what somebody says has size bytes. If that is true, there are few reads and no
+// copies; if it is not, the result is the same.
+func ReadSized(r io.Reader, size int64, max int) ([]byte, error) {
+	var data bytes.Buffer
+	if size = min(size, int64(max), ahead); size > 0 {
+		data.Grow(int(size) + bytes.MinRead) // ReadFrom wants so much room to see the end
+	}
+	if _, err := data.ReadFrom(io.LimitReader(r, int64(max)+1)); err != nil {
 		return nil, err
 	}
-	if len(data) > max {
+	if data.Len() > max {
 		return nil, TooLarge(max)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // ReadFile reads the file at path. If it has more than max bytes, ReadFile returns an error.
@@ -80,7 +90,11 @@ func ReadFile(path string, max int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := Read(f, max)
+	var size int64
+	if info, err := f.Stat(); err == nil {
+		size = info.Size()
+	}
+	data, err := ReadSized(f, size, max)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
