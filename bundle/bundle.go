@@ -268,7 +268,7 @@ func (b *Bundle) parseSigner() error {
 			return fmt.Errorf("bundle: certificate: got %d bytes, want 1 to %d", n, maxCertificate)
 		}
 		var err error
-		if b.Certificate, err = x509.ParseCertificate(der); err != nil {
+		if b.Certificate, err = parseOnce(der); err != nil {
 			return errors.New("bundle: certificate: malformed")
 		}
 	}

@@ -132,9 +132,11 @@ func recordV2(algorithm string, digest, signature []byte, keyDetails string, sig
 	if isKey {
 		member = "publicKey"
 	}
-	b64 := base64.StdEncoding.EncodeToString
-	// "keyDetails" sorts before both names of the last member.
-	return fmt.Appendf(nil, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":%q,"digest":%q},`+
-		`"signature":{"content":%q,"verifier":{"keyDetails":%q,%q:{"rawBytes":%q}}}}}}`,
-		algorithm, b64(digest), b64(signature), keyDetails, member, b64(signer))
+	// No value needs escaping. "keyDetails" sorts before both names of the last member.
+	b64 := base64.StdEncoding.AppendEncode
+	body := make([]byte, 0, 512+(len(digest)+len(signature)+len(signer))*3/2)
+	body = append(body, `{"apiVersion":"0.0.2","kind":"hashedrekord","spec":{"hashedRekordV002":{"data":{"algorithm":"`+algorithm+`","digest":"`...)
+	body = append(b64(body, digest), `"},"signature":{"content":"`...)
+	body = append(b64(body, signature), `","verifier":{"keyDetails":"`+keyDetails+`","`+member+`":{"rawBytes":"`...)
+	return append(b64(body, signer), `"}}}}}}`...)
 }

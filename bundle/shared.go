@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
+	"crypto/x509"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -17,6 +18,26 @@ const maxShared = 512
 // proofs of a release have one certificate with its SCT, and entries that were logged together have
 // one checkpoint. Whether a key signed a digest depends on these three alone.
 var sharedSignatures = remembered.New[bool](maxShared)
+
+// maxCertificates is how many parsed certificates are remembered.
+const maxCertificates = 64
+
+// sharedCertificates remembers certificates of signers by their bytes. Nobody changes them.
+var sharedCertificates = remembered.New[parsedCertificate](maxCertificates)
+
+type parsedCertificate struct {
+	cert *x509.Certificate
+	err  error
+}
+
+// parseOnce is x509.ParseCertificate, and does the work once for equal bytes.
+func parseOnce(der []byte) (*x509.Certificate, error) {
+	p := sharedCertificates.To(remembered.Ask(der), func() (p parsedCertificate) {
+		p.cert, p.err = x509.ParseCertificate(der)
+		return p
+	})
+	return p.cert, p.err
+}
 
 // verifyOnce is ecdsa.VerifyASN1, and does the work once for equal arguments.
 func verifyOnce(key *ecdsa.PublicKey, digest [sha256.Size]byte, signature []byte) bool {

@@ -1,9 +1,12 @@
 package bundle
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"math/big"
 	"slices"
 	"testing"
 
@@ -71,6 +74,41 @@ func TestCheckpointOfAnother(t *testing.T) {
 			if got := shared(v, tt.key).Verify([]byte(tt.message), sig); got != tt.want {
 				t.Errorf("%q: got valid %v, want %v", tt.message, got, tt.want)
 			}
+		}
+	}
+}
+
+// TestCertificateOfAnother: a certificate that is remembered is that of its own bytes, and bytes that
+// are no certificate stay so.
+func TestCertificateOfAnother(t *testing.T) {
+	key := newKey(t)
+	var ders [][]byte
+	for serial := range int64(3) {
+		template := &x509.Certificate{SerialNumber: big.NewInt(serial + 1)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ders = append(ders, der)
+	}
+	bent := slices.Clone(ders[0])
+	bent[len(bent)-1] ^= 1 // the signature; it can be parsed
+	ders = append(ders, bent)
+	first := make([]*x509.Certificate, len(ders))
+	for round := range 3 {
+		for i, der := range ders {
+			cert, err := parseOnce(slices.Clone(der))
+			if err != nil || !bytes.Equal(cert.Raw, der) {
+				t.Fatalf("round %d, certificate %d: got another one, or %v", round, i, err)
+			}
+			if round == 0 {
+				first[i] = cert
+			} else if cert != first[i] {
+				t.Errorf("round %d, certificate %d: it was parsed again", round, i)
+			}
+		}
+		if cert, err := parseOnce(ders[0][1:]); err == nil || cert != nil {
+			t.Errorf("round %d: got %v and no error for what is no certificate", round, cert)
 		}
 	}
 }
