@@ -127,6 +127,10 @@ func (l *Ledger) do(ctx context.Context, f func() error) error {
 
 // erase takes openings away from the files, the tree in memory and the index.
 func (l *Ledger) erase(ctx context.Context, ranges []records.Range) error {
+	none, err := openingsLine(nil)
+	if err != nil {
+		return err
+	}
 	size := l.tree.size
 	for _, r := range ranges {
 		for tile := r.From / tlog.TileWidth; tile*tlog.TileWidth < min(r.To, size); tile++ {
@@ -136,7 +140,7 @@ func (l *Ledger) erase(ctx context.Context, ranges []records.Range) error {
 		}
 		for i := range l.tree.openings {
 			if at := size - int64(len(l.tree.openings)-i); r.From <= at && at < r.To {
-				l.tree.openings[i] = nil
+				l.tree.openings[i] = none
 			}
 		}
 	}

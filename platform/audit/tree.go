@@ -28,8 +28,8 @@ const levels = 6
 type tree struct {
 	size     int64
 	edges    [levels][]tlog.Hash
-	entries  [][]byte            // of the last bundle, less than tlog.TileWidth
-	openings [][]records.Opening // of the same entries
+	entries  [][]byte // of the last bundle, less than tlog.TileWidth
+	openings [][]byte // of the same entries: the lines of their file
 }
 
 // written is a file of the ledger: its path below the directory, and its content.
@@ -48,15 +48,15 @@ func (t *tree) grow(batch []entry) (*tree, []written, error) {
 	var out []written
 	for _, e := range batch {
 		raw := e.leaf.Bytes()
+		line, err := openingsLine(e.openings)
+		if err != nil {
+			return nil, nil, err
+		}
 		out = next.push(out, 0, tlog.LeafHash(raw))
-		next.entries, next.openings = append(next.entries, raw), append(next.openings, e.openings)
+		next.entries, next.openings = append(next.entries, raw), append(next.openings, line)
 		next.size++
 		if len(next.entries) == tlog.TileWidth {
-			more, err := next.bundles()
-			if err != nil {
-				return nil, nil, err
-			}
-			out = append(out, more...)
+			out = append(out, next.bundles()...)
 			next.entries, next.openings = nil, nil
 		}
 	}
@@ -66,11 +66,7 @@ func (t *tree) grow(batch []entry) (*tree, []written, error) {
 		}
 	}
 	if len(next.entries) > 0 {
-		more, err := next.bundles()
-		if err != nil {
-			return nil, nil, err
-		}
-		out = append(out, more...)
+		out = append(out, next.bundles()...)
 	}
 	return next, out, nil
 }
@@ -102,14 +98,18 @@ func hashTile(t tlog.Tile, hashes []tlog.Hash) written {
 }
 
 // bundles returns the last bundle of entries, full or not, and the file of their openings.
-func (t *tree) bundles() ([]written, error) {
+func (t *tree) bundles() []written {
 	tile := tlog.Tile{Level: tlog.Entries, Index: (t.size - 1) / tlog.TileWidth, Width: len(t.entries)}
 	var data []byte
 	for _, raw := range t.entries {
 		data = append(binary.BigEndian.AppendUint16(data, uint16(len(raw))), raw...)
 	}
-	openings, err := files.Openings(t.openings)
-	return []written{{tile.Path(), data}, {files.OpeningsPath(tile), openings}}, err
+	return []written{{tile.Path(), data}, {files.OpeningsPath(tile), bytes.Join(t.openings, nil)}}
+}
+
+// openingsLine returns the line of one entry in the file of its bundle's openings.
+func openingsLine(of []records.Opening) ([]byte, error) {
+	return files.Openings([][]records.Opening{of})
 }
 
 // root returns the root of the tree (RFC 6962, 2.1): the roots of its perfect subtrees, from the
@@ -175,8 +175,16 @@ func loadTree(ctx context.Context, dir string, cp tlog.Checkpoint) (*tree, error
 				return nil, fmt.Errorf("%s: entry %d is damaged; restore it from a backup", tile.Path(), t.size-int64(len(t.entries)-i))
 			}
 		}
-		if t.openings, err = files.ReadOpenings(ctx, files.Dir(dir), tile); err != nil {
+		openings, err := files.ReadOpenings(ctx, files.Dir(dir), tile)
+		if err != nil {
 			return nil, err
+		}
+		for _, of := range openings {
+			line, err := openingsLine(of)
+			if err != nil {
+				return nil, err
+			}
+			t.openings = append(t.openings, line)
 		}
 	}
 	return t, nil
