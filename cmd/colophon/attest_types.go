@@ -59,18 +59,18 @@ func predicateNames() (names []string) {
 	return names
 }
 
-// predicateType returns the URI of a type, which is a name or a URI.
-func predicateType(kind string) (string, error) {
+// kindOf returns the type that a name or a URI means. A URI that attest does not know is the type of any JSON object.
+func kindOf(kind string) (predicateKind, error) {
 	name := cmp.Or(aliases[kind], kind)
 	for _, k := range predicateKinds() {
-		if k.name == name {
-			return k.uri, nil
+		if k.name == name || k.uri == kind { // two names have one URI
+			return k, nil
 		}
 	}
 	if u, err := url.Parse(kind); err != nil || u.Scheme == "" {
-		return "", fmt.Errorf("expected a URI or one of %s, found %q", strings.Join(predicateNames(), ", "), kind)
+		return predicateKind{}, fmt.Errorf("expected a URI or one of %s, found %q", strings.Join(predicateNames(), ", "), kind)
 	}
-	return kind, nil
+	return predicateKind{uri: kind, check: has()}, nil
 }
 
 // has returns a check that a document has these members.
@@ -157,25 +157,19 @@ func parsePredicate(kind string, raw []byte) (*predicate, error) {
 	if any == nil { // null is a value of each type of Go
 		return nil, errors.New("expected a JSON object, found null")
 	}
-	uri, err := predicateType(kind)
+	k, err := kindOf(kind)
 	if err != nil {
 		return nil, fmt.Errorf("--type: %w", err)
 	}
-	for _, k := range predicateKinds() {
-		if k.name != cmp.Or(aliases[kind], kind) && k.uri != kind { // two names have one URI
-			continue
+	if k.read != nil {
+		if p, ok := k.read(raw); ok {
+			return p, nil
 		}
-		if k.read != nil {
-			if p, ok := k.read(raw); ok {
-				return p, nil
-			}
-		}
-		if err := k.check(raw); err != nil {
-			return nil, fmt.Errorf("it is not %s: %w", k.what, err)
-		}
-		return &predicate{uri: k.uri, raw: raw}, nil
 	}
-	return &predicate{uri: uri, raw: raw}, nil
+	if err := k.check(raw); err != nil {
+		return nil, fmt.Errorf("it is not %s: %w", k.what, err)
+	}
+	return &predicate{uri: k.uri, raw: raw}, nil
 }
 
 // about fails if the document says that it is about something else than the subject.

@@ -181,14 +181,14 @@ func (o *verifyOptions) input(arg string) error {
 
 // attested parses one --type.
 func (o *verifyOptions) attested(arg string) error {
-	uri, err := predicateType(arg)
+	k, err := kindOf(arg)
 	switch {
 	case err != nil:
 		return err
-	case uri == attest.PredicateVSA:
+	case k.uri == attest.PredicateVSA:
 		return errors.New("whoever verifies also signs that it rejected: demand a summary that passed in a policy (summary, verifiers)")
 	}
-	o.demand.Attestations = append(o.demand.Attestations, policy.DocumentAttestation{PredicateType: uri})
+	o.demand.Attestations = append(o.demand.Attestations, policy.DocumentAttestation{PredicateType: k.uri})
 	return nil
 }
 
