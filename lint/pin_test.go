@@ -6,7 +6,6 @@ import (
 	"log"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -191,11 +190,7 @@ func TestPinChangesAreBounded(t *testing.T) {
 			stream.WriteString("from " + one + "\n")
 		}
 	}
-	cmd := exec.Command("git", "fast-import", "--quiet")
-	cmd.Dir, cmd.Stdin = filepath.Join(s.dir, "o/action"), strings.NewReader(stream.String())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	gittest.In(t, stream.String(), filepath.Join(s.dir, "o/action"), "fast-import", "--quiet")
 	s.git("tag", "v1.1.0", "refs/heads/main")
 	pin, _ := s.look(Pinner{Update: true}, filepath.Join(t.TempDir(), "c"), "o/action@"+one+" # v1.0.0", 0)
 	if pin.State != PinUpdated || len(pin.Changes) != 1000 {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // A repository's configuration, hooks and attributes can name programs. None of them
@@ -53,9 +53,7 @@ func TestNothingOfTheRepositoryRuns(t *testing.T) {
 	os.Chtimes(filepath.Join(r.dir, "a.txt"), later, later)
 
 	// The attack works: git without our settings runs the program.
-	cmd := exec.Command("git", "-C", r.dir, "status")
-	cmd.Env = r.env
-	cmd.Run()
+	gittest.Command(r.dir, "status").Run()
 	if !ran() {
 		t.Fatal("the attack does not work on stock git either")
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/colophon-build/colophon/bundle"
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/trust"
 )
 
@@ -48,23 +48,13 @@ func certifiedBy(r *trust.Root, identity, issuer string) *source.Signers {
 func committed(t *testing.T, raw []byte) (uri, id string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "repo")
-	git := func(stdin []byte, args ...string) string {
-		cmd := exec.Command("git", args...)
-		cmd.Stdin = bytes.NewReader(stdin)
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_DIR="+dir)
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("git %v: %v", args, err)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	git(nil, "init", "-q", "--bare")
-	git(nil, "hash-object", "-w", "-t", "tree", "--stdin")
-	id = git(raw, "hash-object", "-w", "-t", "commit", "--stdin")
+	gittest.Git(t, dir, "init", "-q", "--bare")
+	gittest.Git(t, dir, "hash-object", "-w", "-t", "tree", "--stdin")
+	id = gittest.In(t, string(raw), dir, "hash-object", "-w", "-t", "commit", "--stdin")
 	if err := os.WriteFile(filepath.Join(dir, "shallow"), []byte(id+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	git(nil, "update-ref", "refs/heads/main", id)
+	gittest.Git(t, dir, "update-ref", "refs/heads/main", id)
 	return source.FileURI(dir), id
 }
 

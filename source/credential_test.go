@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 const secret = "hunter2hunter2"
@@ -293,8 +295,8 @@ func serveSSH(c net.Conn, conf *ssh.ServerConfig, r *repo) {
 				continue
 			}
 			q.Reply(true, nil)
-			cmd := exec.Command("git-upload-pack", r.dir)
-			cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = r.env, channel, channel, channel.Stderr()
+			cmd := gittest.Command(r.dir, "upload-pack", r.dir)
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = channel, channel, channel.Stderr()
 			status := struct{ Status uint32 }{}
 			if cmd.Run() != nil {
 				status.Status = 1

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/colophon-build/colophon/source"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // Fetch the commit that a tag points to, export its files, and ask later whether the
@@ -38,7 +38,7 @@ func Example() {
 	fmt.Println(standing)
 
 	// Output:
-	// refs/tags/v1.0.0 54f4b50a3184c8a51455a142fdf4cdbae53ecc9c unsigned
+	// refs/tags/v1.0.0 f0ad45bfa78d6d20120fe92b6116513182709ed3 unsigned
 	// tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904
 	// commit is there, unchanged
 }
@@ -70,11 +70,7 @@ func exampleRepository(dir string) string {
 		log.Fatal(err)
 	}
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"commit", "-q", "--allow-empty", "-m", "first"}, {"tag", "v1.0.0"}} {
-		cmd := exec.Command("git", args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
-			"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com", "GIT_AUTHOR_DATE=1700000000 +0000", "GIT_COMMITTER_DATE=1700000000 +0000")
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := gittest.Command(dir, args...).CombinedOutput(); err != nil {
 			log.Fatalf("git %s: %v: %s", args[0], err, out)
 		}
 	}

@@ -5,61 +5,40 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // repo is a repository that a test fills with git.
 type repo struct {
 	t   *testing.T
 	dir string
-	env []string
+	env []string // of git, beside what gittest sets
 }
 
 func newRepo(t *testing.T, initArgs ...string) *repo {
 	t.Helper()
 	r := &repo{t: t, dir: filepath.Join(t.TempDir(), "repo"), env: []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GIT_CONFIG_NOSYSTEM=1", "LC_ALL=C",
 		"GIT_AUTHOR_NAME=A", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_AUTHOR_DATE=1700000000 +0100",
 		"GIT_COMMITTER_NAME=C", "GIT_COMMITTER_EMAIL=c@example.com", "GIT_COMMITTER_DATE=1700000060 +0100",
 		"GIT_ALLOW_PROTOCOL=file",
 	}}
-	r.run(append([]string{"init", "-q", "-b", "main", r.dir}, initArgs...)...)
+	r.git(append([]string{"init", "-q", "-b", "main"}, initArgs...)...)
 	return r
 }
 
-// git runs git in the repository and returns its standard output, trimmed.
 func (r *repo) git(args ...string) string {
 	r.t.Helper()
-	return r.run(append([]string{"-C", r.dir}, args...)...)
-}
-
-func (r *repo) run(args ...string) string {
-	r.t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Env = r.env
-	cmd.Stderr = &tail{max: 4096}
-	out, err := cmd.Output()
-	if err != nil {
-		r.t.Fatalf("git %q: %v: %s", args, err, cmd.Stderr)
-	}
-	return strings.TrimSpace(string(out))
+	return gittest.With(r.t, r.env, r.dir, args...)
 }
 
 func (r *repo) in(stdin string, args ...string) string {
 	r.t.Helper()
-	cmd := exec.Command("git", append([]string{"-C", r.dir}, args...)...)
-	cmd.Env = r.env
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		r.t.Fatalf("git %q: %v: %s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
+	return gittest.In(r.t, stdin, r.dir, args...)
 }
 
 func (r *repo) write(name, content string) {

@@ -5,12 +5,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -19,11 +19,7 @@ import (
 func (h *hosted) clone(files map[string]string) string {
 	h.t.Helper()
 	dir := filepath.Join(h.t.TempDir(), "app")
-	cmd := exec.Command("git", "clone", "-q", h.url, dir)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + h.t.TempDir(), "GIT_CONFIG_NOSYSTEM=1"}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		h.t.Fatalf("%v: %s", err, out)
-	}
+	gittest.Git(h.t, dir, "clone", "-q", h.url, ".")
 	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -100,9 +96,7 @@ func TestLevelDirectoryAttacks(t *testing.T) {
 	dir := h.clone(nil)
 	git := func(args ...string) {
 		t.Helper()
-		if out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+		gittest.Git(t, dir, args...)
 	}
 	var asked atomic.Int64
 	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))

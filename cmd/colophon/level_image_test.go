@@ -5,13 +5,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/prooftest"
 )
 
@@ -184,10 +184,7 @@ func TestLevelArguments(t *testing.T) {
 // repository, and nowhere else.
 func TestLevelOfImageAndSource(t *testing.T) {
 	h := newHosted(t, "")
-	tree, err := exec.Command("git", "-C", h.clone(nil), "rev-parse", "HEAD^{tree}").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	tree := gittest.Git(t, h.clone(nil), "rev-parse", "HEAD^{tree}")
 	var asked atomic.Int64
 	curious := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer curious.Close()
@@ -197,7 +194,7 @@ func TestLevelOfImageAndSource(t *testing.T) {
 			r.Parameters.Source.URI, r.Identity.SourceURI = source, source
 			r.Parameters.Source.Commit, r.Identity.Commit = h.main, h.main
 			from := &r.Provenance.BuildDefinition.ResolvedDependencies[0]
-			from.URI, from.Digest = attest.GitURI(source, prooftest.Ref), map[string]string{"gitCommit": h.main, "gitTree": strings.TrimSpace(string(tree))}
+			from.URI, from.Digest = attest.GitURI(source, prooftest.Ref), map[string]string{"gitCommit": h.main, "gitTree": tree}
 			from.Annotations = nil
 			for _, kind := range prooftest.Kinds {
 				store.Attach(r.Image, p.Sign(r.Signer(), r.Statement(kind)), kind)

@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 func TestBuildArg(t *testing.T) {
@@ -33,11 +33,8 @@ func TestSourceDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	work, bare, inside := filepath.Join(dir, "work"), filepath.Join(dir, "bare.git"), filepath.Join(dir, "work", "inside")
-	for _, args := range [][]string{{"init", "-q", work}, {"init", "-q", "--bare", bare}} {
-		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
-	}
+	gittest.Git(t, work, "init", "-q")
+	gittest.Git(t, bare, "init", "-q", "--bare")
 	if err := os.Mkdir(inside, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // TestLoginOfTheUsersGit: a private repository is asked with what the user's own git has for
@@ -26,17 +26,9 @@ func TestLoginOfTheUsersGit(t *testing.T) {
 	}
 	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
 	dir := filepath.Join(t.TempDir(), "repo")
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("git", args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %q: %v: %s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	run("init", "-q", "-b", "main", dir)
-	run("-C", dir, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "--allow-empty", "-m", "x")
-	id := run("-C", dir, "rev-parse", "HEAD")
+	gittest.Git(t, dir, "init", "-q", "-b", "main")
+	gittest.Git(t, dir, "commit", "-q", "--allow-empty", "-m", "x")
+	id := gittest.Git(t, dir, "rev-parse", "HEAD")
 	git := githttp.Handler(t, filepath.Dir(dir))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "me" || password != "hunter2" {
@@ -60,7 +52,7 @@ func TestLoginOfTheUsersGit(t *testing.T) {
 
 	// Only a repository in the working directory names the helper.
 	here := t.TempDir()
-	run("init", "-q", here)
+	gittest.Git(t, here, "init", "-q")
 	write(filepath.Join(here, ".git", "config"), config)
 	t.Chdir(here)
 	if now, err := lookup(t.Context(), q); !errors.Is(err, source.ErrLogin) || !strings.Contains(err.Error(), "helper has none") {

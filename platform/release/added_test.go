@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -49,11 +48,7 @@ func fill(t *testing.T, dir string, files ...string) {
 
 func head(t *testing.T, dir string) string {
 	t.Helper()
-	out, err := exec.Command("git", "-C", dir, "-c", "safe.directory=*", "rev-parse", "HEAD").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(out))
+	return gittest.Git(t, dir, "-c", "safe.directory=*", "rev-parse", "HEAD")
 }
 
 // recorder is a builder that keeps what it was asked to build, and reads the added trees.

@@ -19,6 +19,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/release/credentials"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 const secret = "hunter2hunter2"
@@ -118,10 +119,8 @@ func TestCredentialsOfTheSource(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY . /\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"add", "-A"}, {"-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "x"}, {"tag", "-f", "v1.0.0"}} {
-		if out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	for _, args := range [][]string{{"add", "-A"}, {"commit", "-q", "-m", "x"}, {"tag", "-f", "v1.0.0"}} {
+		gittest.Git(t, dir, args...)
 	}
 	d := credentials.Download{URL: "https://npm.example.com/a", Login: credentials.Login{Token: secret}, For: []string{s.req.Source + "-of-others"}}
 	s.Credentials = &credentials.Set{Downloads: []credentials.Download{d}}

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -335,20 +335,13 @@ func (r *running) writeRepository(dir string) {
 		b.Sockets = append(b.Sockets, filepath.Join(r.data, "run", role+".sock"))
 	}
 	git := func(args ...string) {
-		cmd := exec.Command("git", append([]string{"-C", dir}, args...)...)
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_DATE=1767225600 +0000", "GIT_COMMITTER_DATE=1767225600 +0000",
-			"GIT_AUTHOR_NAME=attack", "GIT_AUTHOR_EMAIL=attack@example.com", "GIT_COMMITTER_NAME=attack", "GIT_COMMITTER_EMAIL=attack@example.com")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			r.Fatalf("git %q: %v: %s", args, err, out)
-		}
+		r.Helper()
+		gittest.Git(r, dir, args...)
 	}
 	write := func(name, text string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			r.Fatal(err)
 		}
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		r.Fatal(err)
 	}
 	git("init", "-q", "-b", "main")
 	write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")

@@ -3,7 +3,6 @@ package pipelines
 import (
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,9 +37,7 @@ func TestPlatform(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(repos, "acme")); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command("git", "clone", "--quiet", "--bare", w.repo, filepath.Join(repos, "acme/app")).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+		gittest.Git(t, repos, "clone", "--quiet", "--bare", w.repo, "acme/app")
 	}
 	script, err := os.ReadFile(filepath.Join(w.repo, "ci/colophon/release.sh"))
 	if err != nil {

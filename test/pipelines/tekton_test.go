@@ -13,7 +13,6 @@ import (
 	"maps"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -23,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 )
 
 // pipeline is what the pipelines in a cluster use of Tekton.
@@ -191,9 +191,7 @@ func TestTekton(t *testing.T) {
 	image := w.platform.Addr + "/acme/app"
 	services := []string{"--tuf", w.platform.URL + "/tuf", "--root", w.root, "--resolutions", known(t)}
 	w.commit(t, "app", append(services, "init", "tekton", "--source", git.URL+"/acme/app", "--image", image, "--install", w.install, "--chains-key", filepath.Join(keys, "chains.pub"), "--reproducible")...)
-	if out, err := exec.Command("git", "clone", "--quiet", "--bare", w.repo, filepath.Join(repos, "acme/app")).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	gittest.Git(t, repos, "clone", "--quiet", "--bare", w.repo, "acme/app")
 	raw, err := os.ReadFile(filepath.Join(w.repo, "ci/colophon/tekton.yaml"))
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ import (
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/test/forgehost"
 	"github.com/colophon-build/colophon/test/githttp"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
 
@@ -141,7 +142,7 @@ func openRegistry(ts *testscript.TestScript, args []string) error {
 func forgeserver(ts *testscript.TestScript, args []string) error {
 	var names []string
 	for name, ref := range map[string]string{"BASE": "refs/tags/BASE", "HEAD": "refs/pull/7/head", "RESULT": "refs/heads/main"} {
-		out, err := exec.Command("git", "-C", ts.MkAbs(args[2]), "rev-parse", ref).Output()
+		out, err := gittest.Command(ts.MkAbs(args[2]), "rev-parse", ref).Output()
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/test/await"
+	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -155,13 +156,8 @@ func committed(t *testing.T, dir string) source.Tree {
 	t.Helper()
 	repo := filepath.Join(t.TempDir(), "repo")
 	git := func(args ...string) string {
-		cmd := exec.Command("git", append([]string{"--git-dir=" + repo, "--work-tree=" + dir}, args...)...)
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_NOSYSTEM=1"}
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("git %q: %v", args, err)
-		}
-		return strings.TrimSpace(string(out))
+		t.Helper()
+		return gittest.Git(t, dir, append([]string{"--git-dir=" + repo, "--work-tree=" + dir}, args...)...)
 	}
 	git("init", "-q")
 	git("add", "-A")
