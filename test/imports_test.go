@@ -48,13 +48,11 @@ var rows = [][]string{
 		"internal/usage",
 		"internal/userns",
 	},
-	{"attest", "scripts", "spec/schemas"},
-	{"tlog"},
+	{"attest", "tlog", "scripts", "spec/schemas"},
 	{"audit", "search", "trust"},
 	{"bundle"},
 	{"oci", "sign", "source"},
-	{"provenance", "sbom"},
-	{"policy"},
+	{"provenance", "sbom", "policy"},
 	{"distrust"},
 	{"verify", "lint"},
 	{"distrust/follow", "platform/api", "platform/zone", "platform/cosigner", "platform/authority/witnesses"},
@@ -85,8 +83,7 @@ var rows = [][]string{
 	{"platform/release", "platform/admission", "platform/gate", "platform/follow"},
 	{"platform/attestor"},
 	{"platform"},
-	{"cmd/colophon", "cmd/colophond", "cmd/colophon-scan", "tools"},
-	{"test"}, // nothing else can import from the last row
+	{"cmd/colophon", "cmd/colophond", "cmd/colophon-scan", "tools", "test"}, // nothing else can import from the last row
 }
 
 // thin is what the CLI is made of and what others check us with: small to trust,
@@ -280,6 +277,12 @@ func TestImportRulesBite(t *testing.T) {
 		"upwards":                 {"verify", pkg{Imports: []string{module + "/platform/release"}}, true},
 		"sideways services":       {"platform/registry", pkg{Imports: []string{module + "/platform/authority/issuer"}}, true},
 		"within a directory":      {"platform/builder/buildkit", pkg{Imports: []string{module + "/platform/builder/sandbox", module + "/platform/builder"}}, false},
+		"sideways formats":        {"attest", pkg{Imports: []string{module + "/tlog"}}, true},
+		"sideways logs":           {"tlog/witness", pkg{Imports: []string{module + "/attest"}}, true},
+		"sideways answers":        {"sbom/scan", pkg{Imports: []string{module + "/policy"}}, true},
+		"sideways policies":       {"policy", pkg{Imports: []string{module + "/provenance"}}, true},
+		"a test's mechanism":      {"cmd/colophond", pkg{Imports: []string{module + "/test/await"}}, true},
+		"a test of a test":        {"test/harness", pkg{Imports: []string{module + "/test/await"}}, false},
 		"a command":               {"platform/web", pkg{Imports: []string{module + "/cmd/colophon"}}, true},
 		"a package without row":   {"util", pkg{}, true},
 		"an import without row":   {"platform/release", pkg{Imports: []string{module + "/internal/util"}}, true},
