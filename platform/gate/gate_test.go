@@ -235,6 +235,24 @@ func TestHiddenImages(t *testing.T) {
 			put(what+" as an attachment of "+mediaType, map[string]any{"artifactType": mediaType, "config": empty, "layers": []any{l}, "subject": c.good}, "mounted")
 		}
 	}
+
+	// An archive whose bytes are JSON, too: its one file has a name that begins a text, and ends it.
+	polyglot := jsonTar(t)
+	l := v1.Descriptor{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Size: int64(len(polyglot))}
+	var err error
+	if l.Digest, _, err = v1.SHA256(bytes.NewReader(polyglot)); err == nil {
+		err = c.target().PushBlob(t.Context(), l, opener(polyglot))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("an archive that is JSON", map[string]any{"config": image.Config, "layers": []any{l}}, "sha256-"+hex+".sbom")
+}
+
+// A manifest whose content is a proof is served.
+func TestContentOfProofs(t *testing.T) {
+	c := newScene(t, nil)
+	empty := c.blob("{}")
 	for what, content := range map[string]string{
 		"SPDX": spdx, "CycloneDX": `{"bomFormat":"CycloneDX","specVersion":"1.6","version":1}`, "nothing": "{}",
 		"a statement": `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + c.good.Digest.Hex + `"}}],"predicateType":"https://example.com/p","predicate":{}}`,
@@ -253,32 +271,29 @@ func TestHiddenImages(t *testing.T) {
 		}
 		c.want(200, "", blobs(c.blob(content)))
 	}
+}
 
-	// An archive whose bytes are JSON, too: its one file has a name that begins a text, and ends it.
-	polyglot := jsonTar(t)
-	l := v1.Descriptor{MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Size: int64(len(polyglot))}
-	var err error
-	if l.Digest, _, err = v1.SHA256(bytes.NewReader(polyglot)); err == nil {
-		err = c.target().PushBlob(t.Context(), l, opener(polyglot))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	put("an archive that is JSON", map[string]any{"config": image.Config, "layers": []any{l}}, "sha256-"+hex+".sbom")
-
-	// A list of attachments is served, and opens nothing.
+// A list of attachments is served, and opens nothing.
+func TestListOfAttachments(t *testing.T) {
+	c := newScene(t, nil)
+	s := prooftest.NewStore(t)
+	s.Tar = []byte("a third image")
+	index, _ := s.Image("plain")
+	c.push(s)
+	child := c.upstreamParts(index.Digest).Manifests[0]
+	tag := "sha256-" + c.good.Digest.Hex
 	raw, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []any{child}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d, err := c.target().PushManifest(t.Context(), raw, "application/vnd.oci.image.index.v1+json")
 	if err == nil {
-		err = c.target().Tag(t.Context(), "sha256-"+hex, d)
+		err = c.target().Tag(t.Context(), tag, d)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.want(200, "", manifests("sha256-"+hex))
+	c.want(200, "", manifests(tag))
 	c.want(403, "DENIED", manifests(child.Digest.String()))
 }
 

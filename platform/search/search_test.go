@@ -306,109 +306,117 @@ func replace(path string, data []byte) error {
 
 // The operator, or somebody who can write to its disks, is us: each is refused or found.
 func TestLyingOperator(t *testing.T) {
-	t.Run("a builder that leaves out an entry", func(t *testing.T) {
-		r := newRig(t, t.TempDir())
-		s := New(r.config())
-		for i := range 5 {
-			r.add(t, fmt.Sprint(i))
+	t.Run("a builder that leaves out an entry", entryLeftOut)
+	t.Run("two roots for one state", twoRoots)
+	t.Run("a rolled back index log", indexRolledBack)
+	t.Run("a log that shrinks", logShrinks)
+}
+
+func entryLeftOut(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	s := New(r.config())
+	for i := range 5 {
+		r.add(t, fmt.Sprint(i))
+	}
+	run(t, s, 5)
+	r.add(t, "hidden")
+	// The next leaf has the old map.
+	signed, err := s.cfg.Log.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := s.state.Load()
+	if _, err := r.index.Append(t.Context(), search.Leaf{Root: state.Map.Root(), Keys: state.Map.Len(), Checkpoint: string(signed)}.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.audit(t); !errors.Is(err, search.ErrContradiction) {
+		t.Errorf("audit: got %v", err)
+	}
+	honest := New(r.config())
+	if err := honest.Run(t.Context()); !errors.Is(err, errContradiction) {
+		t.Errorf("an honest service: got %v", err)
+	}
+	if _, _, err := ask(honest, search.KeyHash, keyName()); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Errorf("it answers: %v", err)
+	}
+}
+
+func twoRoots(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	s := New(r.config())
+	r.add(t, "a")
+	run(t, s, 1)
+	leaf, _, err := search.ParseLeaf(s.state.Load().Leaf, s.cfg.LogKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf.Root[0] ^= 1
+	if at, err := r.index.Append(t.Context(), leaf.Bytes()); !errors.Is(err, tiles.ErrConflict) {
+		t.Errorf("got entry %d, %v, want a conflict", at, err)
+	}
+	if at, err := r.index.Append(t.Context(), s.state.Load().Leaf); err != nil || at != s.state.Load().Index.Size-1 {
+		t.Errorf("the last entry again: got %d, %v", at, err)
+	}
+	for _, bad := range []string{"", "x", strings.Replace(string(leaf.Bytes()), "log.example", "other.example", 1)} {
+		if at, err := r.index.Append(t.Context(), []byte(bad)); err == nil {
+			t.Errorf("%q became entry %d", bad, at)
 		}
-		run(t, s, 5)
-		r.add(t, "hidden")
-		// The next leaf has the old map.
-		signed, err := s.cfg.Log.Checkpoint(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		state := s.state.Load()
-		if _, err := r.index.Append(t.Context(), search.Leaf{Root: state.Map.Root(), Keys: state.Map.Len(), Checkpoint: string(signed)}.Bytes()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.audit(t); !errors.Is(err, search.ErrContradiction) {
-			t.Errorf("audit: got %v", err)
-		}
-		honest := New(r.config())
-		if err := honest.Run(t.Context()); !errors.Is(err, errContradiction) {
-			t.Errorf("an honest service: got %v", err)
-		}
-		if _, _, err := ask(honest, search.KeyHash, keyName()); err == nil || !strings.Contains(err.Error(), "503") {
-			t.Errorf("it answers: %v", err)
-		}
-	})
-	t.Run("two roots for one state", func(t *testing.T) {
-		r := newRig(t, t.TempDir())
-		s := New(r.config())
-		r.add(t, "a")
-		run(t, s, 1)
-		leaf, _, err := search.ParseLeaf(s.state.Load().Leaf, s.cfg.LogKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		leaf.Root[0] ^= 1
-		if at, err := r.index.Append(t.Context(), leaf.Bytes()); !errors.Is(err, tiles.ErrConflict) {
-			t.Errorf("got entry %d, %v, want a conflict", at, err)
-		}
-		if at, err := r.index.Append(t.Context(), s.state.Load().Leaf); err != nil || at != s.state.Load().Index.Size-1 {
-			t.Errorf("the last entry again: got %d, %v", at, err)
-		}
-		for _, bad := range []string{"", "x", strings.Replace(string(leaf.Bytes()), "log.example", "other.example", 1)} {
-			if at, err := r.index.Append(t.Context(), []byte(bad)); err == nil {
-				t.Errorf("%q became entry %d", bad, at)
-			}
-		}
-	})
-	t.Run("a rolled back index log", func(t *testing.T) {
-		dir := t.TempDir()
-		r := newRig(t, dir)
-		s := New(r.config())
-		r.add(t, "a")
-		run(t, s, 1)
-		r.close()
-		backup := t.TempDir()
-		if err := os.CopyFS(filepath.Join(backup, "index"), os.DirFS(filepath.Join(dir, "index"))); err != nil {
-			t.Fatal(err)
-		}
-		r = newRig(t, dir)
-		s = New(r.config())
-		r.add(t, "b")
-		run(t, s, 2)
-		if err := s.save(); err != nil {
-			t.Fatal(err)
-		}
-		r.close()
-		if err := os.RemoveAll(filepath.Join(dir, "index")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := openRig(dir); err == nil || !strings.Contains(err.Error(), "backup") {
-			t.Errorf("without the index log: got %v", err)
-		}
-		if err := os.CopyFS(filepath.Join(dir, "index"), os.DirFS(filepath.Join(backup, "index"))); err != nil {
-			t.Fatal(err)
-		}
-		r = newRig(t, dir)
-		if err := New(r.config()).Run(t.Context()); !errors.Is(err, errContradiction) {
-			t.Errorf("an old index log: got %v", err)
-		}
-	})
-	t.Run("a log that shrinks", func(t *testing.T) {
-		r := newRig(t, t.TempDir())
-		r.add(t, "a")
-		old, err := through(r.mux, "/api/v2").Checkpoint(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.add(t, "b")
-		s := New(r.config())
-		run(t, s, 2)
-		s.cfg.Log = older{s.cfg.Log, old}
-		if err := s.Run(t.Context()); !errors.Is(err, errContradiction) {
-			t.Errorf("got %v", err)
-		}
-		fresh := New(r.config())
-		fresh.cfg.Log = older{fresh.cfg.Log, old}
-		if err := fresh.Run(t.Context()); !errors.Is(err, errContradiction) {
-			t.Errorf("at the start: got %v", err)
-		}
-	})
+	}
+}
+
+func indexRolledBack(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	s := New(r.config())
+	r.add(t, "a")
+	run(t, s, 1)
+	r.close()
+	backup := t.TempDir()
+	if err := os.CopyFS(filepath.Join(backup, "index"), os.DirFS(filepath.Join(dir, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	r = newRig(t, dir)
+	s = New(r.config())
+	r.add(t, "b")
+	run(t, s, 2)
+	if err := s.save(); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	if err := os.RemoveAll(filepath.Join(dir, "index")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openRig(dir); err == nil || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("without the index log: got %v", err)
+	}
+	if err := os.CopyFS(filepath.Join(dir, "index"), os.DirFS(filepath.Join(backup, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	r = newRig(t, dir)
+	if err := New(r.config()).Run(t.Context()); !errors.Is(err, errContradiction) {
+		t.Errorf("an old index log: got %v", err)
+	}
+}
+
+func logShrinks(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	r.add(t, "a")
+	old, err := through(r.mux, "/api/v2").Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.add(t, "b")
+	s := New(r.config())
+	run(t, s, 2)
+	s.cfg.Log = older{s.cfg.Log, old}
+	if err := s.Run(t.Context()); !errors.Is(err, errContradiction) {
+		t.Errorf("got %v", err)
+	}
+	fresh := New(r.config())
+	fresh.cfg.Log = older{fresh.cfg.Log, old}
+	if err := fresh.Run(t.Context()); !errors.Is(err, errContradiction) {
+		t.Errorf("at the start: got %v", err)
+	}
 }
 
 type older struct {

@@ -367,21 +367,25 @@ func TestRealmsThatFail(t *testing.T) {
 	room.want(502, "without a usable token", "GET", up.URL+"/v2/", "Authorization", "Bearer "+placeholder(u))
 }
 
-// TestStoreFails: an operation that the disk refuses is an error, and the limits
-// themselves are allowed.
-func TestStoreFails(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+// opened returns a new store of at most max bytes.
+func opened(t *testing.T, max int64) *store {
+	t.Helper()
+	s, err := openStore(t.TempDir(), max)
+	if err != nil {
 		t.Fatal(err)
 	}
-	opened := func(max int64) *store {
-		t.Helper()
-		s, err := openStore(t.TempDir(), max)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
+	return s
+}
+
+// nothingTemporary fails the test if a file is left that no body has been stored in.
+func nothingTemporary(t *testing.T, s *store, after string) {
+	t.Helper()
+	if left, _ := filepath.Glob(filepath.Join(s.dir, "tmp-*")); len(left) > 0 {
+		t.Errorf("%s: %v is left", after, left)
 	}
+}
+
+func TestStoreIsNotOpened(t *testing.T) {
 	for name, spoil := range map[string]func(dir string) error{
 		"a file": func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) },
 		"an old temporary directory": func(dir string) error {
@@ -407,7 +411,11 @@ func TestStoreFails(t *testing.T) {
 			t.Errorf("%s: the store was opened", name)
 		}
 	}
-	s := opened(10)
+}
+
+// The limits themselves are allowed.
+func TestBodyAsLargeAsTheStore(t *testing.T) {
+	s := opened(t, 10)
 	b, err := s.create()
 	if err != nil {
 		t.Fatal(err)
@@ -424,9 +432,7 @@ func TestStoreFails(t *testing.T) {
 	if size, err := os.ReadFile(filepath.Join(s.dir, "size")); err != nil || string(size) != "10" {
 		t.Errorf("size: got %q, %v, want 10", size, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(s.dir, "tmp-*")); len(left) > 0 {
-		t.Errorf("%v is left", left)
-	}
+	nothingTemporary(t, s, "the first time")
 	// Once more, it is in use, and leaves nothing behind.
 	name := s.path(hexSum(string(make([]byte, 10))))
 	if err := os.Chtimes(name, longAgo, longAgo); err != nil {
@@ -436,11 +442,12 @@ func TestStoreFails(t *testing.T) {
 	if info, err := os.Stat(name); err != nil || time.Since(info.ModTime()) > time.Hour {
 		t.Errorf("a body that was recorded again: got %v, %v, want it used now", info, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(s.dir, "tmp-*")); len(left) > 0 {
-		t.Errorf("%v is left", left)
-	}
-	// The least recently used go first, until nine tenths are left.
-	s = opened(100)
+	nothingTemporary(t, s, "once more")
+}
+
+// The least recently used bodies go first, until nine tenths are left.
+func TestLeastRecentlyUsedGoFirst(t *testing.T) {
+	s := opened(t, 100)
 	for i := range 10 {
 		name := put(t, s, fmt.Sprintf("body %05d", i))
 		if err := os.Chtimes(name, longAgo.Add(time.Duration(i)*time.Hour), longAgo.Add(time.Duration(i)*time.Hour)); err != nil {
@@ -462,10 +469,18 @@ func TestStoreFails(t *testing.T) {
 	if size, err := os.ReadFile(filepath.Join(s.dir, "size")); err != nil || string(size) != "81" {
 		t.Errorf("size: got %q, %v, want 81", size, err)
 	}
+}
+
+// TestStoreFails: an operation that the disk refuses is an error.
+func TestStoreFails(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := (&store{dir: file}).create(); err == nil {
 		t.Error("a body was begun in a file")
 	}
-	if err := touch(filepath.Join(s.dir, "none")); err != nil {
+	if err := touch(filepath.Join(t.TempDir(), "none")); err != nil {
 		t.Errorf("a body that another gateway removed: %v", err)
 	}
 	if err := touch(filepath.Join(file, "x")); err == nil {
@@ -477,7 +492,7 @@ func TestStoreFails(t *testing.T) {
 		"file in its place":     func(b *blob) error { return os.WriteFile(filepath.Dir(b.s.path(b.digest())), nil, 0o600) },
 		"directory of its name": func(b *blob) error { return os.MkdirAll(filepath.Join(b.s.path(b.digest()), "x"), 0o700) },
 	} {
-		s := opened(100)
+		s := opened(t, 100)
 		b, err := s.create()
 		if err != nil {
 			t.Fatal(err)
@@ -489,9 +504,7 @@ func TestStoreFails(t *testing.T) {
 		if err := b.commit(true); err == nil {
 			t.Errorf("%s: the body was stored", name)
 		}
-		if left, _ := filepath.Glob(filepath.Join(s.dir, "tmp-*")); len(left) > 0 {
-			t.Errorf("%s: %v is left", name, left)
-		}
+		nothingTemporary(t, s, name)
 	}
 }
 
