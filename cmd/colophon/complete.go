@@ -76,7 +76,7 @@ func flagsOfSigners() map[string]completion {
 // completedImages returns the commands that make, sign or check images.
 func completedImages() []completed {
 	image := map[string]completion{
-		"policy": filesNamed("json"), "platform": platformNames, "trust-root": completeTrust,
+		"policy": filesNamed("yaml", "yml", "json"), "platform": platformNames, "trust-root": completeTrust,
 		"sbom": oneOf("spdx", "cyclonedx"), "min-level": oneOf("0", "1", "2", "3"), "forge": oneOf("github", "gitlab", "gitea"),
 	}
 	signing := flagsOfSigners()
@@ -136,7 +136,7 @@ func completedRecords() []completed {
 		{[]string{"kube", "why"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"kube", "vsa"}, kubectlNames("get", "pods", "-o", "name"), map[string]completion{"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"investigate"}, firstImage, map[string]completion{
-			"policy": filesNamed("json"), "refetch": oneOf("public", "private"), "forge": oneOf("github", "gitlab", "gitea"),
+			"policy": filesNamed("yaml", "yml", "json"), "refetch": oneOf("public", "private"), "forge": oneOf("github", "gitlab", "gitea"),
 			"case": filesNamed("zip"), "signing-config": completeServices, "trust-root": completeTrust, "identity-token-from": oneOf(append(token.Providers(), fromBrowser)...),
 			"context": kubectlNames("config", "get-contexts", "-o", "name")}},
 		{[]string{"case", "verify"}, filesNamed("zip"), map[string]completion{"key": filesNamed("pem", "pub"), "trust-root": filesNamed("json")}},

@@ -98,7 +98,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"verify", "r.example.com/"}, ""},
 		{[]string{"attest", "--files", ""}, ""}, // files
 		{[]string{"verify", "./"}, ""},
-		{[]string{"verify", "--policy", ""}, "json"}, // files of this extension
+		{[]string{"verify", "--policy", ""}, "yaml yml json"}, // files of these extensions
 		{[]string{"inspect", "--sbom=s"}, "spdx"},
 		{[]string{"log", "search", "--image", host + "/team/app:"}, host + "/team/app:v1 " + host + "/team/app:v2"},
 		{[]string{"log", ""}, "audit checkpoint get gossip prove search watch"},

@@ -125,7 +125,20 @@ type plainProgress struct {
 	last   time.Time // when something was printed
 }
 
-type plainJob struct{ phase, step string }
+type plainJob struct {
+	phase, step string
+	running     []string // steps of the build that have not ended, in the order in which they began
+}
+
+// now says what goes on: of several steps, the one that has taken longest. The last one that said something may
+// have ended.
+func (j *plainJob) now() string {
+	step := j.step
+	if j.phase == "build" && len(j.running) > 0 {
+		step = j.running[0]
+	}
+	return strings.TrimSpace(j.phase + " " + step)
+}
 
 func (p *plainProgress) images(names []string) {
 	p.mu.Lock()
@@ -145,14 +158,17 @@ func (p *plainProgress) Write(text []byte) (int, error) {
 }
 
 func (p *plainProgress) event(image string, e api.Event) {
-	if e.Done {
-		return
-	}
 	if e.Phase == "queue" {
 		e.Step = "release " + e.ID[:min(api.ShortID, len(e.ID))]
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if e.Done {
+		if j := p.jobs[image]; j != nil {
+			j.running = slices.DeleteFunc(j.running, func(step string) bool { return step == e.Step })
+		}
+		return
+	}
 	if e.Phase == "alive" && (time.Since(p.last) < silentFor-time.Second || p.jobs[image] == nil) {
 		return
 	}
@@ -174,8 +190,11 @@ func (p *plainProgress) event(image string, e api.Event) {
 		prefix = fmt.Sprintf("%-*s │", p.width, printable.Text(shortName(image)))
 	}
 	if e.Phase == "alive" {
-		fmt.Fprintf(p.w, "%s%7.1fs %s goes on\n", prefix, elapsed.Seconds(), printable.Text(strings.TrimSpace(j.phase+" "+j.step)))
+		fmt.Fprintf(p.w, "%s%7.1fs %s goes on\n", prefix, elapsed.Seconds(), printable.Text(j.now()))
 		return
+	}
+	if e.Phase == "build" && j.phase == "build" && e.Line == "" && !slices.Contains(j.running, e.Step) {
+		j.running = append(j.running, e.Step)
 	}
 	if e.Phase == "build" && e.Step != "" && e.Step != j.step && j.phase == "build" {
 		j.step = e.Step

@@ -27,6 +27,11 @@ func TestPlainProgressIsNeverSilent(t *testing.T) {
 		alive(4)
 		p.event("", api.Event{Phase: "build", Step: "RUN make", Line: "output"})
 		alive(1)
+		p.event("", api.Event{Phase: "build", Step: "RUN test"}) // beside it
+		alive(2)
+		p.event("", api.Event{Phase: "build", Step: "RUN make", Done: true})
+		p.event("", api.Event{Phase: "build", Step: "RUN make", Line: "what it fetched"})
+		alive(2)
 		p.event("", api.Event{Phase: "sbom"})
 		alive(2)
 		want := `   60.0s build buildkit
@@ -34,8 +39,13 @@ func TestPlainProgressIsNeverSilent(t *testing.T) {
    90.0s build RUN make goes on
   120.0s build RUN make goes on
          │   output
-  135.0s sbom 
-  165.0s sbom goes on
+         │ RUN test
+  165.0s build RUN make goes on
+         │ RUN make
+         │   what it fetched
+  195.0s build RUN test goes on
+  195.0s sbom 
+  225.0s sbom goes on
 `
 		if out.String() != want {
 			t.Errorf("got\n%s\nwant\n%s", &out, want)

@@ -204,7 +204,10 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 
 // release asks for one release and prints it.
 func (o releaseOptions) release(ctx context.Context, cmd *cobra.Command, platform *api.ClientConfig, req api.ReleaseRequest, p progress) error {
-	o.cacheMounts = req.CacheMounts // a retry repeats the request
+	o.recipe, o.cacheMounts = req.Recipe, req.CacheMounts // a retry repeats the request
+	if req.Lock != "" && o.locked == "" {
+		o.locked = "LOCK-FILE" // a retry knows its content only
+	}
 	rel, err := o.request(ctx, platform, req, p)
 	if err != nil {
 		return err

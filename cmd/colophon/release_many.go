@@ -60,7 +60,7 @@ func (o releaseOptions) images(ctx context.Context, platform *api.ClientConfig, 
 	names := declared.Images
 	switch {
 	case len(names) == 0 && o.image == "":
-		return nil, "", usageError("name the image: --image NAME; or declare its images in "+recipes.File, "the commit has no %s, which would name its images", recipes.File)
+		return nil, "", usageError("name the image: --image NAME; or declare its images in "+recipes.File+", which colophon release --declare FILE writes from a compose or bake file", "the commit has no %s, which would name its images", recipes.File)
 	case o.image == "" && names[0] == "":
 		return nil, "", usageError("name it there, or with --image NAME", "the image in %s of the commit has no name", recipes.File)
 	case o.image != "" && len(names) > 0 && names[0] != "" && !slices.Contains(names, o.image):

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/api"
 )
 
@@ -39,7 +40,7 @@ func journal(t *testing.T, asked *[]string) http.Handler {
 	})
 	handle("GET "+api.PathReleases+"/{id}", func(w http.ResponseWriter, r *http.Request) {
 		full := run
-		full.Request = &api.ReleaseRequest{Source: run.Source, Ref: run.Ref, Image: "r.example.com/a"}
+		full.Request = &api.ReleaseRequest{Source: run.Source, Ref: run.Ref, Image: "r.example.com/a", Recipe: attest.Recipe{Context: "services/web"}}
 		switch r.PathValue("id") {
 		case "aaaa":
 			w.WriteHeader(http.StatusNotFound)
@@ -112,7 +113,7 @@ func TestReleases(t *testing.T) {
 		{"log -f 3f2a", exitOK, "GET /3f2a/log?follow=true", nil},
 		{"cancel 3f2a", exitOK, "POST /3f2a/cancel", []string{"cancelled 3f2a91c0"}},
 		{"cancel cccc", exitFailure, "POST /cccc/cancel", []string{"release cccc is being published"}},
-		{"retry 3f2a", exitOK, "GET /3f2a POST ", []string{"released"}},
+		{"retry 3f2a", exitOK, "GET /3f2a POST ", []string{"released", "--source https://git.example.com/a --context services/web\n"}},
 		{"retry -q 3f2a", exitOK, "GET /3f2a POST ", []string{"r.example.com/a@sha256:"}},
 		{"retry", exitUsage, "", nil},
 	} {

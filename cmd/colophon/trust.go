@@ -266,7 +266,11 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	if !strings.Contains(from, "://") {
 		raw, err := strict.ReadFile(from, limits.TrustRepository)
 		if errors.Is(err, os.ErrNotExist) {
-			err = &exitError{code: exitFailure, msg: fmt.Sprintf("%s is neither a file, nor a URL, nor one of the names %s", from, strings.Join(publicNames(), ", ")), hint: didYouMean(from, publicNames())}
+			hint := didYouMean(from, publicNames())
+			if strings.ContainsAny(from, ".:") && !strings.ContainsAny(from, "/ ") {
+				hint = "a platform is named by its URL: colophon trust add https://" + from
+			}
+			err = &exitError{code: exitFailure, msg: fmt.Sprintf("%s is neither a file, nor a URL, nor one of the names %s", from, strings.Join(publicNames(), ", ")), hint: hint}
 		}
 		return raw, "", err
 	}

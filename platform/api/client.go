@@ -91,6 +91,9 @@ func ParseConfig(data []byte) (*ClientConfig, error) {
 	if err := strict.UnmarshalKnown(data, limits.Request, &c); err != nil {
 		return nil, err
 	}
+	if c.URL == "" {
+		return nil, errors.New("the platform has not written its address here yet: colophond serve does so when it is ready")
+	}
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
