@@ -13,6 +13,8 @@ import (
 
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/platform/acme"
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/release/credentials"
 )
 
@@ -56,6 +58,11 @@ func Check(c Config, out io.Writer) error {
 		k.note("buildkitd", "not found: Dockerfiles cannot be built; give --buildkitd")
 	} else {
 		k.say("buildkitd", p.buildkitd, nil)
+		if runtime, err := buildkit.FindRuntime(p.file.Build.Runtime); err != nil {
+			k.note("runtime", "Dockerfiles cannot be built: "+builder.LackOf(err).String())
+		} else {
+			k.say("runtime", runtime, nil)
+		}
 	}
 	if p.runs(roleAttestor) {
 		scanner, err := findScanner()

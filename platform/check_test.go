@@ -65,6 +65,10 @@ func TestCheck(t *testing.T) {
 	soon, soonKey := writePair(t, time.Now().Add(24*time.Hour))
 	ended, endedKey := writePair(t, time.Now().Add(-time.Minute))
 	data := filepath.Join(t.TempDir(), "data")
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var none bytes.Buffer
 	if err := Check(Config{Listen: "127.0.0.1:8080", LogFormat: "text", LogLevel: "info"}, &none); err == nil || !strings.Contains(none.String(), "error  scanner") {
 		t.Errorf("without a scanner: got %v and\n%s", err, &none)
@@ -88,6 +92,7 @@ func TestCheck(t *testing.T) {
 		"a wrong log level":         {func(c *Config) { c.LogLevel = "loud" }, "", "error  configuration", false},
 		"no mirror":                 {func(c *Config) { c.Mirror = data }, "", "error  mirror", false},
 		"no buildkitd":              {func(c *Config) { c.Buildkitd = data }, "", "error  buildkitd", false},
+		"no runtime":                {func(c *Config) { c.Buildkitd = program }, `{"build": {"runtime": "no-such-runtime"}}`, "note   runtime        Dockerfiles cannot be built: ", true},
 		"an unknown member":         {func(*Config) {}, `{"registry": {"mutabel": []}}`, "error  configuration", false},
 		"a malformed pattern":       {func(*Config) {}, `{"registry": {"mutable": ["["]}}`, `mutable pattern "["`, false},
 		"an issuer of no type":      {func(*Config) {}, `{"fulcio": {"OIDCIssuers": {"https://a.example.com": {"Type": "nonsense"}}}}`, "error  fulcio", false},

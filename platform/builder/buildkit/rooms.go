@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -112,11 +113,8 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 			}
 		}
 	}
-	if cfg.Runtime == "" {
-		r.cfg.Runtime = "runc"
-	}
-	if r.cfg.Runtime, err = exec.LookPath(r.cfg.Runtime); err != nil {
-		return nil, &builder.LackError{Err: fmt.Errorf("%w: the OCI runtime: %w", sandbox.ErrUnsupported, err), Hint: "install it on the platform's host (apt-get install runc), or name another one with build.runtime, and start the platform again"}
+	if r.cfg.Runtime, err = FindRuntime(cfg.Runtime); err != nil {
+		return nil, err
 	}
 	if err := checkRuntime(r.cfg.Runtime); err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
@@ -207,6 +205,15 @@ func lower[T int64 | float64 | time.Duration](a, b T) T {
 }
 
 // runtime returns the path of the OCI runtime in the room.
+// FindRuntime returns the path of the OCI runtime with this name; "": runc.
+func FindRuntime(name string) (string, error) {
+	path, err := exec.LookPath(cmp.Or(name, "runc"))
+	if err != nil {
+		return "", &builder.LackError{Err: fmt.Errorf("%w: the OCI runtime: %w", sandbox.ErrUnsupported, err), Hint: "install it on the platform's host (apt-get install runc), or name another one with build.runtime, and start the platform again"}
+	}
+	return path, nil
+}
+
 func (r *Rooms) runtime() string { return "/bin/" + filepath.Base(r.cfg.Runtime) }
 
 // Begin creates a session and returns its id. The builder learns only this id.
