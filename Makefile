@@ -42,7 +42,7 @@ tools: builder keys evaluator $(addprefix $(BIN)/,buildctl cosign cosign2 notati
 builder: $(BIN)/buildkitd ## build the pinned buildkitd in out/bin
 
 # tools/buildkit requires the same versions as the main module, so that both compile them once.
-$(BIN)/buildkitd: tools/buildkit/go.mod tools/buildkit/go.sum tools/buildkit/buildkitd/main.go
+$(BIN)/buildkitd: tools/buildkit/go.mod tools/buildkit/go.sum $(wildcard tools/buildkit/buildkitd/*.go)
 	cd tools/buildkit && $(GOTOOL) -o ../../$(BIN)/ ./buildkitd
 	@touch $(BIN)/buildkitd
 
@@ -131,7 +131,7 @@ quickstart: deps ## start a platform, release out/hello, verify it
 LONGEST := ./test/attack ./test/stories ./platform/builder/buildkit ./test/operation ./platform/builder/golang ./test/reproducible ./test/crash ./platform/release ./source ./platform/registry
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
-	@EXTRA='softhsm2-util:softhsm2 openssl rpmbuild:rpm createrepo_c:createrepo-c dnf ruby skopeo podman dockerd:docker.io ctr:containerd strace curl gpg python3 pip3:python3-pip' scripts/deps.sh
+	@EXTRA='softhsm2-util:softhsm2 openssl rpmbuild:rpm createrepo_c:createrepo-c dnf ruby skopeo podman dockerd:docker.io ctr:containerd strace curl gpg python3 pip3:python3-pip npm mvn:maven /usr/sbin/sshd:openssh-server' scripts/deps.sh
 	$(LESSGC) $(GO) vet ./...
 	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
 	cd cmd/colophon-scan && $(GO) vet ./... && $(GO) test -timeout 60m ./...

@@ -18,14 +18,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// files writes a tar file of this machine's Debian packages in "$@", and of the libraries that
-// their programs need, to add to a Debian image of the same release.
+// files writes a tar file of this machine's files in "$@", which are paths or patterns of Debian packages,
+// and of the libraries that their programs need, to add to a Debian image of the same release.
 const files = `set -eu
-{ dpkg -L "$@"; echo /etc/ssl/certs/ca-certificates.crt; } | grep -v -e /share/doc/ -e /share/man/ -e /share/locale/ -e __pycache__ | sort -u | while IFS= read -r f; do
+{ for what; do
+  case $what in
+  /*) if [ -e "$what" ]; then find "$what"; fi;;
+  *) dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$what" | sed -n 's/^installed //p' | xargs -r dpkg -L;;
+  esac
+done; echo /etc/ssl/certs/ca-certificates.crt; } | grep -v -e /include/ -e /share/doc/ -e /share/man/ -e /share/locale/ -e __pycache__ | sort -u | while IFS= read -r f; do
   if [ -d "$f" ] && [ ! -L "$f" ] || [ ! -e "$f" ]; then continue; fi
   echo "$f"
-  case $f in */bin/*|*.so) ldd "$f" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | while read -r l; do echo "$l"; readlink -f "$l"; done;; esac
-done | sed 's,^/\(lib\|bin\|sbin\)/,/usr/\1/,' | sort -u | tar -c -C / --no-recursion --hard-dereference --owner=0 --group=0 --numeric-owner --mtime=@0 --transform='s,^/,,' -P --verbatim-files-from --files-from=-
+  case $f in */bin/*|*.so) ldd "$f" 2>/dev/null | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' | while read -r l; do realpath -s "$l"; readlink -f "$l"; done;; esac
+done | sed 's,^/\(lib\|bin\|sbin\)/,/usr/\1/,' | sort -u | tar -c -C / --no-recursion --hard-dereference --owner=0 --group=0 --numeric-owner --mtime=@0 --transform='s,^/,,S' -P --verbatim-files-from --files-from=-
 `
 
 // PutImage makes the image https://NAME/v2/REPOSITORY, with the tag latest: that with the name base in the

@@ -1,5 +1,5 @@
 // Package privatehost is a host on another network that serves private things to who logs in:
-// git repositories, Go modules, packages of npm, PyPI and Debian, and images. Each kind has a
+// git repositories, Go modules, packages of npm, PyPI, Maven and Debian, and images. Each kind has a
 // secret of its own. It also has what a build would try to make it tell: an echo, and redirects.
 package privatehost
 
@@ -31,6 +31,9 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
+// Alias is a name that the host's certificate has too; no resolver knows it.
+const Alias = "private.test"
+
 // Mark is in every secret, and nowhere else.
 const Mark = "s3cr3t-of-"
 
@@ -53,7 +56,7 @@ type Host struct {
 //
 //	git, bearer, gitlab, github   bare repositories or working directories
 //	go                            a module proxy's files
-//	npm, pypi, apt                a registry's files
+//	npm, pypi, apt, maven         a registry's files
 //
 // at https://NAME/KIND/…, to who has Secret(KIND), and images at https://NAME/v2/.
 func Start(t interface {
@@ -85,7 +88,7 @@ func (h *Host) certificate() (cert tls.Certificate, err error) {
 	}
 	made := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "private host"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		DNSNames: []string{"private.test"}, IPAddresses: []net.IP{net.ParseIP(h.Name), net.ParseIP(h.Other)}, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{Alias}, IPAddresses: []net.IP{net.ParseIP(h.Name), net.ParseIP(h.Other)}, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, made, made, key.Public(), key)
 	h.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
@@ -100,7 +103,7 @@ func (h *Host) handler(t interface {
 	for _, kind := range []string{"git", "bearer", "gitlab", "github"} {
 		mux.Handle("/"+kind+"/", h.login(kind, http.StripPrefix("/"+kind, githttp.Handler(t, filepath.Join(h.dir, kind)))))
 	}
-	for _, kind := range []string{"go", "pypi", "apt"} {
+	for _, kind := range []string{"go", "pypi", "apt", "maven"} {
 		mux.Handle("/"+kind+"/", h.login(kind, files))
 	}
 	mux.Handle("/npm/", h.login("npm", http.HandlerFunc(h.npm)))

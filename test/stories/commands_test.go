@@ -42,7 +42,8 @@ import (
 //	forgeserver DIR FILE REPO as gitserver, and answer with FILE as Gitea's API does: in it, BASE is the tag of that
 //	                          name in REPO, HEAD its refs/pull/7/head, and RESULT its main
 //	registry NAME:TAG…        put an image of random bytes under each name into a registry on loopback, at $REGISTRY
-//	privatehost DIR           serve the directory on a host that asks for logins, at $HOST and $OTHER (private_test.go)
+//	privatehost DIR [clients] serve the directory on a host that asks for logins, at $HOST and $OTHER (private_test.go)
+//	sshserver FILE            run the stock ssh server, at $SSH, for who has a key of the file (ssh_test.go)
 //	asked FILE                write what that host was asked to the file
 //	revoke KIND               have that host refuse the secret of a kind
 //	sealed PATH…              fail if a file contains a secret of that host
@@ -71,6 +72,7 @@ func commands(p *harness.Platform) map[string]func(*testscript.TestScript, bool,
 		"forgeserver": must(forgeserver, 3),
 		"registry":    must(openRegistry, 1),
 		"privatehost": must(s.openPrivate, 1),
+		"sshserver":   must(s.openSSH, 1),
 		"asked":       must(asked, 1),
 		"revoke":      must(revoke, 1),
 		"sealed":      must(sealed, 1),

@@ -24,17 +24,26 @@ var tools = []string{"curl", "python3-minimal", "python3.11-minimal", "libpython
 
 type hostKey struct{}
 
-// openPrivate serves a directory on a private host, as package privatehost says: at $HOST and $OTHER.
-// roots.pem gets its certificate authority. The image tools is private: $HOST/private/tools.
+// clients are those of Node.js and Java. npm replaces the files of its package when it updates itself.
+var clients = []string{"/usr/bin/node", "/usr/bin/npm", "/usr/lib/node_modules/npm", "/usr/share/nodejs", "maven", "openjdk-*-jre-headless", "lib*-java", "java-common"}
+
+// openPrivate serves a directory on a private host, as package privatehost says: at $HOST and $OTHER, and
+// at $ALIAS for who maps this name to $HOST. roots.pem gets its certificate authority. The image
+// $HOST/private/tools has tools, or clients if the second argument says so.
 func (s *sabotage) openPrivate(ts *testscript.TestScript, args []string) error {
 	h := privatehost.Start(ts, ts.MkAbs(args[0]))
 	ts.Value(hostKey{}).(*privateHost).Host = h
 	ts.Setenv("HOST", h.Name)
 	ts.Setenv("OTHER", h.Other)
+	ts.Setenv("ALIAS", privatehost.Alias)
 	if err := os.WriteFile(ts.MkAbs("roots.pem"), h.CA, 0o644); err != nil {
 		return err
 	}
-	return h.PutImage("private/tools", harness.BaseImages(s.T), "docker.io/library/debian:bookworm-slim", tools...)
+	packages := tools
+	if len(args) > 1 && args[1] == "clients" {
+		packages = clients
+	}
+	return h.PutImage("private/tools", harness.BaseImages(s.T), "docker.io/library/debian:bookworm-slim", packages...)
 }
 
 // privateHost is the private host of a script, if it has one.

@@ -49,10 +49,14 @@ func TestStories(t *testing.T) {
 		},
 		Cmds: commands(p),
 		Condition: func(name string) (bool, error) {
-			if name != "root" {
+			switch name {
+			case "root":
+				return os.Getuid() == 0, nil
+			case "long":
+				return os.Getenv("COLOPHON_LONG") == "1", nil
+			default:
 				return false, fmt.Errorf("unknown condition %q", name)
 			}
-			return os.Getuid() == 0, nil
 		},
 	})
 }

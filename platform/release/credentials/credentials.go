@@ -196,6 +196,9 @@ func (s *Source) load(dir string) error {
 		return err
 	}
 	if _, err := ssh.ParseRawPrivateKey(s.Key); err != nil {
+		if _, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
+			err = errors.New("the key has a passphrase, which nobody can type here: expected a key without one, as ssh-keygen -N '' makes it")
+		}
 		return fmt.Errorf("keyFile: %s: %w", s.KeyFile, err)
 	}
 	for _, line := range s.KnownHosts {

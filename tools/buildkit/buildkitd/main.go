@@ -29,6 +29,7 @@ import (
 	"github.com/moby/buildkit/cmd/buildkitd/config"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/executor/oci"
+	"github.com/moby/buildkit/executor/runcexecutor"
 	"github.com/moby/buildkit/frontend"
 	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
 	dockerfileversion "github.com/moby/buildkit/frontend/dockerfile/version"
@@ -196,7 +197,18 @@ func newWorker(ctx context.Context, cfg *config.Config) (*base.Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt.Executor = trusting{opt.Executor}
+	var runtimes []string // nil: the default
+	if o.Binary != "" {
+		runtimes = []string{o.Binary}
+	}
+	run, err := runcexecutor.New(runcexecutor.Opt{ // as NewWorkerOpt makes it, but for ProxyProvider
+		Root: filepath.Join(opt.Root, "executor"), CommandCandidates: runtimes, Rootless: o.Rootless, ProcessMode: oci.ProcessSandbox,
+		ResourceMonitor: opt.ResourceMonitor, ProxyProvider: forJava{opt.ProxyProvider, cfg.Root},
+	}, opt.NetworkProviders)
+	if err != nil {
+		return nil, err
+	}
+	opt.Executor = trusting{run}
 	opt.RegistryHosts = resolver.NewRegistryConfig(cfg.Registries)
 	opt.BuildkitVersion = client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision, DockerfileVersion: dockerfileversion.Version()}
 	opt.Platforms = nil
