@@ -34,7 +34,7 @@ func TestCAFile(t *testing.T) {
 		code int
 		want string
 	}{
-		{"", exitFailure, "certificate"},
+		{"", exitFailure, "hint: if you trust that authority, name its certificate: --ca-file FILE"},
 		{" --ca-file " + ca, exitFailure, "404"},
 		{" --ca-file " + file("empty.pem", "text"), exitUsage, "has no certificate in PEM"},
 		{" --ca-file " + file("large.pem", strings.Repeat("x", maxCAFile+1)), exitUsage, "--ca-file"},

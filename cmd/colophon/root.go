@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/usage"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/verify"
@@ -145,6 +146,9 @@ func execute(ctx context.Context, c *cobra.Command) int {
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
 		exit = &exitError{code: exitFailure, msg: err.Error()}
+		if unreached, ok := errors.AsType[*reach.Error](err); ok && unreached.Why == reach.NotTrusted {
+			exit.hint = "if you trust that authority, name its certificate: --ca-file FILE"
+		}
 	}
 	exit.print(c.ErrOrStderr())
 	return exit.code
