@@ -27,6 +27,8 @@ func port(t *testing.T) *http.ServeMux {
 		Result: &api.Release{Image: "127.0.0.1:8080/team/app", Digest: "sha256:1", Tags: []string{"v1", "v2"}, Level: 3},
 	}
 	failed := api.Run{ID: strings.Repeat("2", 32), State: api.Failed, Actor: "client", Image: "elsewhere.example/app", Asked: at, Error: &api.Error{Message: evil}}
+	never := failed
+	never.ID, never.Image = strings.Repeat("4", 32), "127.0.0.1:8080/never/released"
 	token := func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Authorization") != "Bearer token" {
@@ -51,19 +53,21 @@ func port(t *testing.T) *http.ServeMux {
 			w.Header().Set("Docker-Content-Digest", "sha256:1")
 		case strings.HasSuffix(name, "/manifests/v2"): // it was removed and pushed again
 			w.Header().Set("Docker-Content-Digest", "sha256:2")
+		case strings.HasPrefix(name, "never/"):
+			http.NotFound(w, r)
 		default:
 			fmt.Fprint(w, `{"tags":["v1","v2"]}`)
 		}
 	})
 	mux.HandleFunc("GET "+api.PathReleases, token(func(w http.ResponseWriter, r *http.Request) {
-		runs := []api.Run{done, failed}
+		runs := []api.Run{done, failed, never}
 		if r.URL.Query().Get("image") != "" {
 			runs = runs[:1]
 		}
 		json.NewEncoder(w).Encode(api.Runs{Releases: runs})
 	}))
 	mux.HandleFunc("GET "+api.PathReleases+"/{id}", token(func(w http.ResponseWriter, r *http.Request) {
-		for _, run := range []api.Run{done, failed} {
+		for _, run := range []api.Run{done, failed, never} {
 			if run.ID == r.PathValue("id") {
 				json.NewEncoder(w).Encode(run)
 				return

@@ -112,11 +112,15 @@ func (p *pages) release(w http.ResponseWriter, r *http.Request) {
 		refuse(w, a)
 		return
 	}
+	var repository string
+	if run.Result != nil { // of a release that failed, the registry may have no such repository
+		repository = p.here(run.Image)
+	}
 	show(w, http.StatusOK, "release", &struct { // a pointer, because Run has methods of one
 		api.Run
-		Repository string // of this platform's registry; else empty
+		Repository string // of this platform's registry, if the image was released there
 		URL        string
-	}{run, p.here(run.Image), p.cfg.URL})
+	}{run, repository, p.cfg.URL})
 }
 
 func (p *pages) log(w http.ResponseWriter, r *http.Request) {
