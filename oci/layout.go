@@ -380,11 +380,7 @@ func (l *Layout) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.
 			return nil
 		}
 	}
-	rc, err := open()
-	if err != nil {
-		return err
-	}
-	checked, err := verifying(rc, d)
+	checked, err := openVerifying(open, d)
 	if err != nil {
 		return err
 	}

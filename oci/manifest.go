@@ -189,6 +189,15 @@ type verifyingReader struct {
 	err   error
 }
 
+// openVerifying returns what open returns, verified while it is read.
+func openVerifying(open func() (io.ReadCloser, error), want v1.Descriptor) (io.ReadCloser, error) {
+	rc, err := open()
+	if err != nil {
+		return nil, err
+	}
+	return verifying(rc, want)
+}
+
 func verifying(inner io.ReadCloser, want v1.Descriptor) (io.ReadCloser, error) {
 	if r, ok := inner.(*verifyingReader); ok && r.left == want.Size && r.want.Size == want.Size && r.want.Digest == want.Digest {
 		return r, nil // from the start, and for the same bytes

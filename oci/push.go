@@ -63,11 +63,7 @@ var errInParts = errors.New("the registry takes no blob in one request")
 func (r *Registry) pushAtOnce(ctx context.Context, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
 	var content []byte
 	err := again.Do(ctx, func() error {
-		rc, err := open()
-		if err != nil {
-			return err
-		}
-		checked, err := verifying(rc, d)
+		checked, err := openVerifying(open, d)
 		if err != nil {
 			return err
 		}
@@ -136,13 +132,9 @@ func (r *Registry) putBlob(ctx context.Context, location *url.URL, d v1.Descript
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	body := func() (io.ReadCloser, error) {
-		rc, err := open()
-		if err != nil {
-			return nil, err
-		}
 		// Checked while sending, so that a source that changed does not look like
 		// a fault of the registry.
-		checked, err := verifying(rc, d)
+		checked, err := openVerifying(open, d)
 		if err != nil {
 			return nil, err
 		}
