@@ -11,10 +11,8 @@
 // no time of its own; the caller passes them in.
 package verify
 
-// The files of this package, in the order to read them; each uses only files before
-// it: verdict, cause, options, memory, evidence, image, lock, sbom, builder, judge, notation, gather,
-// source, summary, track, facts, chain, demanded, unsigned, testimony, wrapped, says, verify, statements,
-// set, file, author, cache, explain, record.
+// The files of this package, in the order to read them: verdict, evidence, image, sbom, builder, judge, notation,
+// gather, source, facts, chain, demanded, verify, set, file, cache, explain, record.
 
 import (
 	"context"
