@@ -52,6 +52,24 @@ func leaks(text []byte, except ...string) (found []string) {
 	return found
 }
 
+// noLeaksBelow fails the test if a file below dir has a canary, unless the test planted it there.
+func noLeaksBelow(t *testing.T, dir string, planted map[string]bool) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || planted[path] {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if found := leaks(raw); len(found) > 0 {
+			t.Errorf("%s contains %q:\n%.3000s", path, found, raw)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // echoing is a registry, token server and forge that says again whatever a request tells it.
 type echoing struct {
 	t      *testing.T
@@ -295,19 +313,7 @@ func TestTokensOfReaders(t *testing.T) {
 		t.Errorf("git was not watched: %v", err)
 	}
 	for _, dir := range []string{"home", "app"} {
-		err := filepath.WalkDir(filepath.Join(base, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || planted[path] {
-				return err
-			}
-			raw, err := os.ReadFile(path)
-			if found := leaks(raw); len(found) > 0 {
-				t.Errorf("%s contains %q:\n%.3000s", path, found, raw)
-			}
-			return err
-		})
-		if err != nil {
-			t.Error(err)
-		}
+		noLeaksBelow(t, filepath.Join(base, dir), planted)
 	}
 	if _, err := os.Stat(filepath.Join(base, "home/.cache/colophon/resolutions.json")); err != nil {
 		t.Errorf("no cache was written: %v", err)
