@@ -135,6 +135,9 @@ func TestConfigs(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", data, c, err)
 		}
 	}
+	if _, err := ParseConfig([]byte(`{"url":"","token":"t","fingerprint":""}`)); err == nil || !strings.Contains(err.Error(), "when it is ready") {
+		t.Errorf("a platform that starts: got %v", err)
+	}
 	big := filepath.Join(t.TempDir(), "big")
 	if err := os.WriteFile(big, make([]byte, 2<<20), 0o600); err != nil {
 		t.Fatal(err)
