@@ -204,7 +204,6 @@ func lower[T int64 | float64 | time.Duration](a, b T) T {
 	return a
 }
 
-// runtime returns the path of the OCI runtime in the room.
 // FindRuntime returns the path of the OCI runtime with this name; "": runc.
 func FindRuntime(name string) (string, error) {
 	path, err := exec.LookPath(cmp.Or(name, "runc"))
@@ -214,6 +213,7 @@ func FindRuntime(name string) (string, error) {
 	return path, nil
 }
 
+// runtime returns the path of the OCI runtime in the room.
 func (r *Rooms) runtime() string { return "/bin/" + filepath.Base(r.cfg.Runtime) }
 
 // Begin creates a session and returns its id. The builder learns only this id.
