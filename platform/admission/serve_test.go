@@ -96,8 +96,8 @@ func (s *served) certify(name string) {
 
 // call posts an object to the webhook over TLS, and returns the answer's text; or the error.
 func (s *served) call(object string) string {
-	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: s.roots}}}
-	resp, err := client.Post("https://"+s.listen+admission.PathValidate+"?timeout=10s", "application/json", bytes.NewReader(s.body(object)))
+	client := &http.Client{Timeout: await.Patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: s.roots}}}
+	resp, err := client.Post("https://"+s.listen+admission.PathValidate+"?timeout=30s", "application/json", bytes.NewReader(s.body(object)))
 	if err != nil {
 		return err.Error()
 	}
@@ -198,10 +198,10 @@ func TestConnectionsEnd(t *testing.T) {
 	t.Parallel()
 	s := newServed(t)
 	s.eventually("good", func() string { return s.call(s.goodPod()) }, `"allowed":true`)
-	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}} // HTTP/1.1, as the API server
+	client := &http.Client{Timeout: await.Patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots}}} // HTTP/1.1, as the API server
 	closes := func() bool {
 		t.Helper()
-		resp, err := client.Post("https://"+s.listen+admission.PathValidate+"?timeout=10s", "application/json", bytes.NewReader(s.body(s.goodPod())))
+		resp, err := client.Post("https://"+s.listen+admission.PathValidate+"?timeout=30s", "application/json", bytes.NewReader(s.body(s.goodPod())))
 		if err != nil {
 			t.Fatal(err)
 		}

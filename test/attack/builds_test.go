@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/gittest"
 	"github.com/colophon-build/colophon/test/harness"
 )
@@ -38,7 +38,7 @@ func (s *scene) exhaust(boom, want string, lines ...string) (through, stopped st
 	if strings.Contains(said, boom) {
 		return "the step printed " + boom, ""
 	}
-	resp, herr := (&http.Client{Timeout: 10 * time.Second}).Get(p.URL + "/readyz")
+	resp, herr := (&http.Client{Timeout: await.Patience}).Get(p.URL + "/readyz")
 	if herr != nil {
 		return fmt.Sprintf("the platform does not answer any more: %v", herr), ""
 	}
