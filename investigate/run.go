@@ -59,7 +59,7 @@ type notAsked struct{ why string }
 
 func (n notAsked) Error() string { return n.why }
 
-// NotAskedFor returns the error of an Asker that has nobody to ask. why is for people.
+// NotAskedFor returns the error of an Asker that has nobody to ask. Its text, as by fmt.Sprintf, says why, for people.
 func NotAskedFor(format string, args ...any) error { return notAsked{fmt.Sprintf(format, args...)} }
 
 // nobody says why a question without an Asker was not asked.

@@ -10,7 +10,7 @@ import (
 	"github.com/colophon-build/colophon/verify"
 )
 
-// Phase is a part of the way.
+// Phase is one phase of the roadmap, such as "Build L2: a hosted platform signs".
 type Phase struct {
 	Title string `json:"title"`
 	Done  bool   `json:"done"` // all steps are

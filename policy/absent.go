@@ -6,8 +6,8 @@ import (
 )
 
 // Absent demands that the image has no such attestation: none of the PredicateType whose
-// signature a trust root verifies, and that meets the other fields. What a stranger signed,
-// or nobody, counts as none: everybody who may push can write it. That there is none is
+// signature a trust root verifies, and that meets the other fields. Attestations by strangers,
+// and unsigned ones, do not count: everybody who may push can write them. That there is none is
 // known only if everything attached to the image was listed and read.
 type Absent struct {
 	PredicateType string         // URI, compared whole; required

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/colophon-build/colophon/audit"
 )
 
 // repoFiles calls f with each file of the repository that ends in suffix.
@@ -235,5 +237,67 @@ func TestTablesHaveEachRowOnce(t *testing.T) {
 	})
 	if tables < 50 {
 		t.Errorf("got %d tables, want those of all pages", tables)
+	}
+}
+
+// TestTablesAreWhole: each row of a table in the pages belongs to a table with a head. A blank line within a table ends
+// it, so that the rows below are shown as text.
+func TestTablesAreWhole(t *testing.T) {
+	tables := 0
+	repoFiles(t, ".md", func(path string, text []byte) {
+		lines, fenced := strings.Split(string(text), "\n"), false
+		for i, line := range lines {
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				fenced = !fenced
+			}
+			begins := !fenced && strings.HasPrefix(strings.TrimSpace(line), "|") && (i == 0 || !strings.HasPrefix(strings.TrimSpace(lines[i-1]), "|"))
+			if !begins {
+				continue
+			}
+			if tables++; i+1 == len(lines) || !strings.HasPrefix(strings.TrimSpace(lines[i+1]), "|---") {
+				t.Errorf("%s:%d: a row without the head of a table: %.60s", path, i+1, line)
+			}
+		}
+	})
+	if tables < 100 {
+		t.Errorf("got %d tables, want those of all pages", tables)
+	}
+}
+
+// TestKindsOfRecords: spec/audit/v1 has each kind of record, and says of a kind that nothing records it exactly if
+// that is so.
+func TestKindsOfRecords(t *testing.T) {
+	const nobody = "Nothing of Colophon records it yet"
+	constants := map[string]audit.Kind{} // by the name of the constant
+	for _, m := range regexp.MustCompile(`(?m)^\t(Kind\w+)\s+Kind = "(\w+)"`).FindAllStringSubmatch(page(t, "audit/record.go"), -1) {
+		constants[m[1]] = audit.Kind(m[2])
+	}
+	recorded := map[audit.Kind]bool{}
+	use := regexp.MustCompile(`\b(?:audit|records)\.(Kind\w+)\b`)
+	repoFiles(t, ".go", func(path string, text []byte) {
+		dir := filepath.ToSlash(filepath.Dir(path))
+		if strings.HasSuffix(path, "_test.go") || dir == "../audit" || dir == "../investigate" { // these define kinds, and ask for records of them
+			return
+		}
+		for _, m := range use.FindAllSubmatch(text, -1) {
+			recorded[constants[string(m[1])]] = true
+		}
+	})
+	rows := map[audit.Kind]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| ((?:`\\w+`(?:, )?)+) \\| (.*) \\|$").FindAllStringSubmatch(page(t, "spec/audit/v1/README.md"), -1) {
+		for name := range strings.SplitSeq(m[1], ", ") {
+			rows[audit.Kind(strings.Trim(name, "`"))] = m[2]
+		}
+	}
+	if len(constants) != len(audit.Kinds()) {
+		t.Errorf("got %d constants, want one for each of the %d kinds", len(constants), len(audit.Kinds()))
+	}
+	for _, kind := range audit.Kinds() {
+		row, ok := rows[kind]
+		if !ok {
+			t.Errorf("spec/audit/v1 does not have the kind %s", kind)
+		} else if strings.Contains(row, nobody) == recorded[kind] {
+			t.Errorf("spec/audit/v1 says of the kind %s: %q; something records it: %t", kind, row, recorded[kind])
+		}
 	}
 }

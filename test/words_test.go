@@ -466,6 +466,10 @@ func TestVersionsOfFormats(t *testing.T) {
 			if !member {
 				t.Errorf("spec/%s: want a member version", dir)
 			}
+		case "`apiVersion`":
+			if folder || !strings.Contains(text, "| `apiVersion`") {
+				t.Errorf("spec/%s: want a member apiVersion", dir)
+			}
 		case "none":
 			if folder || member {
 				t.Errorf("spec/%s has a version", dir)

@@ -270,6 +270,7 @@ Exit codes: 3 if the ledger contradicts what it signed; with --once, 4 if it cou
 	cmd.Flags().BoolVar(&lines, "json", false, "print records as JSON lines")
 	cmd.Flags().BoolVar(&once, "once", false, "end when all records were printed")
 	cmd.Flags().Int64Var(&from, "from", from, "begin with the entry at this `INDEX` (default: the first that is recorded from now on)")
+	cmd.Flags().Lookup("from").DefValue = "0" // hides it: the help says it in words
 	cmd.Flags().DurationVar(&every, "every", every, "ask this often")
 	return cmd
 }

@@ -58,6 +58,7 @@ error, 1 failure.`,
 	f.BoolVar(&o.to.Lossy, "lossy", false, "dangerous: print the result even if it accepts images that the original refuses")
 	f.StringVar(&o.to.Name, "name", "policy", "name of the policy, as Kubernetes names objects, if the file has no policy of version 2")
 	f.StringToStringVar(&o.to.Roots, "trust-root", nil, "`NAME=ROOT`: what the TrustRoot NAME of a ClusterImagePolicy is called here, as trust list prints it (repeatable)")
+	f.Lookup("trust-root").DefValue = "" // hides the "[]" of pflag
 	f.StringVar(&o.to.Owner, "exempt-owner", "", "who answers for the images that a ClusterImagePolicy accepts without evidence: they become exempt")
 	f.StringVar(&o.to.Until, "exempt-until", "", "`DATE` at which they are exempt no more, as in 2027-03-31")
 	cmd.MarkFlagsRequiredTogether("exempt-owner", "exempt-until")

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/colophon-build/colophon/policy"
 )
 
@@ -31,6 +33,26 @@ func TestHelpIsGroupedByTask(t *testing.T) {
 	}
 	if strings.Contains(text, "Additional Commands:") {
 		t.Errorf("a command has no group:\n%s", text)
+	}
+}
+
+// TestHelpNamesDefaults: the help of each flag names its default once, and in words.
+func TestHelpNamesDefaults(t *testing.T) {
+	flags := 0
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		for line := range strings.Lines(cmd.LocalFlags().FlagUsages()) {
+			if flags++; strings.Count(line, "(default") > 1 || strings.Contains(line, "(default [])") || strings.Contains(line, "(default )") {
+				t.Errorf("%s: %s", cmd.CommandPath(), line)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	look(newRootCommand())
+	if flags < 500 {
+		t.Errorf("got %d flags, want those of all commands", flags)
 	}
 }
 

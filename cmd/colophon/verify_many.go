@@ -36,6 +36,7 @@ type manyOptions struct {
 
 func (o *manyOptions) mirrorFlag(f *pflag.FlagSet) {
 	f.StringToStringVar((*map[string]string)(&o.mirrors), "mirror", nil, "policies see images at `PREFIX/=REGISTRY/` by the second name, which they are copies of (mirror.example.com/hub/=docker.io/)")
+	f.Lookup("mirror").DefValue = "" // hides the "[]" of pflag
 }
 
 // asked reports whether the command line can name several images. The output format

@@ -1,4 +1,4 @@
-// Package garbage gives memory for time.
+// Package garbage lets a process use more memory to spend less time on collecting garbage.
 package garbage
 
 import (

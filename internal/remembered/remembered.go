@@ -1,4 +1,4 @@
-// Package remembered answers a question again without the work. It is for answers that depend on
+// Package remembered caches answers in memory. It is for answers that depend on
 // nothing but the question, such as whether a key signed these bytes: never for one that depends on
 // the time, on a setting, or on who asks.
 package remembered

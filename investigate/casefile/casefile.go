@@ -183,7 +183,7 @@ func (m Contents) zip() ([]byte, error) {
 }
 
 // Open reads a case file. It checks that the members are those of the manifest, with their digests,
-// and believes nothing else of them.
+// and trusts nothing else in them.
 func Open(path string) (Contents, error) {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -17,7 +17,7 @@ func rules() []finding.Rule {
 		{ID: ruleBroken, Severity: finding.Error, Title: "a pipeline cannot be read",
 			Why: "What was not read was not checked, and may contain anything."},
 		{ID: ruleImage, Severity: finding.Warning, Title: "an image is named by tag", Fixes: true, Link: reference,
-			Why: "Who can push to the registry decides what the step runs, and nobody sees that it changed."},
+			Why: "Whoever can push to the registry decides what the step runs, and nobody sees that it changed."},
 		{ID: rulePipe, Severity: finding.Warning, Title: "a pipe is named by version", Link: reference,
 			Why: "A pipe is an image that runs with the step's secrets: who can push to its registry, or move the tag of its version, decides what it does."},
 		{ID: ruleIsolation, Severity: finding.Warning, Title: "a step that runs the build has an identity", Link: "https://slsa.dev/spec/v1.2/build-track-basics",
@@ -25,6 +25,6 @@ func rules() []finding.Rule {
 		{ID: ruleRelease, Severity: finding.Note, Title: "a step publishes without a deployment", Link: reference,
 			Why: "A deployment environment can have its own secrets and be limited to branches and people; without one, every step has the secrets that publish."},
 		{ID: ruleInjection, Severity: finding.Error, Title: "text of strangers is read as a script",
-			Why: "Who pushes a branch chooses its name, and a shell runs what is in it."},
+			Why: "Whoever pushes a branch chooses its name, and a shell runs what is in it."},
 	}
 }

@@ -17,7 +17,7 @@ func rules() []finding.Rule {
 		{ID: ruleBroken, Severity: finding.Error, Title: "a manifest or compose file cannot be read",
 			Why: "What was not read was not checked, and may contain anything."},
 		{ID: ruleImage, Severity: finding.Warning, Title: "an image is named by tag", Fixes: true, Link: "https://kubernetes.io/docs/concepts/containers/images/#image-names",
-			Why: "Who can push to the registry decides what runs, and two nodes, or the same one tomorrow, may run different images."},
+			Why: "Whoever can push to the registry decides what runs, and two nodes, or the same one tomorrow, may run different images."},
 		{ID: ruleAudit, Severity: finding.Warning, Title: "a policy about images refuses nothing", Link: "https://docs.sigstore.dev/policy-controller/overview/",
 			Why: "A policy in audit or warn mode writes down that an image has no proof, and the image runs."},
 		{ID: ruleCatchAll, Severity: finding.Error, Title: "a policy accepts the signature of anybody",

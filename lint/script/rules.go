@@ -34,7 +34,7 @@ func rules() []finding.Rule {
 		{ID: ruleUnread, Severity: finding.Warning, Title: "a script was not read to its end",
 			Why: "What was not read was not checked, and may contain anything."},
 		{ID: rulePipe, Severity: finding.Warning, Title: "a script from the network runs unchecked",
-			Why:  "Who can change the page runs code with everything that the job may do, as with Codecov's uploader in 2021.",
+			Why:  "Whoever can change the page runs code with everything that the job may do, as with Codecov's uploader in 2021.",
 			Link: "https://about.codecov.io/security-update/"},
 		{ID: ruleByTag, Severity: finding.Error, Title: "an image is signed by its tag",
 			Why:  "A tag can move between the push and the signature, and then somebody else's image gets signed.",

@@ -71,8 +71,8 @@ func (h *Handler) breaksGlass(ctx context.Context, a *admitted, g glass, out *re
 }
 
 // checkGlass refuses the annotations of those who may not set them, also if all images are
-// accepted: an image may be refused when the controllers make the pods, and the controllers are
-// believed.
+// accepted: an image may be refused when the controllers make the pods, and annotations that
+// controllers copied are trusted.
 func (a *admitted) checkGlass(g glass) error {
 	m, _ := a.object.pod()
 	old, _ := a.before.pod()

@@ -116,7 +116,7 @@ func (o *objectHead) name() string {
 }
 
 // mirrors reports whether the object is the mirror of a static pod, which a kubelet runs whatever
-// the API server says. Only the kubelet of the pod's node is believed that it is one.
+// the API server says. Only the kubelet of the pod's node is trusted to say so.
 func (h *Handler) mirrors(a *admitted) bool {
 	_, spec := a.object.pod()
 	_, marked := a.object.Metadata.Annotations["kubernetes.io/config.mirror"]

@@ -37,7 +37,7 @@ func TestPrivateImages(t *testing.T) {
 	}
 }
 
-// TestStaticPods: only the kubelet of the node is believed that a pod runs already.
+// TestStaticPods: only the kubelet of the node is trusted to say that a pod runs already.
 func TestStaticPods(t *testing.T) {
 	c := newScene(t)
 	mirror := strings.NewReplacer(`"metadata":{`, `"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"},`, `"spec":{`, `"spec":{"nodeName":"n1",`).Replace(c.badPod())

@@ -126,6 +126,30 @@ func TestClusterImagePolicies(t *testing.T) {
 	}
 }
 
+// TestClusterImagePoliciesNobodyAskedFor: without the setting, such a document is an error, in a file of its own
+// or beside ours; what counted before does.
+func TestClusterImagePoliciesNobodyAskedFor(t *testing.T) {
+	c := newScene(t)
+	image := c.question(c.signed("none", nil))
+	image.Image.Name = "elsewhere.example.com/app"
+	l := verdicts.NewLoader(c.store, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
+	l.Tell(verdicts.TrustDocuments, []verdicts.Document{{Name: "root", Raw: c.p.Document()}})
+	const denies = "apiVersion: colophon.build/v1\nkind: ImagePolicy\nmetadata: {name: none}\nspec: {unmatched: deny, rules: []}\n"
+	c.tell(l, denies)
+	pass := clusterPolicy("pass", "**", "  authorities: [{static: {action: pass}}]\n")
+	for name, docs := range map[string][]string{"alone": {pass}, "in one file": {allowsAll + pass}, "in another file": {allowsAll, pass}} {
+		var told []verdicts.Document
+		for i, text := range docs {
+			told = append(told, verdicts.Document{Name: string(rune('a' + i)), Raw: []byte(text)})
+		}
+		l.Tell(verdicts.PolicyDocuments, told)
+		if _, problem := l.Ready(); problem == "" {
+			t.Errorf("%s: got no error", name)
+		}
+		c.expect(name, image, verify.Rejected)
+	}
+}
+
 // TestClusterImagePolicyChanges: a change counts at once, and one about other images reads nothing.
 func TestClusterImagePolicyChanges(t *testing.T) {
 	c := newScene(t)

@@ -97,7 +97,7 @@ type ClusterImagePolicies struct {
 	Alone bool `json:"-"`
 }
 
-// Check fails if a setting is none. nil is that they do not count.
+// Check fails if NoMatchPolicy is unknown. nil is valid: then they do not count.
 func (c *ClusterImagePolicies) Check() error {
 	if c != nil && c.NoMatchPolicy != "" && !slices.Contains([]policy.Unmatched{policy.DenyUnmatched, policy.WarnUnmatched, policy.AllowUnmatched}, c.NoMatchPolicy) {
 		return fmt.Errorf("clusterImagePolicies: noMatchPolicy: expected deny, warn or allow, found %q", c.NoMatchPolicy)

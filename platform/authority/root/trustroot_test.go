@@ -134,7 +134,7 @@ func TestDocumentsAreTheSameAfterEveryStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok := parsed.Builder(cfg.Builders[0].ID, nil); !ok {
-		t.Error("the platform's builder is not believed")
+		t.Error("the platform's builder is not trusted")
 	}
 	sc, err := root.NewSigningConfigFromJSON(one.SigningConfig())
 	if err != nil {

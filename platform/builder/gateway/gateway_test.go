@@ -301,11 +301,11 @@ func TestTunnelsCarryTLSForTheirHost(t *testing.T) {
 }
 
 func TestUpstreamIsVerified(t *testing.T) {
-	up, s := world(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the server was believed") })
+	up, s := world(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the server was trusted") })
 	s.Roots = ""
 	start(t, s).want(502, "certificate", "GET", up.URL)
 	// A certificate of the right CA for another name.
-	up, s = world(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the server was believed") })
+	up, s = world(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the server was trusted") })
 	room := start(t, s)
 	room.want(502, "certificate", "GET", fmt.Sprintf("https://other.test:%d/", port(t, up.URL)))
 }

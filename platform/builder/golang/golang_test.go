@@ -395,7 +395,7 @@ func TestNewErasesWhatACrashLeft(t *testing.T) {
 	}
 }
 
-// The parent believes nothing of the room's output but its form.
+// The parent trusts nothing in the room's output but its form.
 func TestMessagesAreBounded(t *testing.T) {
 	for name, in := range map[string]string{
 		"not JSON": "hello\n",
