@@ -195,20 +195,23 @@ func (o *investigateOptions) inquiry(ctx context.Context, args []string) (*inves
 		return nil, err
 	}
 	in.Trust = opts.Trust
-	if in.Policy, err = o.demand(); err != nil {
+	if in.Policy, err = o.demand(ctx, in.At); err != nil {
 		return nil, err
 	}
 	return in, o.askers(ctx, in)
 }
 
-// demand reads the policy.
-func (o *investigateOptions) demand() (d policy.Document, err error) {
+// demand reads the policy, which an author must have signed if this machine has authors.
+func (o *investigateOptions) demand(ctx context.Context, now time.Time) (d policy.Document, err error) {
 	if o.policy == "" {
 		return d, nil
 	}
 	raw, err := strict.ReadFile(o.policy, limits.Request)
 	if err != nil {
 		return d, usageError("", "%v", err)
+	}
+	if err := checkAuthor(ctx, o.policy, raw, now); err != nil {
+		return d, err
 	}
 	if !policy.IsVersion1(raw) {
 		return d, usageError("write what the image must prove as a policy of version 1", "--policy: %s is a policy of version 2", o.policy)

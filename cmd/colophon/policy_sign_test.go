@@ -70,6 +70,22 @@ func TestSignedPolicies(t *testing.T) {
 	all(exitOK)
 	s.run(exitUndecided, []string{"verify", s.image, "--policy", s.file("plain.yaml", []byte(text))}, "there is no signature beside it")
 	s.run(exitUndecided, []string{"policy", "test", "-", s.image}, "standard input has no signature")
+	older := s.file("older.json", []byte(`{"source":"`+prooftest.Source+`"}`))
+	layout := filepath.Join(t.TempDir(), "layout")
+	s.run(exitOK, []string{"copy", s.image, layout})
+	elsewhere := [][]string{
+		{"investigate", layout, "--offline", "--policy", older}, {"level", s.image, "--policy", older},
+		{"distrust", "add", "--dry-run", "--commit", prooftest.Tree, "--reason", "stolen", s.image, "--policy", older},
+	}
+	for _, args := range elsewhere {
+		s.run(exitUndecided, args, "there is no signature beside it")
+	}
+	if err := os.WriteFile(older+".sigstore.json", sign(`{"source":"`+prooftest.Source+`"}`, ops), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range elsewhere {
+		s.run(exitOK, args)
+	}
 	s.run(exitOK, []string{"trust", "list"}) // the authors are no trust root
 
 	add("--since", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
