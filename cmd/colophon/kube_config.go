@@ -7,13 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
+	"time"
 
+	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/distrust/follow"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict/documents"
 	"github.com/colophon-build/colophon/oci/imagelist"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // admissionConfig is what decides about images in admission's configuration in a cluster
@@ -27,8 +32,14 @@ type admissionConfig struct {
 		ConfigMaps    []string         `json:"configMaps"`
 	} `json:"clusterImagePolicies"`
 
+	Distrust *struct {
+		Issuers string `json:"issuers"`
+	} `json:"distrust"`
+
 	namespace string // that admission is in
 	fields    imagelist.Fields
+	issuers   []distrust.Issuer // whose lists count in the cluster
+	lists     distrust.Lists    // theirs: see readLists
 }
 
 // configMap is what is read of a ConfigMap.
@@ -62,7 +73,7 @@ func (c *kubernetes) admissionConfig(ctx context.Context, errs io.Writer) (*admi
 		all, err = list[configMap](ctx, c, "configmaps", "-n", namespace, "--field-selector=metadata.name="+admission)
 	}
 	if exit, ok := errors.AsType[*exitError](err); ok && strings.Contains(exit.msg, "Forbidden") {
-		printHint(errs, "you may not read admission's configuration: its fields of custom kinds, names of mirrors and ClusterImagePolicies are not known here")
+		printHint(errs, "you may not read admission's configuration: its fields of custom kinds, names of mirrors, ClusterImagePolicies and lists of what is no longer trusted are not known here")
 		return config, nil
 	}
 	if err != nil {
@@ -84,12 +95,42 @@ func (c *kubernetes) admissionConfig(ctx context.Context, errs io.Writer) (*admi
 		if err == nil {
 			config.fields, err = imagelist.ParseFields(texts)
 		}
+		if err == nil && config.Distrust != nil {
+			err = config.readIssuers(m.Data[path.Base(config.Distrust.Issuers)])
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ConfigMap %s/%s: %w", m.Metadata.Namespace, m.Metadata.Name, err)
 		}
 		config.namespace = m.Metadata.Namespace
 	}
 	return config, nil
+}
+
+// readIssuers reads the issuers whose lists count, which the chart keeps beside the configuration. Of those in
+// another place, nobody here knows what they say.
+func (config *admissionConfig) readIssuers(text string) (err error) {
+	if text == "" {
+		config.issuers = []distrust.Issuer{{Name: config.Distrust.Issuers}}
+		return nil
+	}
+	if config.issuers, err = distrust.ParseIssuers([]byte(text)); err != nil {
+		return fmt.Errorf("%s: %w", config.Distrust.Issuers, err)
+	}
+	return nil
+}
+
+// readLists reads the lists that count in the cluster, under its trust roots. A list that cannot be read here is
+// not known.
+func (config *admissionConfig) readLists(ctx context.Context, now time.Time, roots []*trust.Root) {
+	var served []distrust.Issuer
+	for _, i := range config.issuers {
+		if strings.HasPrefix(i.From, "https://") || strings.HasPrefix(i.From, "http://") {
+			served = append(served, i)
+		} else { // a path in admission's pod is not one here
+			config.lists = append(config.lists, distrust.Known{Issuer: i, Problem: "it is a file in the cluster"})
+		}
+	}
+	config.lists = append(config.lists, follow.New("", served).Refresh(ctx, now, roots)...)
 }
 
 // clusterImagePolicies adds the documents of policy-controller to a file, if admission reads them. What

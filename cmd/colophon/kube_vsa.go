@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/verify"
@@ -84,6 +85,11 @@ func runKubeVSA(cmd *cobra.Command, name string, o kubeVSAOptions, now time.Time
 		return &exitError{code: exitFailure, msg: "the configuration of admission cannot be read: a summary could say less than the cluster demands", hint: "ask with rights to read the ConfigMap colophon-admission"}
 	case decided.config.ClusterImagePolicies != nil:
 		return &exitError{code: exitFailure, msg: "ClusterImagePolicies count in this cluster, and a summary cannot name them yet", hint: "colophon verify --policy FILE --vsa signs by one policy"}
+	}
+	if lists := decided.config.lists; len(lists) > 0 {
+		if err := lists.Fresh(distrust.MaxLife, now); err != nil {
+			return &exitError{code: exitUndecided, msg: "lists of what is no longer trusted count in this cluster: " + err.Error(), hint: "without them, a summary could say less than the cluster demands"}
+		}
 	}
 	demand, err := canonicalPolicies(decided.policies)
 	if err != nil {

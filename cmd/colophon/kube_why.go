@@ -29,7 +29,8 @@ shows what admission decided when the pod was created, from the logs of its repl
 what was recorded about the pod as events.
 
 A pod that was refused does not exist: ask about what should have made it, as
-deployment/web. If the cluster has no trust root, those of this machine count.
+deployment/web. If the cluster has no trust root, those of this machine count. Lists of what is
+no longer trusted are those that admission's configuration names.
 
 Exit codes: 0 all accepted, 3 one rejected, 4 one undecided (and none rejected), 2 usage
 error, 1 failure.`,
@@ -144,7 +145,7 @@ func (c *kubernetes) decide(cmd *cobra.Command, namespace, name string, now time
 	if err := c.clusterImagePolicies(cmd.Context(), out.config, file); err != nil {
 		return nil, err
 	}
-	d, err := c.decider(cmd, file, out.config.Names, now)
+	d, err := c.decider(cmd, file, out.config, now)
 	if err != nil {
 		return nil, err
 	}
@@ -175,27 +176,32 @@ func parsePolicies(all []json.RawMessage) (sets []*policy.Set, err error) {
 }
 
 // decider returns what decides with the trust roots of the cluster, or without one there, of this
-// machine.
-func (c *kubernetes) decider(cmd *cobra.Command, file *policyFile, names policy.Names, now time.Time) (*decider, error) {
-	roots, err := list[object](cmd.Context(), c, "trustroots.colophon.build")
+// machine; and with the lists of what is no longer trusted that count in the cluster.
+func (c *kubernetes) decider(cmd *cobra.Command, file *policyFile, config *admissionConfig, now time.Time) (*decider, error) {
+	all, err := list[object](cmd.Context(), c, "trustroots.colophon.build")
 	if err != nil {
 		return nil, err
 	}
-	o := decideOptions{now: now, timeout: c.timeout, many: manyOptions{mirrors: names}}
-	d, err := o.decider(cmd, file)
-	if err != nil {
-		return nil, err
-	}
-	if d.opts.Pinned = true; len(roots) == 0 { // as admission reads images
-		return d, nil
-	}
-	d.opts.Trust = nil
-	for _, r := range roots {
+	var roots []*trust.Root
+	for _, r := range all {
 		root, err := trust.Parse([]byte(r.Spec.Document))
 		if err != nil {
 			return nil, fmt.Errorf("TrustRoot %s: %w", r.Metadata.Name, err)
 		}
-		d.opts.Trust = append(d.opts.Trust, root)
+		roots = append(roots, root)
 	}
-	return d, nil
+	if len(roots) == 0 {
+		var machine verify.Options
+		if _, err := loadTrust(&machine); err != nil {
+			return nil, err
+		}
+		roots = machine.Trust
+	}
+	config.readLists(cmd.Context(), now, roots)
+	o := decideOptions{now: now, timeout: c.timeout, many: manyOptions{mirrors: config.Names}, cluster: &clusterTrust{roots, config.lists}}
+	d, err := o.decider(cmd, file)
+	if err == nil {
+		d.opts.Pinned = true // as admission reads images
+	}
+	return d, err
 }

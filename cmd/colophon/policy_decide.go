@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/policy/clusterimagepolicy"
 	"github.com/colophon-build/colophon/policy/clusterimagepolicy/eval"
+	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 	"github.com/colophon-build/colophon/verify/cluster"
 )
@@ -33,6 +34,13 @@ type decideOptions struct {
 	timeout   time.Duration
 	output    output
 	now       time.Time
+	cluster   *clusterTrust // in place of what this machine trusts; nil: this machine decides
+}
+
+// clusterTrust is whom a cluster trusts, and what it trusts no longer.
+type clusterTrust struct {
+	roots []*trust.Root
+	lists distrust.Lists
 }
 
 func (o *decideOptions) flags(cmd *cobra.Command) {
@@ -181,15 +189,9 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...*policyFile) (*deci
 	if err := d.names.Check(); err != nil {
 		return nil, usageError("", "--mirror: %v", err)
 	}
-	empty, err := loadTrust(&d.opts)
-	if err != nil {
-		return nil, err
-	}
-	if empty {
-		printHint(cmd.ErrOrStderr(), hintTrust)
-	}
-	warnStale(cmd.ErrOrStderr(), d.opts, o.now)
-	if err := loadLists(cmd.Context(), &d.opts, o.now, false); err != nil {
+	if o.cluster != nil {
+		d.opts.Trust, d.opts.Distrust = o.cluster.roots, verify.Distrust{Lists: o.cluster.lists}
+	} else if err := o.machine(cmd, &d.opts); err != nil {
 		return nil, err
 	}
 	var all []policy.Policy
@@ -206,6 +208,19 @@ func (o *decideOptions) decider(cmd *cobra.Command, files ...*policyFile) (*deci
 	}
 	askEachOnce(cmd.Context(), &d.opts)
 	return d, nil
+}
+
+// machine sets what this machine trusts, and what it trusts no longer.
+func (o *decideOptions) machine(cmd *cobra.Command, opts *verify.Options) error {
+	empty, err := loadTrust(opts)
+	if err != nil {
+		return err
+	}
+	if empty {
+		printHint(cmd.ErrOrStderr(), hintTrust)
+	}
+	warnStale(cmd.ErrOrStderr(), *opts, o.now)
+	return loadLists(cmd.Context(), opts, o.now, false)
 }
 
 // asksRepository reports whether a policy demands an answer of the repository or of its forge.

@@ -63,8 +63,9 @@ func TestKubeVSA(t *testing.T) {
 	policies(r.Source.URI)
 	object("roots", m{"kind": "List", "items": []m{{"kind": "TrustRoot", "metadata": m{"name": "p"}, "spec": m{"document": string(p.Get("/.well-known/colophon.json"))}}}})
 	object("pod", m{"apiVersion": "v1", "kind": "Pod", "metadata": m{"name": "web", "namespace": "shop"}, "spec": m{"containers": []m{{"name": "a", "image": p.Addr + "/team/app@" + r.Digest}}}})
+	issuers := ""
 	config := func(text string) {
-		object("config", m{"kind": "List", "items": []m{{"metadata": m{"name": "colophon-admission", "namespace": "colophon"}, "data": m{"admission.yaml": text}}}})
+		object("config", m{"kind": "List", "items": []m{{"metadata": m{"name": "colophon-admission", "namespace": "colophon"}, "data": m{"admission.yaml": text, "issuers.json": issuers}}}})
 	}
 	config("exempt: [kube-system]\n")
 	write(filepath.Join(dir, "kubectl"), []byte("#!/bin/sh\ncase \"$*\" in *pod/web*) cat "+dir+"/pod;; *clusterimagepolicies*) echo '{\"items\":[]}';; *imagepolicies*) cat "+dir+"/policies;; *trustroots*) cat "+dir+"/roots;; *ValidatingWebhookConfiguration*) echo '{\"webhooks\":[{\"clientConfig\":{\"service\":{\"namespace\":\"colophon\"}}}]}';; *configmaps*) cat "+dir+"/config;; *) exit 1;; esac\n"), 0o700)
@@ -121,6 +122,43 @@ func TestKubeVSA(t *testing.T) {
 	for text, words := range map[string]string{"": "cannot be read", "clusterImagePolicies: {noMatchPolicy: allow}\n": "cannot name them"} {
 		config(text)
 		vsa(1, words)
+	}
+
+	// What the cluster trusts no longer is rejected here too; if its lists cannot be read, nothing is signed.
+	policies(r.Source.URI)
+	tell := func(account string, args ...string) {
+		t.Helper()
+		cmd := p.Colophon(t.Context(), args...)
+		cmd.Env = append(cmd.Env, "COLOPHON_PLATFORM="+filepath.Join(p.Data, account), "COLOPHON_TRUST="+filepath.Join(dir, "trust"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	tell("admin.json", "distrust", "issuer", "add", "shop", p.URL+"/distrust", "--key", write(filepath.Join(dir, "distrust.pub"), p.Get("/distrust/key"), 0o600), "--insecure-no-log")
+	raw, err := os.ReadFile(filepath.Join(dir, "trust", "distrust", "issuers.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const counts = "distrust: {issuers: /etc/colophon/issuers.json, dir: /var/lib/colophon/lists}\n"
+	issuers = string(raw)
+	config(counts)
+	vsa(0, "accepted")
+	tell("admin.json", "distrust", "add", "--commit", r.Source.ID, "--reason", "pushed with a stolen token")
+	vsa(3, "rejected")
+	signed("FAILED")
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"a list elsewhere": "", "a list that is a file": strings.Replace(issuers, p.URL+"/distrust", "/etc/hosts", 1), "a server that has none": strings.Replace(issuers, "/distrust\"", "/none\"", 1)} {
+		if issuers = text; text == string(raw) {
+			t.Fatalf("%s: the issuers did not change", what)
+		}
+		config(counts)
+		vsa(4, "lists of what is no longer trusted count in this cluster")
+		issuers = string(raw)
+	}
+	if all, _ := os.ReadDir(to); len(all) != 0 {
+		t.Errorf("without the lists, there is a summary: %v", all)
 	}
 	config("exempt: [kube-system]\n")
 	if err := os.RemoveAll(to); err != nil {
