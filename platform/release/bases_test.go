@@ -77,13 +77,9 @@ func TestBaseOnLoopback(t *testing.T) {
 			&rooms{saw: [][]builder.Exchange{{test.saw}}}, "FROM "+host+"/team/base:v1\nCOPY go.mod /\n")
 		s.RegistryHost, s.RegistryToken = test.own, "secret"
 		err, _ := s.run(t)
-		if passed(err) != (test.want == nil) || (asked.Load() > 0) != test.asked || authorized.Load() > 0 {
+		if (asked.Load() > 0) != test.asked || authorized.Load() > 0 {
 			t.Errorf("%s: got %s after %d requests to the registry, %d of them with a token", what, err, asked.Load(), authorized.Load())
 		}
-		for _, w := range test.want {
-			if !strings.Contains(err, w) {
-				t.Errorf("%s: got %s, want %q", what, err, w)
-			}
-		}
+		ends(t, what, err, test.want)
 	}
 }

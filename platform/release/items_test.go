@@ -19,7 +19,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -60,15 +59,8 @@ func (f files) Build(_ context.Context, req builder.Request) (*builder.Result, e
 	if img, err = mutate.ConfigFile(img, cf); err != nil {
 		return nil, err
 	}
-	p, err := layout.Write(req.Layout, empty.Index)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.AppendImage(img); err != nil {
-		return nil, err
-	}
-	d, err := img.Digest()
-	return &builder.Result{Digest: d.String(), Started: time.Now(), Finished: time.Now()}, err
+	digest, err := handOver(req.Layout, img)
+	return &builder.Result{Digest: digest, Started: time.Now(), Finished: time.Now()}, err
 }
 
 // square is a package database of n packages that all provide and depend on one name, so

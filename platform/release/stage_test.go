@@ -61,6 +61,19 @@ func tarOf(entries ...func(*tar.Writer)) []byte {
 	return out.Bytes()
 }
 
+// handOver writes a layout of one image, as a builder does, and returns the image's digest.
+func handOver(dir string, img v1.Image) (digest string, err error) {
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return "", err
+	}
+	if err := p.AppendImage(img); err != nil {
+		return "", err
+	}
+	d, err := img.Digest()
+	return d.String(), err
+}
+
 // stageBuilder is a build zone that hands over images with these layers, by platform.
 type stageBuilder map[string][][]byte
 
