@@ -71,7 +71,7 @@ func prepareLedger(p *platform, process *zone.Process) error {
 	}
 	c := p.file.Audit
 	process.Settings = ledgerSettings{
-		Dir: process.Zone.Path("audit"), Origin: u.Hostname() + "/audit",
+		Dir: process.Zone.Path("audit"), Origin: records.Origin(u.Hostname()),
 		Writers: c.Writers, Private: c.Private, Retention: c.Retention, Tokens: p.known, Witnesses: p.file.auditWitnesses,
 	}
 	process.Zone.Confine.Inet = p.file.auditWitnesses.Policy != "" // to ask them
