@@ -124,42 +124,11 @@ func TestKubeVSA(t *testing.T) {
 		vsa(1, words)
 	}
 
-	// What the cluster trusts no longer is rejected here too; if its lists cannot be read, nothing is signed.
 	policies(r.Source.URI)
-	tell := func(account string, args ...string) {
-		t.Helper()
-		cmd := p.Colophon(t.Context(), args...)
-		cmd.Env = append(cmd.Env, "COLOPHON_PLATFORM="+filepath.Join(p.Data, account), "COLOPHON_TRUST="+filepath.Join(dir, "trust"))
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
-	}
-	tell("admin.json", "distrust", "issuer", "add", "shop", p.URL+"/distrust", "--key", write(filepath.Join(dir, "distrust.pub"), p.Get("/distrust/key"), 0o600), "--insecure-no-log")
-	raw, err := os.ReadFile(filepath.Join(dir, "trust", "distrust", "issuers.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const counts = "distrust: {issuers: /etc/colophon/issuers.json, dir: /var/lib/colophon/lists}\n"
-	issuers = string(raw)
-	config(counts)
-	vsa(0, "accepted")
-	tell("admin.json", "distrust", "add", "--commit", r.Source.ID, "--reason", "pushed with a stolen token")
-	vsa(3, "rejected")
-	signed("FAILED")
-	if err := os.RemoveAll(to); err != nil {
-		t.Fatal(err)
-	}
-	for what, text := range map[string]string{"a list elsewhere": "", "a list that is a file": strings.Replace(issuers, p.URL+"/distrust", "/etc/hosts", 1), "a server that has none": strings.Replace(issuers, "/distrust\"", "/none\"", 1)} {
-		if issuers = text; text == string(raw) {
-			t.Fatalf("%s: the issuers did not change", what)
-		}
-		config(counts)
-		vsa(4, "lists of what is no longer trusted count in this cluster")
-		issuers = string(raw)
-	}
-	if all, _ := os.ReadDir(to); len(all) != 0 {
-		t.Errorf("without the lists, there is a summary: %v", all)
-	}
+	vsaByLists(t, p, dir, to, r.Source.ID, func(list string) {
+		issuers = list
+		config("distrust: {issuers: /etc/colophon/issuers.json, dir: /var/lib/colophon/lists}\n")
+	}, vsa, signed)
 	config("exempt: [kube-system]\n")
 	if err := os.RemoveAll(to); err != nil {
 		t.Fatal(err)
@@ -168,5 +137,48 @@ func TestKubeVSA(t *testing.T) {
 	vsa(4, "no summary")
 	if all, _ := os.ReadDir(to); len(all) != 0 {
 		t.Errorf("an undecided image left %v", all)
+	}
+}
+
+// vsaByLists: what the cluster trusts no longer is rejected here too; if its lists cannot be read, nothing is
+// signed. counts has the cluster's admission read the lists of issuers; vsa asks for summaries in to, and
+// signed reads one.
+func vsaByLists(t *testing.T, p *harness.Platform, dir, to, commit string, counts func(issuers string), vsa func(code int, words string), signed func(result string)) {
+	t.Helper()
+	tell := func(args ...string) {
+		t.Helper()
+		cmd := p.Colophon(t.Context(), args...)
+		cmd.Env = append(cmd.Env, "COLOPHON_PLATFORM="+filepath.Join(p.Data, "admin.json"), "COLOPHON_TRUST="+filepath.Join(dir, "trust"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	key := filepath.Join(dir, "distrust.pub")
+	if err := os.WriteFile(key, p.Get("/distrust/key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tell("distrust", "issuer", "add", "shop", p.URL+"/distrust", "--key", key, "--insecure-no-log")
+	raw, err := os.ReadFile(filepath.Join(dir, "trust", "distrust", "issuers.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuers := string(raw)
+	counts(issuers)
+	vsa(0, "accepted")
+	tell("distrust", "add", "--commit", commit, "--reason", "pushed with a stolen token")
+	vsa(3, "rejected")
+	signed("FAILED")
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"a list elsewhere": "", "a list that is a file": strings.Replace(issuers, p.URL+"/distrust", "/etc/hosts", 1), "a server that has none": strings.Replace(issuers, "/distrust\"", "/none\"", 1)} {
+		if text == issuers {
+			t.Fatalf("%s: the issuers did not change", what)
+		}
+		counts(text)
+		vsa(4, "lists of what is no longer trusted count in this cluster")
+	}
+	if all, _ := os.ReadDir(to); len(all) != 0 {
+		t.Errorf("without the lists, there is a summary: %v", all)
 	}
 }
