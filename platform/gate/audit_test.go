@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -54,4 +55,27 @@ func TestRequiredLedger(t *testing.T) {
 	if bad.Outcome != audit.Rejected || bad.Effect != audit.Refused || bad.Reason.Value == "" {
 		t.Errorf("got %+v", bad)
 	}
+}
+
+// TestRequiredLedgerUndecidable: in audit mode, what is served though nothing could be decided about it is in the
+// ledger, or it is not served.
+func TestRequiredLedgerUndecidable(t *testing.T) {
+	l := &ledger{}
+	c := newScene(t, func(config *gate.Config) { config.Recorder, config.Audit = l, true })
+	twice := []byte(`{"schemaVersion":2,"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}`)
+	c.upstream(func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/manifests/twice") {
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			_, _ = w.Write(twice)
+			return
+		}
+		registry.ServeHTTP(w, r)
+	})
+	c.want(200, "", manifests("twice"))
+	if len(l.got) != 1 || l.got[0].Outcome != audit.Undecided || l.got[0].Effect != audit.Allowed || l.got[0].Kind != audit.KindGate || l.got[0].Reason.Value == "" {
+		t.Fatalf("got the records %+v, want one of what was served undecided", l.got)
+	}
+	l.down = errors.New("the disk of the audit ledger is full")
+	c.want(503, "the disk of the audit ledger is full", manifests("twice"))
+	c.want(503, "the disk of the audit ledger is full", manifests("bad")) // decided, and not recorded
 }

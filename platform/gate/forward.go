@@ -32,7 +32,9 @@ func (g *Gate) unjudged(w http.ResponseWriter, req *request, err error) error {
 	}
 	defer resp.Body.Close()
 	r := serving.Request{Repository: req.repository, Reference: req.ref, Logins: req.logins, Reader: req.reader, Client: req.RemoteAddr}
-	_ = g.judge.Unjudged(req.Context(), "pull of "+req.kind, r, printable.Cut(printable.Line(resp.Header.Get("Docker-Content-Digest")), maxMessage), err)
+	if err := g.judge.Unjudged(req.Context(), "pull of "+req.kind, r, printable.Cut(printable.Line(resp.Header.Get("Docker-Content-Digest")), maxMessage), err); err != nil {
+		return refused(err) // the audit ledger must have the record, and does not
+	}
 	h := w.Header()
 	for _, name := range []string{"Content-Type", "Content-Length", "Docker-Content-Digest", "Etag"} {
 		h.Del(name)

@@ -98,17 +98,21 @@ func (g *gate) ask(w http.ResponseWriter, req *request, operation, reference str
 	name := g.host + "/" + req.name
 	r := serving.Request{Repository: name, Reference: reference, User: req.grant.account}
 	warnings, err := g.decide(ctx, operation, r, &source{g.store, name, req.name}, d, read)
-	refusal, refused := errors.AsType[*serving.Refusal](err)
-	switch {
-	case err == nil:
+	if err == nil {
 		serving.Warn(w.Header(), warnings)
 		return nil
+	}
+	if _, decided := errors.AsType[*serving.Refusal](err); !decided {
+		err = g.judge.Unjudged(ctx, operation, r, d.String(), err)
+	}
+	refusal, refused := errors.AsType[*serving.Refusal](err)
+	switch {
 	case refused && refusal.Undecided:
 		return distribution.Unavailable(refusal.Reason)
 	case refused:
 		return &distribution.Failure{Status: http.StatusForbidden, Code: distribution.CodeDenied, Message: refusal.Reason}
 	}
-	return g.judge.Unjudged(ctx, operation, r, d.String(), err)
+	return err
 }
 
 // decide asks about one manifest, which it reads in its turn: many would fill the memory.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -62,4 +63,32 @@ func TestGateRecords(t *testing.T) {
 	}
 	l.down = nil
 	g.as("").want(404, "GET", at("third"), nil)
+}
+
+// In audit mode, what is served or tagged though nothing could be decided about it is recorded, or it is neither.
+func TestGateRecordsUndecidable(t *testing.T) {
+	l := &ledger{}
+	g := startGated(t, Config{Gate: &Gate{Recorder: l, Audit: true}})
+	push := g.as("pusher")
+	raw := marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{map[string]any{"mediaType": typeIndex, "digest": g.good.Digest, "size": g.good.Size, "platform": "a text"}}})
+	if r := push.put("team/app", "one", raw); r.StatusCode != 201 {
+		t.Fatalf("the tag: got %d %s", r.StatusCode, r.body)
+	}
+	g.want(200, "GET", at("one"), nil)
+	for _, kind := range []audit.Kind{audit.KindTag, audit.KindGate} {
+		if !slices.ContainsFunc(l.got, func(r audit.Record) bool {
+			return r.Kind == kind && r.Outcome == audit.Undecided && r.Effect == audit.Allowed
+		}) {
+			t.Errorf("got the records %+v, want one of the kind %s", l.got, kind)
+		}
+	}
+	l.down = errors.New("the disk of the audit ledger is full")
+	if r := g.do("GET", at("one"), nil); r.StatusCode != 503 {
+		t.Errorf("served without a record: %d %s", r.StatusCode, r.body)
+	}
+	if r := push.put("team/app", "two", raw); r.StatusCode != 503 {
+		t.Errorf("a tag without a record: %d %s", r.StatusCode, r.body)
+	}
+	l.down = nil
+	g.want(404, "GET", at("two"), nil)
 }

@@ -159,12 +159,14 @@ func (j *Judge) Tag(ctx context.Context, r Request, src oci.Source, m *Manifest)
 }
 
 // Unjudged records that err kept Pull or Tag from deciding about a manifest, or whoever calls them.
-// It returns err, or nil in audit mode.
+// It returns err. In audit mode it returns nil, or a *Refusal if the audit ledger must have the record and does
+// not: what is served all the same is in the ledger, too.
 func (j *Judge) Unjudged(ctx context.Context, operation string, r Request, digest string, err error) error {
 	a := verdicts.Answer{Decision: &verify.Decision{Outcome: verify.Undecided, Reason: err.Error()}, Policies: j.Verdicts.Policies()}
-	j.record(ctx, operation, r, j.named(r), digest, a, &Refusal{Undecided: true, Reason: printable.Line(err.Error())}, 0)
+	refusal := &Refusal{Undecided: true, Reason: printable.Line(err.Error())}
+	j.record(ctx, operation, r, j.named(r), digest, a, refusal, 0)
 	if j.Audit {
-		return nil
+		return j.keep(context.WithoutCancel(ctx), operation, r, j.named(r), digest, a, refusal) // ctx may have ended: that is why nothing was decided
 	}
 	return err
 }
