@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -61,11 +60,11 @@ func newArchiveStage(t *testing.T, witnessed func(log, index note.Verifier) (ofL
 	must(err)
 	var cosignIndex *witnesses.Set
 	cfg.Witnesses, cosignIndex = witnessed(s.key, indexKey)
-	cfg.WitnessWait = 5 * time.Second
+	cfg.WitnessWait = await.Patience
 	s.log, err = archivelog.New(cfg)
 	must(err)
 	indexed := indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "archiveindex"), Record: filepath.Join(dir, "archiveindex.vkey"), Log: quiet}, Of: s.log.Source(), OfVerifier: s.key}
-	indexed.Witnesses, indexed.WitnessWait = cosignIndex, 5*time.Second
+	indexed.Witnesses, indexed.WitnessWait = cosignIndex, await.Patience
 	indexed.Signer, indexed.PublicKey, err = s.logStage.log.Signer(search.IndexOrigin(origin))
 	must(err)
 	index, err := indexlog.New(indexed)
@@ -270,6 +269,12 @@ func TestArchiveWitnessed(t *testing.T) {
 			})
 			s.trustIt()
 			s.push(app, withLog4j)
+			if c.log { // its checkpoint can be indexed before the witness has answered
+				await.True(t, "the witness has cosigned the log", func() bool {
+					signed, err := s.log.Source().Checkpoint(t.Context())
+					return err == nil && strings.Contains(string(signed), "— witness.example/w ")
+				})
+			}
 			s.run(c.code, []string{"log", "search", "--package", "log4j-core", "--witnesses", "1", "--witness-key", key.String()}, c.says)
 		})
 	}
