@@ -7,8 +7,8 @@ import (
 
 // Absent demands that the image has no such attestation: none of the PredicateType whose
 // signature a trust root verifies, and that meets the other fields. Attestations by strangers,
-// and unsigned ones, do not count: everybody who may push can write them. That there is none is
-// known only if everything attached to the image was listed and read.
+// and unsigned ones, do not count: everybody who may push can write them. The demand is met
+// only if everything attached to the image was listed and read.
 type Absent struct {
 	PredicateType string         // URI, compared whole; required
 	Signer        Signer         // only what it signed counts; nil: what anybody signed whom a trust root vouches for

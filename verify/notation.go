@@ -21,7 +21,7 @@ import (
 // notationSignature is a manifest with a signature in a format of the Notary Project.
 type notationSignature struct {
 	at        string              // digest of the manifest
-	signature *notation.Signature // intact; nil: err says why there is none
+	signature *notation.Signature // intact; nil: it could not be read, and err says why
 	err       error
 	unread    bool // err may be temporary
 }

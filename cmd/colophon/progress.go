@@ -130,8 +130,7 @@ type plainJob struct {
 	running     []string // steps of the build that have not ended, in the order in which they began
 }
 
-// now says what goes on: of several steps, the one that has taken longest. The last one that said something may
-// have ended.
+// now returns the phase, and the step that has run longest. The step that printed last may have ended.
 func (j *plainJob) now() string {
 	step := j.step
 	if j.phase == "build" && len(j.running) > 0 {
