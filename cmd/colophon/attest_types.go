@@ -39,10 +39,10 @@ func predicateKinds() []predicateKind {
 		{"cyclonedx", attest.PredicateCDX, "an SBOM, CycloneDX 1.4 to 1.7", func(raw []byte) error { _, err := sbom.Read(raw, attest.PredicateCDX); return err }, nil},
 		{"syft", "https://syft.dev/bom", "an SBOM in Syft's JSON", has("artifacts", "descriptor", "schema"), nil},
 		// The document of a scanner becomes the predicate of cosign's specification; a VEX document is its own.
-		{"vuln", predicateVuln, "a vulnerability scan: SARIF, the JSON of Trivy, Grype or OSV-Scanner, or a predicate (cosign specs, COSIGN_VULN_ATTESTATION_SPEC.md)", checkVuln, scanned},
+		{"vuln", predicateVuln, "a vulnerability scan: SARIF, JSON of Trivy, Grype or OSV-Scanner, or cosign's predicate", checkVuln, scanned},
 		{"openvex", predicateOpenVEX, "an OpenVEX document", has("@context", "@id", "author", "statements"), nil},
 		{"vex", predicateOpenVEX, "a VEX document: OpenVEX, CSAF 2.0, or CycloneDX with vulnerabilities", notVEX, exploitability},
-		{"license", predicateSCAI, "a license scan: SPDX or CycloneDX whose packages have licenses, or ScanCode's JSON; or a SCAI report (in-toto attestation, scai.md)", checkSCAI, licensed},
+		{"license", predicateSCAI, "a license scan: SPDX or CycloneDX with licenses, ScanCode's JSON, or a SCAI report", checkSCAI, licensed},
 		{"test-result", "https://in-toto.io/attestation/test-result/v0.1", "the result of tests (in-toto attestation, test-result.md)", checkTestResult, nil},
 		{"link", "https://in-toto.io/Link/v1", "an in-toto link (in-toto specification, 4.4)", checkLink, nil},
 		{"custom", "https://cosign.sigstore.dev/attestation/v1", "any JSON object", has(), nil},

@@ -34,8 +34,8 @@ func newCopyCommand() *cobra.Command {
 		SuggestFor: []string{"promote", "push", "save"},
 		Short:      "copy an image and everything attached to it between registries, layouts and archives",
 		Long: `Copy copies an image, and everything attached to it and to its platforms: proofs,
-SBOMs, signatures, and what is attached to those in turn. The digest stays, so that what proves the image here proves it
-there. Copy checks the digests of what it copies.
+SBOMs, signatures, and what is attached to those in turn. The digest stays, so that what
+proves the image here proves it there. Copy checks the digests of what it copies.
 
 DESTINATION is HOST/NAME[:TAG], or the path of an OCI layout, which copy creates if
 needed, or of an archive of a layout (a name that ends with .tar; skopeo and podman

@@ -35,8 +35,8 @@ func newKubeVSACommand() *cobra.Command {
 		Long: `Vsa decides about each image of a pod as "colophon kube why" does, and signs each answer as a
 SLSA verification summary (VSA), for those who trust the verifier and not the cluster. It
 writes a Sigstore bundle for each image into a directory: DIR/HEX.vsa.json, by the digest of
-the image, or HEX-2 if the pod has the image from a second repository. The summary names the policies of the cluster by a digest of them all; docs/kubernetes.md
-says how to compute it.
+the image, or HEX-2 if the pod has the image from a second repository. The summary names the
+policies of the cluster by a digest of them all; docs/kubernetes.md says how to compute it.
 
 The platform that you logged in to logs and timestamps the summaries. An image that is
 undecided has none.

@@ -165,8 +165,8 @@ func newPolicyDiffCommand() *cobra.Command {
 		Short: "say which images a change of a policy would newly refuse or accept",
 		Long: `Diff reads each image once, and says where two policies decide otherwise about it:
 what the new one would newly refuse, accept, leave undecided or warn about. Images about
-which both decide alike are only counted, but for those that could not be read. Name images, or files that name them with -f, as
-of "colophon policy test".
+which both decide alike are only counted, but for those that could not be read. Name images,
+or with -f files that name them, as of "colophon policy test".
 
 Exit codes: 0 the new policy refuses nothing but what the old one refused, 3 it does, 4 it
 leaves some of that undecided (and refuses none), 2 usage error, 1 failure.`,

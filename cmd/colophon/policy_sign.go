@@ -85,7 +85,8 @@ func newPolicyTrustCommand() *cobra.Command {
 		Long: `Trust manages the authors of policies. Without any, every policy file is used. With one,
 all commands that take a policy use only files that an author signed ("colophon policy sign"),
 under a trust root on this machine, and refuse all others (exit code 4): "verify", "why", "copy",
-"level", "investigate", "distrust add --dry-run", "policy test", "explain" and "diff". The authors are in the directory of the trust roots.
+"level", "investigate", "distrust add --dry-run", "policy test", "explain" and "diff". The
+authors are in the directory of the trust roots.
 
 A signature binds the bytes of a file, and says nothing about which of two files is the
 current one. So that nobody brings back an older policy, give authors --max-age, and sign

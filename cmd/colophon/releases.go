@@ -27,7 +27,9 @@ func newReleasesCommand() *cobra.Command {
 failed, that run, and that wait. The commands below it say more about one, which is
 named by its id, the first digits of that, or the invocationId of a provenance.
 
-Whoever may release on the platform sees them all. States: ` + states() + `.`,
+Whoever may release on the platform sees them all.
+
+States: ` + states() + `.`,
 		Example: `  colophon releases --state failed
   colophon releases log 3f2a91c0
   colophon releases retry 3f2a91c0`,

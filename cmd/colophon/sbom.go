@@ -32,9 +32,9 @@ SOURCE_DATE_EPOCH, or 1970.
 
 It scans with the program colophon-scan, in a process without network. Where the kernel
 allows user namespaces, the process sees nothing but what it scans; elsewhere it can read
-all that you can read, and colophon says so. The digests of an image and its layers are computed from their bytes.
-The SBOM of an index is that of all its images, merged; --platform chooses one. It names
-the files that could not be read.
+all that you can read, and colophon says so. The digests of an image and its layers are
+computed from their bytes. The SBOM of an index is that of all its images, merged;
+--platform chooses one. It names the files that could not be read.
 
 To sign an SBOM and attach it: colophon attest IMAGE --type spdx --predicate FILE
 To print the SBOM that an image has: colophon inspect --sbom IMAGE

@@ -36,11 +36,17 @@ func TestHelpIsGroupedByTask(t *testing.T) {
 	}
 }
 
-// TestHelpNamesDefaults: the help of each flag names its default once, and in words.
-func TestHelpNamesDefaults(t *testing.T) {
+// TestHelpReads: no line of help is too long for a terminal, and the help of each flag names its default once, and
+// in words.
+func TestHelpReads(t *testing.T) {
 	flags := 0
 	var look func(cmd *cobra.Command)
 	look = func(cmd *cobra.Command) {
+		for line := range strings.Lines(cmd.Long) {
+			if len(line) > 110 {
+				t.Errorf("%s: a line of %d columns: %s", cmd.CommandPath(), len(line), line)
+			}
+		}
 		for line := range strings.Lines(cmd.LocalFlags().FlagUsages()) {
 			if flags++; strings.Count(line, "(default") > 1 || strings.Contains(line, "(default [])") || strings.Contains(line, "(default )") {
 				t.Errorf("%s: %s", cmd.CommandPath(), line)
