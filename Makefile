@@ -120,10 +120,11 @@ example: ## make a git repository with a signed tag from examples/hello, in out/
 
 # Downloads and compiles, and shows how far it is. What it leaves in Go's cache, builder and build link.
 compile:
-	@GO='$(GO)' $(LESSGC) MEANWHILE='$(MEANWHILE)' scripts/compile.sh -ldflags '$(LDFLAGS)' ./cmd/colophon ./cmd/colophond -ldflags '$(TOOLLD)' cmd/colophon-scan:. tools/buildkit:./buildkitd
+	@GO='$(GO)' $(LESSGC) FIRST='$(FIRST)' MEANWHILE='$(MEANWHILE)' scripts/compile.sh -ldflags '$(LDFLAGS)' ./cmd/colophon ./cmd/colophond -ldflags '$(TOOLLD)' cmd/colophon-scan:. tools/buildkit:./buildkitd
 
-quickstart: deps ## start a platform, release out/hello, verify it
-	@$(MAKE) -s compile MEANWHILE='scripts/quickstart.sh images'
+quickstart: ## start a platform, release out/hello, verify it
+	@[ -e /etc/ssl/certs/ca-certificates.crt ] || scripts/deps.sh # downloads need it
+	@$(MAKE) -s compile FIRST='scripts/deps.sh' MEANWHILE='scripts/quickstart.sh images'
 	@$(MAKE) -j2 builder build example
 	@scripts/quickstart.sh
 

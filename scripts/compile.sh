@@ -7,9 +7,9 @@
 # DIR is the module of the package, "." if not given. FLAGS are those with which make links this and
 # the following programs: main packages contain them, and would be compiled again with others.
 #
-# It compiles the first program while it downloads the modules of the others. Then it runs
-# $MEANWHILE, if that is set, beside the rest. On a terminal, one line changes; elsewhere a new
-# line comes every 10 seconds.
+# It compiles the first program while it downloads the modules of the others and runs $FIRST, if
+# that is set. Then it runs $MEANWHILE beside the rest. What these print is shown if they fail. On
+# a terminal, one line changes; elsewhere a new line comes every 10 seconds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${GO:=go}"
@@ -31,7 +31,24 @@ show() { # TEXT
   printf "$start%s$end" "$1" >&2
   shown=$SECONDS
 }
-due() { [ $((SECONDS - shown)) -ge "$every" ]; }
+due() {
+  [ ! -e "$work/other" ] || other_failed
+  [ $((SECONDS - shown)) -ge "$every" ]
+}
+
+# beside runs a command in the background; joined waits for it.
+beside() { # COMMAND...
+  { "$@" >"$work/printed" 2>&1 || mv "$work/printed" "$work/other"; } &
+  other=$!
+}
+joined() {
+  wait "$other"
+  [ ! -e "$work/other" ] || other_failed
+}
+other_failed() {
+  cat "$work/other" >&2
+  exit 1
+}
 
 # load loads a program's packages, which downloads their modules, and lists the files in
 # $work/NUMBER that must be compiled: PACKAGE FILE. It counts the modules in $work/downloaded.
@@ -89,7 +106,7 @@ compile() { # NUMBER...
       text=", about $(duration $((took * (total - done) / done))) left"
     fi
     show "compiling: $count of $todo packages ($(duration $took)$text)"
-  done < <(for n; do "$GO" -C "${dirs[$n]}" list -buildvcs=false -ldflags "${ldflags[$n]}" -export -v -f '' "${packages[$n]}" 2>&1 || touch "$work/failed"; done)
+  done < <(for n; do "$GO" -C "${dirs[$n]}" list -buildvcs=false -ldflags "${ldflags[$n]}" -export -v -f '' "${packages[$n]}" 2>&1 || touch "$work/failed" 2>/dev/null; done)
   (cd "$work" && cut -f1 "$@") >>"$work/compiled"
   [ ! -e "$work/failed" ] || exit 1
   [ "$count" -eq 0 ] || line_of "compiled $count packages in $(duration $((SECONDS - began)))"
@@ -118,6 +135,8 @@ rest=()
 for ((n = 1; n < ${#dirs[@]}; n++)); do rest+=("$n"); done
 
 : >"$work/downloaded" >"$work/compiled"
+# shellcheck disable=SC2086 # a command with arguments
+beside ${FIRST:-true}
 load 0
 touch "$work/downloading"
 (
@@ -134,13 +153,8 @@ done
 wait "$loads"
 [ "$(downloaded)" -eq 0 ] || line_of "downloaded $(downloaded) modules in $(duration $SECONDS)"
 
-meanwhile=
-if [ -n "${MEANWHILE:-}" ]; then
-  $MEANWHILE >"$work/meanwhile" 2>&1 &
-  meanwhile=$!
-fi
+joined
+# shellcheck disable=SC2086
+beside ${MEANWHILE:-true}
 [ ${#rest[@]} -eq 0 ] || compile "${rest[@]}"
-if [ -n "$meanwhile" ] && ! wait "$meanwhile"; then
-  cat "$work/meanwhile" >&2
-  exit 1
-fi
+joined
