@@ -180,6 +180,26 @@ func (r *Recorder) Record(ctx context.Context, what audit.Record) error {
 	return r.withdraw(what, sent.data, err)
 }
 
+// Note records what has happened already, or what nobody waits for: nothing is held back until the ledger has it. The
+// record is on the disk of this machine, or of the ledger, unless there is an error, which is also logged and counted.
+func (r *Recorder) Note(ctx context.Context, what audit.Record) error {
+	e, err := r.signer.Seal(what, r.cfg.Now())
+	if err != nil {
+		return r.lose(err)
+	}
+	sent := seal(e)
+	kept := r.spool.add(sent.data)
+	if kept == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requiredTimeout)
+	defer cancel()
+	if err := r.live.send(ctx, sent); err != nil {
+		return r.lose(errors.Join(kept, err))
+	}
+	return nil
+}
+
 // keep signs a record and keeps it in the spool.
 func (r *Recorder) keep(what audit.Record) error {
 	e, err := r.signer.Seal(what, r.cfg.Now())
@@ -195,10 +215,13 @@ func (r *Recorder) keep(what audit.Record) error {
 func (r *Recorder) withdraw(what audit.Record, data []byte, err error) error {
 	kept := r.spool.add(data)
 	what.Time = time.Time{}
-	if what.Kind.Verdict() {
-		what.Effect = audit.Refused
-	} else {
+	switch {
+	case !what.Kind.Verdict():
 		what.Outcome = audit.Failed
+	case what.Kind == audit.KindRunning: // it is refused by an eviction, and no pod was evicted
+		what.Effect = audit.Nothing
+	default:
+		what.Effect = audit.Refused
 	}
 	what.Reason = audit.Shown("the record before this one did not reach the audit ledger in time, so the decision had no effect")
 	if refused, err := r.signer.Seal(what, r.cfg.Now()); err == nil {
@@ -212,7 +235,13 @@ func (r *Recorder) fail(err error) error {
 	if r.cfg.Required {
 		return fmt.Errorf("%w: %w", ErrNotRecorded, err)
 	}
+	_ = r.lose(err) // logged and counted
+	return nil
+}
+
+// lose logs and counts that a record is neither in the ledger nor kept, because of err, which it returns.
+func (r *Recorder) lose(err error) error {
 	r.lost.Inc()
 	r.cfg.Log.Error("A DECISION IS NOT RECORDED", "error", err)
-	return nil
+	return err
 }

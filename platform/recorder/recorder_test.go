@@ -336,3 +336,50 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestNote: what has happened already is kept on this machine, or in the ledger, and never withdrawn. If neither takes it,
+// there is an error.
+func TestNote(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusInsufficientStorage}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	r := start(t, server.URL, t.TempDir(), true)
+	act := audit.Record{Kind: audit.KindEvict, Outcome: audit.Done}
+	if err := r.Note(t.Context(), act); err != nil {
+		t.Fatal(err)
+	}
+	r.spool.bytes.Add(maxSpool + 1)
+	if err := r.Note(t.Context(), act); !errors.Is(err, errSpoolFull) {
+		t.Errorf("got %v, want that the record is nowhere", err)
+	}
+	l.answer(0, "")
+	if err := r.Note(t.Context(), act); err != nil {
+		t.Errorf("the spool is full, and the ledger takes records: %v", err)
+	}
+	l.await(t, 2)
+	for _, r := range l.records() {
+		if r.Outcome != audit.Done {
+			t.Errorf("got %+v", r)
+		}
+	}
+}
+
+// TestWithdrawnEviction: a verdict that did not arrive in time evicts nothing, and the ledger learns that.
+func TestWithdrawnEviction(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusInsufficientStorage}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	r := start(t, server.URL, t.TempDir(), true)
+	if err := r.Record(t.Context(), audit.Record{Kind: audit.KindRunning, Outcome: audit.Rejected, Effect: audit.Refused}); !errors.Is(err, ErrNotRecorded) {
+		t.Errorf("got %v", err)
+	}
+	l.answer(0, "")
+	l.await(t, 2)
+	effects := map[string]int{}
+	for _, r := range l.records() {
+		effects[r.Effect]++
+	}
+	if effects[audit.Refused] != 1 || effects[audit.Nothing] != 1 {
+		t.Errorf("got the effects %v, want that nothing followed from the verdict", effects)
+	}
+}
