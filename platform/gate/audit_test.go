@@ -79,3 +79,32 @@ func TestRequiredLedgerUndecidable(t *testing.T) {
 	c.want(503, "the disk of the audit ledger is full", manifests("twice"))
 	c.want(503, "the disk of the audit ledger is full", manifests("bad")) // decided, and not recorded
 }
+
+// TestUndecidedIsRecorded: a gate that enforces records what it refuses because nobody could decide: the proofs cannot be
+// read, or the manifest is none. What the registry does not have is no decision.
+func TestUndecidedIsRecorded(t *testing.T) {
+	l := &ledger{}
+	c := newScene(t, func(config *gate.Config) { config.Recorder = l })
+	c.upstream(func(w http.ResponseWriter, r *http.Request, registry http.Handler) {
+		switch {
+		case strings.Contains(r.URL.Path, "/referrers/"):
+			w.WriteHeader(http.StatusBadGateway)
+		case strings.HasSuffix(r.URL.Path, "/manifests/twice"):
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			_, _ = w.Write([]byte(`{"schemaVersion":2,"schemaVersion":2}`))
+		default:
+			registry.ServeHTTP(w, r)
+		}
+	})
+	for n, path := range []string{manifests("v1.2.0"), manifests("twice")} {
+		if r := c.do(http.MethodGet, path); r.StatusCode < 400 {
+			t.Fatalf("%s: got %d", path, r.StatusCode)
+		}
+		if len(l.got) != n+1 || l.got[n].Kind != audit.KindGate || l.got[n].Outcome != audit.Undecided || l.got[n].Effect != audit.Refused || l.got[n].Reason.Value == "" || l.got[n].About.Image.Value == "" {
+			t.Fatalf("%s: got the records %+v", path, l.got)
+		}
+	}
+	if c.want(404, "", manifests("nothing")); len(l.got) != 2 {
+		t.Errorf("got the record %+v of an image that is not there", l.got[2])
+	}
+}

@@ -6,20 +6,28 @@ import (
 	"net/http"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/distribution"
-	"github.com/colophon-build/colophon/platform/verdicts/serving"
 )
 
-// unjudged serves, in audit mode, what the gate would not serve: a manifest or blob of which nothing could
-// be decided because of err. The client gets the upstream's own answer, as it does without a gate. What
-// the upstream has not, or does not give, is no decision.
+// unjudged records that nothing could be decided about a manifest because of err. In audit mode, it serves what
+// the gate would not serve, a manifest or a blob: the client gets the upstream's own answer, as it does without a
+// gate. What the upstream has not, or does not give, is no decision.
 func (g *Gate) unjudged(w http.ResponseWriter, req *request, err error) error {
 	if f, ok := errors.AsType[*distribution.Failure](err); ok && f.Code == distribution.CodeTooManyRequests {
 		return err
 	}
-	if !g.Audit || errors.Is(err, errBegan) || errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrDenied) || req.Context().Err() != nil {
+	if errors.Is(err, errBegan) || errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrDenied) || req.Context().Err() != nil {
+		return err
+	}
+	if !g.Audit {
+		if req.kind == "manifests" && !req.decided {
+			digest, _ := v1.NewHash(req.ref) // zero for a tag
+			return g.judge.Unjudged(req.Context(), "pull", g.asks(req), digest.String(), err)
+		}
 		return err
 	}
 	src, openErr := g.source(req)
@@ -31,8 +39,7 @@ func (g *Gate) unjudged(w http.ResponseWriter, req *request, err error) error {
 		return err
 	}
 	defer resp.Body.Close()
-	r := serving.Request{Repository: req.repository, Reference: req.ref, Logins: req.logins, Reader: req.reader, Client: req.RemoteAddr}
-	if err := g.judge.Unjudged(req.Context(), "pull of "+req.kind, r, printable.Cut(printable.Line(resp.Header.Get("Docker-Content-Digest")), maxMessage), err); err != nil {
+	if err := g.judge.Unjudged(req.Context(), "pull of "+req.kind, g.asks(req), printable.Cut(printable.Line(resp.Header.Get("Docker-Content-Digest")), maxMessage), err); err != nil {
 		return refused(err) // the audit ledger must have the record, and does not
 	}
 	h := w.Header()

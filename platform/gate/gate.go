@@ -75,6 +75,7 @@ type request struct {
 	logins     []authn.AuthConfig
 	reader     verdicts.ReaderID
 	repository string // HOST/NAME at the upstream
+	decided    bool   // the image was refused by a decision, which is recorded
 }
 
 // route reads the path of a request, which must be one to pull.

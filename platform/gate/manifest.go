@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -38,16 +39,22 @@ func (g *Gate) manifest(ctx context.Context, w http.ResponseWriter, req *request
 	if err != nil {
 		return err
 	}
-	r := serving.Request{Repository: req.repository, Reference: req.ref, Logins: req.logins, Reader: req.reader, Client: req.RemoteAddr}
-	if g.AskClients {
-		r.User, _, _ = req.BasicAuth()
-	}
-	warnings, err := g.judge.Pull(ctx, r, src, m)
+	warnings, err := g.judge.Pull(ctx, g.asks(req), src, m)
 	if err != nil {
+		_, req.decided = errors.AsType[*serving.Refusal](err)
 		return refused(err)
 	}
 	serving.Warn(w.Header(), warnings)
 	return answerManifest(w, req, m)
+}
+
+// asks returns what the client asks about a manifest.
+func (g *Gate) asks(req *request) serving.Request {
+	r := serving.Request{Repository: req.repository, Reference: req.ref, Logins: req.logins, Reader: req.reader, Client: req.RemoteAddr}
+	if g.AskClients {
+		r.User, _, _ = req.BasicAuth()
+	}
+	return r
 }
 
 func answerManifest(w http.ResponseWriter, req *request, m *serving.Manifest) error {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/test/shop"
 )
 
 // ledger notes what the gate records.
@@ -91,4 +93,23 @@ func TestGateRecordsUndecidable(t *testing.T) {
 	}
 	l.down = nil
 	g.want(404, "GET", at("two"), nil)
+}
+
+// TestUndecidedIsRecorded: a registry that enforces records what it refuses because nobody could decide, with and without
+// asking a policy.
+func TestUndecidedIsRecorded(t *testing.T) {
+	l := &ledger{}
+	g := startGated(t, Config{Gate: &Gate{Recorder: l}})
+	g.use(strings.Replace(shop.Rules, "accept:", "distrust: {maxAge: 1h}\n      accept:", 1))
+	push := g.as("pusher")
+	index := marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{map[string]any{"mediaType": typeIndex, "digest": g.good.Digest, "size": g.good.Size, "platform": "a text"}}})
+	for _, raw := range [][]byte{g.bytesOf(g.good.Digest), index} {
+		l.got = nil
+		if r := push.put("team/app", "v9", raw); r.StatusCode < 400 {
+			t.Errorf("got %d %s", r.StatusCode, r.body)
+		}
+		if len(l.got) != 1 || l.got[0].Kind != audit.KindTag || l.got[0].Outcome != audit.Undecided || l.got[0].Effect != audit.Refused || l.got[0].About.Digest == "" || l.got[0].By.User.Value != "pusher" {
+			t.Errorf("got the records %+v", l.got)
+		}
+	}
 }

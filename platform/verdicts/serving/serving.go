@@ -158,15 +158,16 @@ func (j *Judge) Tag(ctx context.Context, r Request, src oci.Source, m *Manifest)
 	return a.Decision.Warnings, nil
 }
 
-// Unjudged records that err kept Pull or Tag from deciding about a manifest, or whoever calls them.
-// It returns err. In audit mode it returns nil, or a *Refusal if the audit ledger must have the record and does
-// not: what is served all the same is in the ledger, too.
+// Unjudged records that err kept Pull or Tag from deciding about a manifest, or whoever calls them: what is refused
+// for that, or served all the same in audit mode, is in the audit ledger, too. It returns err. In audit mode it
+// returns nil, or a *Refusal if the ledger must have the record and does not.
 func (j *Judge) Unjudged(ctx context.Context, operation string, r Request, digest string, err error) error {
 	a := verdicts.Answer{Decision: &verify.Decision{Outcome: verify.Undecided, Reason: err.Error()}, Policies: j.Verdicts.Policies()}
 	refusal := &Refusal{Undecided: true, Reason: printable.Line(err.Error())}
 	j.record(ctx, operation, r, j.named(r), digest, a, refusal, 0)
+	unkept := j.keep(context.WithoutCancel(ctx), operation, r, j.named(r), digest, a, refusal) // ctx may have ended: that is why nothing was decided
 	if j.Audit {
-		return j.keep(context.WithoutCancel(ctx), operation, r, j.named(r), digest, a, refusal) // ctx may have ended: that is why nothing was decided
+		return unkept
 	}
 	return err
 }
