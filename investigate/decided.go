@@ -116,16 +116,50 @@ func (in *Inquiry) decisions() (all []audit.Filter, what string) {
 	return all, what
 }
 
+// finding says what was decided, where the image ran as clusters found, and how many pods they evicted.
 func (d *Decided) finding() string {
-	effects := map[string]int{}
+	effects, ran, evicted, more := map[string]int{}, []string{}, 0, ""
 	for _, r := range d.Records {
-		effects[r.Effect]++
+		switch audit.Kind(r.Kind) {
+		case audit.KindRunning:
+			if r.Effect == audit.Nothing && r.Where != "" && !slices.Contains(ran, r.Where) {
+				ran = append(ran, r.Where)
+			}
+		case audit.KindEvict:
+			if r.Outcome == audit.Done {
+				evicted++
+			}
+		default:
+			effects[r.Effect]++
+		}
 	}
-	more := ""
+	if len(ran) > 0 {
+		more += "; it ran in " + names(ran)
+	}
+	if evicted > 0 {
+		more += fmt.Sprintf("; %d pods were evicted", evicted)
+	}
 	if d.More {
-		more = "; older ones were not read"
+		more += "; older ones were not read"
 	}
 	return fmt.Sprintf("%d decisions recorded: %d allowed, %d refused%s", len(d.Records), effects[audit.Allowed], effects[audit.Refused], more)
+}
+
+// event says for the time line what a record says.
+func (d Decision) event() string {
+	who, where := cmp.Or(d.Role, d.Kind), cmp.Or(d.Where, d.Kind)
+	text := fmt.Sprintf("%s %s %s of %s", who, cmp.Or(d.Effect, d.Outcome), where, d.Digest)
+	switch kind := audit.Kind(d.Kind); {
+	case kind == audit.KindRunning && d.Effect == audit.Nothing:
+		text = fmt.Sprintf("%s found that %s runs %s: %s", who, where, d.Digest, d.Outcome)
+	case kind == audit.KindRunning:
+		text = fmt.Sprintf("%s decided to evict %s of %s", who, where, d.Digest)
+	case kind == audit.KindEvict && d.Outcome == audit.Done:
+		text = fmt.Sprintf("%s evicted %s of %s", who, where, d.Digest)
+	case kind == audit.KindEvict:
+		text = fmt.Sprintf("%s tried to evict %s of %s: %s", who, where, d.Digest, d.Outcome)
+	}
+	return fmt.Sprintf("%s (ledger entry %d)", text, d.Index)
 }
 
 // rebuilt says what each rebuilder recorded, the newest record of each about each image. No verdict rests on it: whoever

@@ -295,3 +295,27 @@ func TestUnreadImage(t *testing.T) {
 		}
 	}
 }
+
+// TestWhereItRan: the records of clusters say where an image ran and what was evicted, and are no decisions to admit it.
+func TestWhereItRan(t *testing.T) {
+	running := Decision{Index: 5, Kind: "running", Role: "admission", Outcome: "rejected", Effect: "none", Digest: "sha256:aa", Where: "prod/shop"}
+	evicting, evicted, kept := running, running, running
+	evicting.Effect, evicting.Where = "refused", "prod/shop/Pod/web"
+	evicted.Kind, evicted.Outcome, evicted.Effect, evicted.Where = "evict", "done", "", "prod/shop/Pod/web"
+	kept.Kind, kept.Outcome, kept.Effect, kept.Where = "evict", "failed", "", "prod/shop/Pod/db"
+	d := &Decided{Records: []Decision{kept, evicted, evicting, running, {Kind: "admission", Role: "admission", Outcome: "accepted", Effect: "allowed"}}}
+	const want = "5 decisions recorded: 1 allowed, 0 refused; it ran in prod/shop; 1 pods were evicted"
+	if got := d.finding(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for want, one := range map[string]Decision{
+		"admission found that prod/shop runs sha256:aa: rejected (ledger entry 5)":        running,
+		"admission decided to evict prod/shop/Pod/web of sha256:aa (ledger entry 5)":      evicting,
+		"admission evicted prod/shop/Pod/web of sha256:aa (ledger entry 5)":               evicted,
+		"admission tried to evict prod/shop/Pod/db of sha256:aa: failed (ledger entry 5)": kept,
+	} {
+		if got := one.event(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

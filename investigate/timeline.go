@@ -49,7 +49,7 @@ func timeline(c *Case) []Event {
 		}
 		if d := a.Facts.Decided; d != nil {
 			for _, r := range d.Records {
-				add(r.Time, Said, "%s %s %s of %s (ledger entry %d)", cmp.Or(r.Role, r.Kind), cmp.Or(r.Effect, r.Outcome), cmp.Or(r.Where, r.Kind), r.Digest, r.Index)
+				add(r.Time, Said, "%s", r.event())
 			}
 		}
 		if d := a.Facts.Distrust; d != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/investigate"
 	"github.com/colophon-build/colophon/verify"
@@ -79,7 +80,7 @@ func concerned(c *investigate.Case) (out []string) {
 func decisions(all []investigate.Decision) (out []string) {
 	count := map[string]int{}
 	for _, r := range all {
-		text := strings.TrimSpace(fmt.Sprintf("decided: %s by %s %s", strings.TrimSuffix(r.Outcome+"/"+r.Effect, "/"), r.Role, r.Where))
+		text := strings.TrimSpace(fmt.Sprintf("%s: %s by %s %s", recordedAs(r.Kind), strings.TrimSuffix(r.Outcome+"/"+r.Effect, "/"), r.Role, r.Where))
 		if count[text]++; count[text] == 1 {
 			out = append(out, text)
 		}
@@ -88,6 +89,17 @@ func decisions(all []investigate.Decision) (out []string) {
 		out[i] = fmt.Sprintf("%s (%d)", text, count[text])
 	}
 	return out
+}
+
+// recordedAs says what kind of decision a record of a ledger is.
+func recordedAs(kind string) string {
+	switch audit.Kind(kind) {
+	case audit.KindRunning:
+		return "ran"
+	case audit.KindEvict:
+		return "evicted"
+	}
+	return "decided"
 }
 
 func short(id string) string { return id[:min(len(id), 12)] }

@@ -58,8 +58,8 @@ type Config struct {
 	Registerer prometheus.Registerer // required
 	Now        func() time.Time      // nil: time.Now
 
-	Recorder verdicts.Recorder // brings decisions to an audit ledger; nil: nobody does
-	Name     string            // of the cluster, in the ledger
+	Recorder Recorder // brings decisions to an audit ledger; nil: nobody does
+	Name     string   // of the cluster, in the ledger
 }
 
 // Handler answers the API server.
@@ -121,10 +121,17 @@ func (h *Handler) answer(ctx context.Context, req *request, decide func(context.
 	}()
 	a, err := h.read(ctx, req)
 	if err != nil {
-		h.record(ctx, &admitted{request: req}, outcome{refused: err.Error()})
-		return denied(err.Error())
+		return h.refuse(ctx, &admitted{request: req}, err.Error())
 	}
 	return decide(ctx, a)
+}
+
+// refuse refuses an object about whose images nothing was decided.
+func (h *Handler) refuse(ctx context.Context, a *admitted, why string) *response {
+	o := outcome{refused: why}
+	h.record(ctx, a, o)
+	_ = h.keep(ctx, a, []outcome{o}, false, false) // refused in any case
+	return denied(why)
 }
 
 // admitted is an object that somebody wants to create or change.
@@ -246,14 +253,14 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 			}
 		}
 	})
-	out, patch, refusals := &response{}, []operation{}, []string{}
+	out, patch, refusals, refused := &response{}, []operation{}, []string{}, []outcome{}
 	for n, i := range a.images {
 		if errs[n] != nil {
 			o := h.unpinned(a, i, fmt.Sprintf("its tag could not be resolved: %v%s", errs[n], access.said()))
 			h.record(ctx, a, o)
 			out.warn(o.warnings...)
 			if o.refused != "" {
-				refusals = append(refusals, o.refused)
+				refusals, refused = append(refusals, o.refused), append(refused, o)
 			}
 			continue
 		}
@@ -271,6 +278,7 @@ func (h *Handler) mutate(ctx context.Context, a *admitted) *response {
 		}
 	}
 	if len(refusals) > 0 && !h.breaksGlass(ctx, a, glass, out) {
+		_ = h.keep(ctx, a, refused, false, false) // refused in any case
 		return out.denied(refusals)
 	}
 	out.Allowed = true
@@ -291,8 +299,7 @@ func (h *Handler) validate(ctx context.Context, a *admitted) *response {
 	each(a.images, func(n int, i imagelist.Image) { outcomes[n] = h.judge(ctx, a, i, access) })
 	out, refusals, broke := &response{Audit: map[string]string{}}, []string{}, false
 	if err := a.checkGlass(glass); err != nil {
-		h.record(ctx, a, outcome{refused: err.Error()})
-		return denied(err.Error())
+		return h.refuse(ctx, a, err.Error())
 	}
 	for _, o := range outcomes {
 		out.warn(o.warnings...)
@@ -324,6 +331,7 @@ func (h *Handler) validate(ctx context.Context, a *admitted) *response {
 // outcome is what is decided about one image.
 type outcome struct {
 	image    string // as the object names it
+	digest   string // of the image, or ""
 	place    imagelist.Place
 	answer   verdicts.Answer
 	refused  string // why; empty if the image may run
@@ -336,7 +344,7 @@ type outcome struct {
 func (h *Handler) judge(ctx context.Context, a *admitted, i imagelist.Image, access *access) (o outcome) {
 	start := h.Now()
 	defer func() { o.took = h.Now().Sub(start) }()
-	o = outcome{image: i.Name, place: i.Places[0]}
+	o = outcome{image: i.Name, digest: i.Reference.Digest, place: i.Places[0]}
 	refuse := func(why string) outcome {
 		o.refused = fmt.Sprintf("image %s of %s: %s", printable.Text(i.Name), o.place.Path, printable.Line(why))
 		return o

@@ -3,12 +3,21 @@ package admission
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/internal/printable"
+	"github.com/colophon-build/colophon/platform/verdicts"
 	"github.com/colophon-build/colophon/verify"
 )
+
+// Recorder brings what admission decides and does to an audit ledger.
+type Recorder interface {
+	verdicts.Recorder
+	// Note records what has happened already, or what nobody waits for. After an error, the record is nowhere.
+	Note(context.Context, audit.Record) error
+}
 
 // keep brings the decisions about an object to the audit ledger. If it fails, the object must not be
 // admitted.
@@ -16,14 +25,21 @@ func (h *Handler) keep(ctx context.Context, a *admitted, outcomes []outcome, all
 	if h.Recorder == nil || a.DryRun {
 		return nil
 	}
+	effect := audit.Allowed
+	if !allowed {
+		effect = audit.Refused
+	}
+	if h.DryRun {
+		effect = audit.Nothing
+	}
 	errs := make([]error, len(outcomes))
 	var all sync.WaitGroup
 	for i, o := range outcomes {
-		all.Go(func() { errs[i] = h.Recorder.Record(ctx, h.auditRecord(a, o, allowed)) })
+		all.Go(func() { errs[i] = h.Recorder.Record(ctx, h.auditRecord(audit.KindAdmission, a, o, effect)) })
 	}
 	all.Wait()
 	if brokeGlass {
-		r := h.auditRecord(a, outcome{refused: "somebody broke the glass"}, true)
+		r := h.auditRecord(audit.KindAdmission, a, outcome{refused: "somebody broke the glass"}, effect)
 		errs = append(errs, h.Recorder.Record(ctx, audit.Record{Kind: audit.KindGlass, Outcome: audit.Done, By: r.By, Where: r.Where, Basis: r.Basis, Reason: r.Reason}))
 	}
 	err := errors.Join(errs...)
@@ -34,19 +50,16 @@ func (h *Handler) keep(ctx context.Context, a *admitted, outcomes []outcome, all
 }
 
 // auditRecord returns the record of a decision about one image of an object.
-func (h *Handler) auditRecord(a *admitted, o outcome, allowed bool) audit.Record {
+func (h *Handler) auditRecord(kind audit.Kind, a *admitted, o outcome, effect string) audit.Record {
 	answer := o.answer
 	if answer.Decision == nil { // refused, or let through, without a policy
 		answer.Decision = &verify.Decision{Reason: o.refused}
 	}
-	r := h.Verdicts.Record(audit.KindAdmission, answer)
+	r := h.Verdicts.Record(kind, answer)
 	text := func(s string) string { return printable.Cut(printable.Line(s), maxRecorded) }
-	r.Effect = audit.Allowed
-	if !allowed {
-		r.Effect = audit.Refused
-	}
-	if h.DryRun {
-		r.Effect = audit.Nothing
+	r.Effect = effect
+	if strings.HasPrefix(o.digest, "sha256:") {
+		r.About.Digest = o.digest // what the object names; the proofs may be about a manifest in it
 	}
 	if o.refused != "" {
 		r.Reason = audit.Shown(text(o.refused))

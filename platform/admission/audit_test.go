@@ -3,10 +3,13 @@ package admission_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/platform/admission"
 )
 
 // ledger is an audit ledger that takes records, or does not.
@@ -24,6 +27,8 @@ func (l *ledger) Record(_ context.Context, r audit.Record) error {
 	}
 	return l.down
 }
+
+func (l *ledger) Note(ctx context.Context, r audit.Record) error { return l.Record(ctx, r) }
 
 // An object is admitted only when the decision about each of its images is recorded.
 func TestRequiredLedger(t *testing.T) {
@@ -44,5 +49,27 @@ func TestRequiredLedger(t *testing.T) {
 	}
 	if bad.Outcome != audit.Rejected || bad.Effect != audit.Refused {
 		t.Errorf("got %+v", bad)
+	}
+}
+
+// TestUndecidedIsRecorded: each refusal is recorded, also where no policy was asked: the registry does not answer, for the
+// image or for its tag, or the object cannot be read.
+func TestUndecidedIsRecorded(t *testing.T) {
+	c := newScene(t)
+	l := &ledger{}
+	c.config.Recorder = l
+	c.start()
+	for what, path := range map[string]string{
+		pod(c.host + "/team/gone@sha256:" + strings.Repeat("1", 64)):                 admission.PathValidate,
+		pod(c.host + "/team/gone:v1"):                                                admission.PathMutate,
+		`{"apiVersion":"v1","kind":"Pod","metadata":{},"spec":{"containers":["x"]}}`: admission.PathValidate,
+	} {
+		l.got = nil
+		if code, a, text := c.post(path, c.body(what)); code != http.StatusOK || a.Response.Allowed {
+			t.Fatalf("%s: got %d %s", what, code, text)
+		}
+		if len(l.got) != 1 || l.got[0].Kind != audit.KindAdmission || l.got[0].Outcome != audit.Undecided || l.got[0].Effect != audit.Refused || l.got[0].Reason.Value == "" || l.got[0].By.User.Value != "ada" {
+			t.Errorf("%s: got the records %+v", what, l.got)
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
@@ -145,42 +147,115 @@ func policyReference(r *verify.RuleDecision) map[string]any {
 	return out
 }
 
-// evict asks the API server to evict a pod (policy/v1, Eviction), which refuses that while a
-// PodDisruptionBudget needs the pod. It is counted before, so that a leader that ends meanwhile
-// leaves no eviction uncounted.
+// evict evicts a pod, and records it. The order is that of a decision: first the audit ledger has the verdict on which
+// the eviction rests, of the effect refused, then the pod goes, then the ledger gets what the API server answered. If
+// the ledger is required and does not take the verdict, nothing is evicted. A process that ends in between leaves a
+// verdict without an act: the pod may be gone. There is no eviction without a record.
 func (v *verifier) evict(ctx context.Context, o *held) {
-	ctx, cancel := context.WithTimeout(ctx, leaseAhead/2)
-	defer cancel()
-	if err := v.lead.renew(ctx, o.Namespace, 1); err != nil || !v.lead.leads() {
-		v.h.Log.Warn("a pod was not evicted: another replica may lead", "object", o.describe(), "error", err)
+	if err := v.recordBefore(ctx, o); err != nil {
+		v.h.metrics.evictions.WithLabelValues("unrecorded").Inc()
+		v.h.Log.Error("a pod is not evicted: the audit ledger did not record why", "object", o.describe(), "objectUID", o.uid, "error", err)
+		r := o.checked.evict
+		if err := v.rec.write(ctx, policyReference(r), "EvictionStopped", "rule "+r.Rule+" evicts no pod: the audit ledger does not record it"); err != nil && ctx.Err() == nil {
+			v.h.Log.Warn("that no pod is evicted is in no event", "error", err)
+		}
 		return
 	}
+	result, err := v.attempt(ctx, o)
+	reason := fmt.Sprint(err)
+	switch {
+	case result == "not asked":
+		v.h.Log.Warn("a pod was not evicted", "object", o.describe(), "error", err)
+	case result == "evicted":
+		reason = fmt.Sprintf("rule %s of the policy %s rejects an image: %s", o.checked.evict.Rule, o.checked.evict.Policy, o.checked.evict.Reason)
+		v.h.Log.Warn("a pod was evicted", "object", o.describe(), "objectUID", o.uid, "policy", o.checked.evict.Policy, "rule", o.checked.evict.Rule, "reason", o.checked.evict.Reason)
+	case result == "gone":
+		reason = "the pod has gone, or another one has its name"
+	case result == "later":
+		v.h.Log.Info("a pod is evicted later", "object", o.describe(), "error", err)
+	default:
+		if result == "no answer" {
+			reason = "the API server did not answer, so the pod may be gone: " + reason
+		}
+		v.h.Log.Error("a pod could not be evicted", "object", o.describe(), "error", err)
+	}
+	v.recordAfter(ctx, o, result, reason)
+	v.h.metrics.evictions.WithLabelValues(result).Inc()
+	if result != "evicted" {
+		return
+	}
+	if err := v.rec.write(ctx, o.reference(), "PodEvicted", reason); err != nil {
+		v.h.Log.Warn("the eviction of a pod is in no event", "object", o.describe(), "error", err)
+	}
+}
+
+// attempt asks the API server to evict a pod (policy/v1, Eviction), which refuses that while a
+// PodDisruptionBudget needs the pod. It is counted before, so that a leader that ends meanwhile
+// leaves no eviction uncounted. The result is a label of the metric.
+func (v *verifier) attempt(ctx context.Context, o *held) (result string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leaseAhead/2)
+	defer cancel()
+	if v.h.Verdicts.Policies() != v.under || !v.seen.has(o) { // while the verdict was recorded
+		return "not asked", errors.New("other policies count now, or the pod has changed")
+	}
+	if err := v.lead.renew(ctx, o.Namespace, 1); err != nil || !v.lead.leads() {
+		return "not asked", fmt.Errorf("another replica may lead: %w", cmp.Or(err, kubeapi.ErrConflict))
+	}
 	name := o.object.Metadata.Name
-	err := v.rec.api.Create(ctx, "/api/v1/namespaces/"+o.Namespace+"/pods/"+name+"/eviction", map[string]any{
+	err = v.rec.api.Create(ctx, "/api/v1/namespaces/"+o.Namespace+"/pods/"+name+"/eviction", map[string]any{
 		"apiVersion": "policy/v1", "kind": "Eviction", "metadata": map[string]string{"name": name, "namespace": o.Namespace},
 		"deleteOptions": map[string]any{"preconditions": map[string]string{"uid": o.uid}},
 	}, nil)
-	result := "evicted"
 	switch {
 	case err == nil:
-		v.h.Log.Warn("a pod was evicted", "object", o.describe(), "objectUID", o.uid, "policy", o.checked.evict.Policy, "rule", o.checked.evict.Rule, "reason", o.checked.evict.Reason)
-		err = v.rec.write(ctx, o.reference(), "PodEvicted", fmt.Sprintf("rule %s of the policy %s rejects an image: %s", o.checked.evict.Rule, o.checked.evict.Policy, o.checked.evict.Reason))
-		if err != nil {
-			v.h.Log.Warn("the eviction of a pod is in no event", "object", o.describe(), "error", err)
-		}
+		return "evicted", nil
+	case errors.Is(err, kubeapi.ErrNoAnswer): // it may be gone, and stays counted
+		return "no answer", err
 	case errors.Is(err, kubeapi.ErrNotFound), errors.Is(err, kubeapi.ErrConflict): // it has gone, or another pod has its name
 		result = "gone"
 	case errors.Is(err, kubeapi.ErrLater):
 		result = "later"
-		v.h.Log.Info("a pod is evicted later", "object", o.describe(), "error", err)
 	default:
 		result = "failed"
-		v.h.Log.Error("a pod could not be evicted", "object", o.describe(), "error", err)
 	}
-	v.h.metrics.evictions.WithLabelValues(result).Inc()
-	if result != "evicted" && !errors.Is(err, kubeapi.ErrNoAnswer) { // without an answer, it may be gone
-		if err := v.lead.renew(ctx, o.Namespace, -1); err != nil {
-			v.h.Log.Warn("an eviction is counted that was none", "error", err)
-		}
+	if err := v.lead.renew(ctx, o.Namespace, -1); err != nil {
+		v.h.Log.Warn("an eviction is counted that was none", "error", err)
 	}
+	return result, err
+}
+
+// recordBefore brings the verdict on which the eviction of a pod rests to the audit ledger, once. After an error,
+// the pod must not be evicted.
+func (v *verifier) recordBefore(ctx context.Context, o *held) error {
+	if v.h.Recorder == nil {
+		return nil
+	}
+	r := v.h.auditRecord(audit.KindRunning, o.admitted, o.checked.rejects, audit.Refused)
+	based := findingOf(o, o.checked.rejects, r, o.checked.under)
+	if o.checked.based == based {
+		return nil
+	}
+	if err := v.h.Recorder.Record(ctx, r); err != nil {
+		return err
+	}
+	o.checked.based, o.checked.tried = based, ""
+	return nil
+}
+
+// recordAfter brings what came of an eviction to the audit ledger. A pod that its budget keeps is asked about twice a
+// minute: the same failure is recorded once.
+func (v *verifier) recordAfter(ctx context.Context, o *held, result, reason string) {
+	if v.h.Recorder == nil || result != "evicted" && o.checked.tried == result {
+		return
+	}
+	verdict := v.h.auditRecord(audit.KindRunning, o.admitted, o.checked.rejects, audit.Refused)
+	act := audit.Record{Kind: audit.KindEvict, Outcome: audit.Failed, About: verdict.About, Where: verdict.Where, Basis: verdict.Basis, Rules: verdict.Rules, Reason: audit.Shown(printable.Cut(printable.Line(reason), maxRecorded))}
+	if result == "evicted" {
+		act.Outcome = audit.Done
+	}
+	if err := v.h.Recorder.Note(context.WithoutCancel(ctx), act); err != nil {
+		v.h.Log.Error("an eviction is not in the audit ledger, which has the verdict on which it rests", "object", o.describe(), "objectUID", o.uid, "outcome", act.Outcome, "error", err)
+		return
+	}
+	o.checked.tried = result
 }

@@ -56,7 +56,7 @@ func newMetrics(r prometheus.Registerer, store *verdicts.Store) *metrics {
 		glass:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_break_glass_total", Help: "Objects that asked to break the glass: broken, or refused."}, []string{"answer"}),
 		running:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_admission_running_refused", Help: "Images of running pods that would be refused now, when they were verified last. Only the replica that leads counts them."}),
 		stopped:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "colophon_admission_eviction_stopped", Help: "1 if a policy says that pods are evicted and none is: the configuration does not enable it, or too many would be."}),
-		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_evictions_total", Help: "Evictions of running pods: evicted, later (a PodDisruptionBudget needs the pod), gone, failed."}, []string{"result"}),
+		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "colophon_admission_evictions_total", Help: "Evictions of running pods: evicted, later (a PodDisruptionBudget needs the pod), gone, failed, no answer, not asked (other policies count, or another replica may lead), unrecorded (the audit ledger is required and did not record why)."}, []string{"result"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "colophon_admission_seconds", Help: "Time to answer the API server.", Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"hook"}),

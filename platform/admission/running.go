@@ -31,12 +31,17 @@ type checked struct {
 	next    time.Time // when it is verified again
 	refused int       // images that would be refused now
 	evict   *verify.RuleDecision
+	rejects outcome   // the image because of which it is evicted
+	found   []finding // one for each image
 	retry   time.Time // before then, it is not evicted
+
+	based finding // the audit ledger has the verdict on which its eviction rests
+	tried string  // what the audit ledger has of the last try to evict it
 }
 
 // verifier asks the policies about the images of running pods: when a pod comes, when other policies
-// or trust roots count, and once a day. It records each image that would be refused, and evicts pods
-// where policies say so. Of several replicas, only the leader does.
+// or trust roots count, and once a day. It records what it finds (found.go), and evicts pods where
+// policies say so (evict.go). Of several replicas, only the leader does.
 type verifier struct {
 	h        *Handler
 	seen     *inventory
@@ -49,6 +54,8 @@ type verifier struct {
 	found   time.Time // when the kinds of reports were found
 	count   int       // pods that were verified since all were
 	evicted time.Time // when the last one was tried
+
+	ledger findings // what the audit ledger has from this leader
 
 	most    map[string]int  // pods that ran since the first eviction that counts, by namespace; "" is the cluster
 	stopped map[string]bool // where no pod is evicted that should be
@@ -78,6 +85,7 @@ func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
 	if !v.lead.leads() || under == "" {
 		if v.led {
 			v.led, v.most = false, nil
+			v.ledger.clear()
 			v.h.metrics.running.Set(0)
 			v.h.metrics.stopped.Set(0)
 			for _, o := range pods {
@@ -122,6 +130,7 @@ func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
 	}
 	if v.count > 0 {
 		v.h.Log.Info("running pods were verified", "pods", len(pods), "refused", refused)
+		v.ledger.forget(pods, now)
 		v.count = 0
 	}
 	if complete {
@@ -133,7 +142,7 @@ func (v *verifier) step(ctx context.Context, now time.Time) (more bool) {
 // verify finds out which images of a pod would be refused now. An image that the pod names by a tag
 // is the one that the runtime pulled.
 func (v *verifier) verify(ctx context.Context, o *held, under string, now time.Time) {
-	o.checked = checked{under: under, next: now.Add(againEvery - rand.N(againEvery/12)), retry: o.checked.retry}
+	o.checked = checked{under: under, next: now.Add(againEvery - rand.N(againEvery/12)), retry: o.checked.retry, based: o.checked.based, tried: o.checked.tried}
 	defer func() { // a pod that we cannot read does not end the process
 		if fault := recover(); fault != nil {
 			o.checked.evict = nil
@@ -146,6 +155,7 @@ func (v *verifier) verify(ctx context.Context, o *held, under string, now time.T
 	var found []outcome
 	for _, i := range o.images {
 		out := v.h.judge(ctx, o.admitted, i, access)
+		v.note(ctx, o, out, now)
 		if out.refused == "" {
 			continue
 		}
@@ -156,7 +166,7 @@ func (v *verifier) verify(ctx context.Context, o *held, under string, now time.T
 			o.checked.next = now.Add(jitter(againUnknown))
 		}
 		if r := out.evicts(); r != nil {
-			o.checked.evict = r
+			o.checked.evict, o.checked.rejects = r, out
 		}
 	}
 	v.rec.record(ctx, o, found)

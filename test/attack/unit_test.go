@@ -35,6 +35,9 @@ func init() {
 		{name: "tampered-git-object", tries: "serve a git object that does not match its id",
 			guard: "each object is hashed again: source objects.copy", unit: "source: TestTamperedObject",
 			cuts: []cut{{"source/object.go", "; got != id {\n\t\treturn fail(", "; false && got != id {\n\t\treturn fail("}}},
+		{name: "evicts-without-record", tries: "make a pod go by a verdict that the audit ledger, which is required, does not have",
+			guard: "the ledger has the verdict before the API server is asked: platform/admission recordBefore", unit: "platform/admission: TestNoEvictionWithoutRecord",
+			cuts: []cut{{"platform/admission/evict.go", `if err := v.recordBefore(ctx, o); err != nil {`, `if err := error(nil); err != nil {`}}},
 	} {
 		register(a)
 	}

@@ -1,10 +1,6 @@
 package kube
 
 import (
-	"crypto/tls"
-	"net"
-	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,27 +8,15 @@ import (
 	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/distrusttest"
-	"github.com/colophon-build/colophon/test/kubetest"
 )
 
 // distrusts: once somebody says that an image is no longer trusted, no new pod runs it within seconds, and
 // the pods that run it are named; a lift ends both.
 func (s *shop) distrusts(t *testing.T) {
 	issuer := distrusttest.New(t)
-	dir := filepath.Dir(s.CertificateAuthority)
-	pair, err := tls.LoadX509KeyPair(s.CertificateAuthority, filepath.Join(dir, "registry.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, _, _ := net.SplitHostPort(kubetest.Registry)
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &httptest.Server{Listener: listener, Config: httptest.NewUnstartedServer(issuer).Config, TLS: &tls.Config{Certificates: []tls.Certificate{pair}}}
-	server.StartTLS()
+	server := s.serve(t, issuer)
 	t.Cleanup(server.Close)
-	issuers := distrusttest.Write(t, issuer.Issuer("team", "https://"+listener.Addr().String()+"/distrust"))
+	issuers := distrusttest.Write(t, issuer.Issuer("team", server.URL+"/distrust"))
 	if _, err := s.Helm(t, "upgrade", "colophon", chart(t), "-n", helmNamespace, "--reuse-values", "--set-file", "distrust.issuers="+issuers); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	records "github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/platform/audit"
 	"github.com/colophon-build/colophon/test/kubetest"
 )
 
@@ -21,6 +23,7 @@ func (s *shop) eviction(t *testing.T) {
 	pods := func(app string) int {
 		return strings.Count(s.Kubectl(t, "get", "pods", "-n", "shop", "-l", "app="+app, "--field-selector=status.phase=Running", "-o", "name"), "pod/")
 	}
+	ledger := s.ledger(t)
 	s.policy(t, "audit")
 	s.admits(t, s.unsigned)
 	const budget = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: budget, namespace: shop}\nspec: {minAvailable: %d, selector: {matchLabels: {app: rejected}}}\n"
@@ -60,6 +63,8 @@ func (s *shop) eviction(t *testing.T) {
 		t.Errorf("the lease counts the evictions as %q", got)
 	}
 
+	s.evicted(t, ledger)
+
 	// The mistake: a rule about everything that only others satisfy.
 	s.Kubectl(t, "patch", "imagepolicy", "team", "--type=json", "-p", `[{"op": "replace", "path": "/spec/rules/0/accept", "value": [{"built": {"source": "https://git.example.com/team/another"}}]}]`)
 	s.Eventually(t, "an event says that no pod is evicted", func() bool {
@@ -70,6 +75,32 @@ func (s *shop) eviction(t *testing.T) {
 	}
 	if n := pods("accepted"); n != 4 {
 		t.Errorf("got %d pods, want 4: a bad policy evicted some", n)
+	}
+}
+
+// evicted: the ledger has what runs, the verdict on which each eviction rests, before it, and what came of it.
+func (s *shop) evicted(t *testing.T, ledger *audit.Ledger) {
+	t.Helper()
+	count := map[string]int{}
+	s.Eventually(t, "the ledger has both evictions", func() bool {
+		count = map[string]int{}
+		verdicts := map[string]bool{} // by the UID of the pod
+		for _, r := range recorded(t, ledger) {
+			if r.Where.Cluster != "prod-a" || r.Basis.Policy == "" || r.About.Digest == "" {
+				t.Errorf("got the record %+v", r)
+			}
+			if r.Kind == records.KindEvict && !verdicts[r.Where.UID] {
+				t.Errorf("the ledger has no verdict on which this eviction rests: %+v", r)
+			}
+			if r.Effect == records.Refused {
+				verdicts[r.Where.UID] = true
+			}
+			count[strings.TrimSpace(string(r.Kind)+" "+r.Outcome+" "+r.Effect)]++
+		}
+		return count["evict done"] == 2
+	})
+	if count["evict failed"] == 0 || count["running rejected refused"] < 2 || count["running accepted none"] == 0 || count["running rejected none"] == 0 {
+		t.Errorf("got the records %v", count)
 	}
 }
 
