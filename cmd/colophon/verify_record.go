@@ -29,14 +29,18 @@ func (r *recording) open(ctx context.Context, demand []byte) (err error) {
 	if !r.asked {
 		return nil
 	}
-	if r.ledger, err = configuredPlatform(ctx); err != nil {
-		return err
-	}
-	if r.ledger == nil {
-		return usageError("colophon login FILE", "--record: in which platform's audit ledger? you are not logged in")
-	}
 	r.policy = digestOfBytes(demand)
-	return nil
+	r.ledger, err = ledgerToReport(ctx)
+	return err
+}
+
+// ledgerToReport returns the platform whose audit ledger gets what --record records.
+func ledgerToReport(ctx context.Context) (*api.ClientConfig, error) {
+	ledger, err := configuredPlatform(ctx)
+	if err == nil && ledger == nil {
+		err = usageError("colophon login FILE", "--record: in which platform's audit ledger? you are not logged in")
+	}
+	return ledger, err
 }
 
 // keep records a verdict, and returns the verdict that counts: undecided, if an acceptance could not be
@@ -56,7 +60,7 @@ func (r *recording) keep(ctx context.Context, errs io.Writer, v *verify.Verdict,
 	if rec.Effect = audit.Refused; v.Outcome == verify.Accepted {
 		rec.Effect = audit.Allowed
 	}
-	_, err := r.ledger.RecordVerdict(ctx, rec)
+	_, err := r.ledger.Report(ctx, rec)
 	if err == nil {
 		return v
 	}

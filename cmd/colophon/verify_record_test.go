@@ -13,8 +13,10 @@ import (
 	"testing"
 
 	records "github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/investigate"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/audit"
+	"github.com/colophon-build/colophon/test/prooftest"
 )
 
 // ledgerOf starts a real audit ledger, and logs in to it. Its answers are those of broken, if that is set.
@@ -50,13 +52,13 @@ func ledgerOf(t *testing.T, s *stage, may bool) (l *audit.Ledger, broken *atomic
 	return l, broken
 }
 
-// recordedIn returns the records of verify, the newest first, opened.
-func recordedIn(t *testing.T, l *audit.Ledger) (all []*records.Record) {
+// recordedIn returns the records of a kind, the newest first, opened.
+func recordedIn(t *testing.T, l *audit.Ledger, kind records.Kind) (all []*records.Record) {
 	t.Helper()
 	if _, err := l.Record(t.Context(), records.Record{Kind: records.KindBackup, Outcome: records.Done}); err != nil { // and what is before it
 		t.Fatal(err)
 	}
-	a, err := l.Answer(t.Context(), records.Filter{Kinds: []records.Kind{records.KindVerify}}, 1<<62, 100)
+	a, err := l.Answer(t.Context(), records.Filter{Kinds: []records.Kind{kind}}, 1<<62, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,7 @@ func TestVerifyRecord(t *testing.T) {
 	bad := []string{"verify", g.dir, "--source", "git.example.com/team/other", "--skip-source", "--record"}
 	s.run(exitOK, good, "accepted")
 	s.run(exitRejected, bad, "rejected")
-	got := recordedIn(t, l)
+	got := recordedIn(t, l, records.KindVerify)
 	if len(got) != 2 {
 		t.Fatalf("got %d records, want 2", len(got))
 	}
@@ -97,7 +99,7 @@ func TestVerifyRecord(t *testing.T) {
 
 	many := append([]string{"verify", g.dir}, good[1:]...)
 	s.run(exitOK, many, "accepted")
-	if n := len(recordedIn(t, l)); n != 3 {
+	if n := len(recordedIn(t, l, records.KindVerify)); n != 3 {
 		t.Errorf("of an image that is named twice: got %d records, want 1 more than 2", n)
 	}
 	for what, h := range map[string]http.HandlerFunc{
@@ -132,7 +134,36 @@ func TestVerifyRecordNeedsRights(t *testing.T) {
 	g := newGenuine(t, s)
 	l, _ := ledgerOf(t, s, false)
 	s.run(exitUndecided, []string{"verify", g.dir, "--source", "git.example.com/team/app", "--skip-source", "--record"}, "may not record")
-	if n := len(recordedIn(t, l)); n != 0 {
+	if n := len(recordedIn(t, l, records.KindVerify)); n != 0 {
 		t.Errorf("got %d records, want none", n)
+	}
+}
+
+// TestCaseRecord: the ledger learns which case file an account signed, and what it is about. Without an answer, the error
+// names the file that is kept.
+func TestCaseRecord(t *testing.T) {
+	s := newStage(t)
+	t.Setenv("COLOPHON_PLATFORM", filepath.Join(t.TempDir(), "none"))
+	kept := filepath.Join(t.TempDir(), "case.zip")
+	s.run(exitUsage, []string{"investigate", s.image, "--record"}, "goes with --case")
+	s.run(exitUsage, []string{"investigate", s.image, "--case", kept, "--unsigned", "--record"}, "record")
+	l, broken := ledgerOf(t, s, true)
+	ledger, err := ledgerToReport(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := "sha256:" + strings.Repeat("1", 64)
+	o := caseOptions{to: kept, record: true}
+	if err := o.report(t.Context(), io.Discard, ledger, investigate.Subject{Kind: investigate.Commit, Name: prooftest.Commit, Source: "https://git.example.com/team/app"}, manifest); err != nil {
+		t.Fatal(err)
+	}
+	got := recordedIn(t, l, records.KindCase)
+	if len(got) != 1 || got[0].By.User.Value != "ci" || got[0].Outcome != records.Done || got[0].About.Commit != prooftest.Commit || got[0].About.Source == "" || len(got[0].Evidence) != 1 || got[0].Evidence[0] != manifest {
+		t.Errorf("got %+v", got)
+	}
+	full := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "full", http.StatusInsufficientStorage) })
+	broken.Store(&full)
+	if err := o.report(t.Context(), io.Discard, ledger, investigate.Subject{}, manifest); err == nil || !strings.Contains(err.Error(), "is kept in "+kept+", but it is not in the audit ledger") {
+		t.Errorf("got %v", err)
 	}
 }

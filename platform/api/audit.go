@@ -15,7 +15,7 @@ import (
 // Paths of the audit ledger of a platform (spec/audit/v1).
 const (
 	PathAudit         = "/audit/v1"             // below it the ledger's files: checkpoint, tile/…, openings/…, segments/…
-	PathAuditVerdicts = PathAudit + "/verdicts" // POST takes an audit.Record of the kind verify, without by and time, from somebody with a token
+	PathAuditVerdicts = PathAudit + "/verdicts" // POST takes an audit.Record of the kind verify or case, without by and time, from somebody with a token
 	PathAuditRecords  = PathAudit + "/records"  // POST takes an audit.Entry, and answers with an audit.Added; GET answers with an audit.Answer
 	PathAuditBatches  = PathAudit + "/batches"  // POST takes an audit.Batch, and answers with an audit.Taken for each of its entries
 )
@@ -26,9 +26,9 @@ type AuditErasure struct {
 	Reason  string        `json:"reason"` // is recorded
 }
 
-// RecordVerdict records a verdict in the platform's audit ledger, on whose disk it then is. A platform with too
-// much to do is asked again, until ctx ends.
-func (c *ClientConfig) RecordVerdict(ctx context.Context, r audit.Record) (added audit.Added, err error) {
+// Report records in the platform's audit ledger, on whose disk it then is, what the account of the token says: a
+// verdict, or that a case file was signed. A platform with too much to do is asked again, until ctx ends.
+func (c *ClientConfig) Report(ctx context.Context, r audit.Record) (added audit.Added, err error) {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return added, err
@@ -64,7 +64,7 @@ func (c *ClientConfig) RecordVerdict(ctx context.Context, r audit.Record) (added
 			err = fmt.Errorf("expected the ID of a record, found %q", added.ID)
 		}
 		if err != nil {
-			err = fmt.Errorf("platform %s: the answer does not say that the audit ledger has the verdict: %w", c.URL, err)
+			err = fmt.Errorf("platform %s: the answer does not say that the audit ledger has the record: %w", c.URL, err)
 		}
 		return added, err
 	}

@@ -52,6 +52,22 @@ func TestReport(t *testing.T) {
 		"a writer": func(r *records.Record) {
 			*r = records.Record{Kind: records.KindWriter, Outcome: records.Done, Writer: &records.Writer{Role: "gate", Key: []byte("x")}}
 		},
+		"a case without its digest": func(r *records.Record) { *r = records.Record{Kind: records.KindCase, Outcome: records.Done} },
+		"a case of two digests": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindCase, Outcome: records.Done, Evidence: []string{digest(1), digest(2)}}
+		},
+		"a case that failed": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindCase, Outcome: records.Failed, Evidence: []string{digest(1)}}
+		},
+		"a case with rules": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindCase, Outcome: records.Done, Evidence: []string{digest(1)}, Rules: []records.Rule{{Policy: "p", Rule: "r", Outcome: "accepted"}}}
+		},
+		"a case in a cluster": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindCase, Outcome: records.Done, Evidence: []string{digest(1)}, Where: records.Where{Cluster: "prod"}}
+		},
+		"a case that says what it found": func(r *records.Record) {
+			*r = records.Record{Kind: records.KindCase, Outcome: records.Done, Evidence: []string{digest(1)}, Reason: records.Shown("no broken link")}
+		},
 		"a retention": func(r *records.Record) {
 			*r = records.Record{Kind: records.KindRetention, Outcome: records.Done, Entries: []records.Range{{From: 0, To: 1}}}
 		},
@@ -84,6 +100,12 @@ func TestReport(t *testing.T) {
 	if who = ""; send("reporter", raw) != http.StatusForbidden {
 		t.Error("nobody may record")
 	}
+	who = "ci"
+	if code := report(func(r *records.Record) {
+		*r = records.Record{Kind: records.KindCase, Outcome: records.Done, Evidence: []string{digest(1)}, About: records.About{Digest: digest(2), Source: "https://git.example.com/team/app"}}
+	}); code != http.StatusOK {
+		t.Errorf("a case: got status %d", code)
+	}
 	if _, err := l.Record(t.Context(), records.Record{Kind: records.KindBackup, Outcome: records.Done}); err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +113,12 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(a.Records) != 2 {
-		t.Fatalf("got %d records, want the verdict and ours", len(a.Records))
+	if len(a.Records) != 3 {
+		t.Fatalf("got %d records, want the verdict, the case and ours", len(a.Records))
 	}
-	_, _, r, err := records.ParseLeaf(a.Records[1].Leaf)
+	_, _, r, err := records.ParseLeaf(a.Records[2].Leaf)
 	if err == nil {
-		r, err = r.Open(a.Records[1].Openings)
+		r, err = r.Open(a.Records[2].Openings)
 	}
 	if err != nil || r.Kind != records.KindVerify || r.By.Role != records.RoleLedger || r.By.User.Value != "ci" || r.Time.IsZero() {
 		t.Errorf("got %+v, %v", r, err)
