@@ -27,8 +27,8 @@ type imageIn struct{ namespace, image string }
 // makes no other finding.
 func findingOf(o *held, out outcome, r audit.Record, under string) finding {
 	said := r.Outcome
-	if r.Outcome != audit.Undecided {
-		said += " " + r.Reason.Value
+	if d := out.answer.Decision; d != nil && r.Outcome != audit.Undecided {
+		said += " " + d.Reason
 	}
 	return finding{imageIn{o.Namespace, out.image}, cmp.Or(out.answer.Policies, under), sha256.Sum256([]byte(said))}
 }
