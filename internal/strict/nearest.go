@@ -4,12 +4,25 @@ import "strings"
 
 // Nearest returns the known name that somebody most likely meant by a name that is not
 // known, or "" if none is close: it differs by one letter in three at most, where an added,
-// missing, other or swapped letter counts once, and case counts nothing.
+// missing, other or swapped letter counts once, and case counts nothing. Without a close one, it
+// is the only one that begins with name.
 func Nearest(name string, known []string) (nearest string) {
 	most := max(1, (len(name)+1)/3)
 	for _, k := range known {
 		if n := distance(strings.ToLower(name), strings.ToLower(k)); n <= most {
 			nearest, most = k, n-1
+		}
+	}
+	if nearest != "" || len(name) < minPrefix {
+		return nearest
+	}
+	for _, k := range known {
+		switch {
+		case !strings.HasPrefix(strings.ToLower(k), strings.ToLower(name)):
+		case nearest != "":
+			return "" // which one?
+		default:
+			nearest = k
 		}
 	}
 	return nearest
@@ -41,6 +54,9 @@ func distance(a, b string) int {
 	}
 	return last[len(b)]
 }
+
+// minPrefix is the length from which a beginning stands for the only name that begins with it, in bytes.
+const minPrefix = 3
 
 // maxCompared bounds the names that are compared, in bytes.
 const maxCompared = 64

@@ -30,6 +30,8 @@ func Translate(c *cobra.Command) {
 }
 
 func translate(c *cobra.Command) {
+	c.PersistentFlags().VisitAll(refuseEmpty)
+	c.Flags().VisitAll(refuseEmpty)
 	if c.HasSubCommands() && c.Args == nil {
 		c.Args = cobra.NoArgs // or else cobra answers by itself
 		if c.RunE == nil {
@@ -56,6 +58,31 @@ func translate(c *cobra.Command) {
 	}
 	for _, sub := range c.Commands() {
 		translate(sub)
+	}
+}
+
+// errEmpty means that the value of a flag is "".
+var errEmpty = errors.New("empty")
+
+// given is a flag's value that must not be set to "". A script that passes the variable of a tag, a
+// lock or a policy may have left it unset: the flag would then demand nothing, in silence.
+type given struct{ pflag.Value }
+
+func (g given) Set(s string) error {
+	if s == "" {
+		return errEmpty
+	}
+	return g.Value.Set(s)
+}
+
+// refuseEmpty makes f fail if its value is "". Numbers, durations and booleans fail by themselves.
+func refuseEmpty(f *pflag.Flag) {
+	if _, done := f.Value.(given); done || wants[f.Value.Type()] != "" {
+		return
+	}
+	f.Value = given{f.Value}
+	if f.DefValue == "[]" { // pflag knows only its own types as lists, and would print it
+		f.DefValue = ""
 	}
 }
 
@@ -115,6 +142,8 @@ func flagError(c *cobra.Command, err error) error {
 		return fail(c, "%s has no flag --%s%s", c.CommandPath(), unknown.GetSpecifiedName(), meant("--", unknown.GetSpecifiedName(), names(c)))
 	case isBare:
 		return fail(c, "--%s needs a value", bare.GetFlag().Name)
+	case errors.Is(err, errEmpty):
+		return fail(c, "--%s needs a value, found an empty one", wrong.GetFlag().Name)
 	case isWrong:
 		return fail(c, "--%s: %s", wrong.GetFlag().Name, wanted(wrong))
 	case isSyntax:
@@ -133,9 +162,12 @@ func names(c *cobra.Command) (names []string) {
 	return names
 }
 
+// wants are the values that flags of pflag's own types take.
+var wants = map[string]string{"duration": "a duration such as 30s or 5m", "int": "a whole number", "int64": "a whole number", "uint32": "a whole number from 0", "bool": "true or false"}
+
 // wanted says what value a flag takes. A flag with a type of its own says so itself.
 func wanted(e *pflag.InvalidValueError) string {
-	want := map[string]string{"duration": "a duration such as 30s or 5m", "int": "a whole number", "uint32": "a whole number from 0", "bool": "true or false"}[e.GetFlag().Value.Type()]
+	want := wants[e.GetFlag().Value.Type()]
 	if want == "" {
 		return errors.Unwrap(e).Error()
 	}

@@ -24,6 +24,7 @@ func program(ran *bool) *cobra.Command {
 	f.String("identity", "", "")
 	f.String("issuer", "", "")
 	f.Func("input", "", func(s string) error { return errors.New("expected NAME=VALUE, found " + s) })
+	f.StringSlice("inputs", nil, "")
 	build.MarkFlagRequired("ref")
 	build.MarkFlagsMutuallyExclusive("json", "quiet")
 	build.MarkFlagsRequiredTogether("identity", "issuer")
@@ -34,6 +35,7 @@ func program(ran *bool) *cobra.Command {
 	group := &cobra.Command{Use: "trust"}
 	group.AddCommand(sub)
 	root.AddCommand(build, group)
+	root.PersistentFlags().String("ca-file", "", "")
 	root.SetOut(io.Discard)
 	root.SetErr(io.Discard)
 	Translate(root)
@@ -54,6 +56,10 @@ func TestWords(t *testing.T) {
 		"build a --nonsense":           "tool build has no flag --nonsense",
 		"build a -z":                   "tool build has no flag -z",
 		"build a --ref":                "--ref needs a value",
+		"build a --ref=":               "--ref needs a value, found an empty one",
+		"build a --ref x --inputs=":    "--inputs needs a value, found an empty one",
+		"build a --ref x --input=":     "--input needs a value, found an empty one",
+		"trust list --ca-file=":        "--ca-file needs a value, found an empty one",
 		"build a":                      "--ref is required",
 		"build a --ref x --timeout x":  `--timeout: expected a duration such as 30s or 5m, found "x"`,
 		"build a --ref x --level x":    `--level: expected a whole number, found "x"`,
