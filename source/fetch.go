@@ -254,7 +254,7 @@ func (f *fetcher) describe(ctx context.Context, g *git, repo *Repo, t target) er
 	if s := f.keys.check(tag); s.Status != Unsigned {
 		// The signature also covers the tag's name. It does not hold for another name,
 		// such as that of a newer version.
-		if "refs/tags/"+tag.headers["tag"] != t.ref {
+		if tagPrefix+tag.headers["tag"] != t.ref {
 			s.Status, s.Signer = Bad, ""
 		}
 		repo.commit.Signature = s

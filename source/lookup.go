@@ -243,7 +243,7 @@ func (l lookup) refStatus(ctx context.Context, asker *git, rem remote) (s Standi
 	if l.q.Ref == "" {
 		return s, want, "", nil
 	}
-	tag := strings.HasPrefix(l.q.Ref, "refs/tags/")
+	tag := strings.HasPrefix(l.q.Ref, tagPrefix)
 	t, err := asker.resolve(ctx, rem, l.q.Ref)
 	switch {
 	case err == nil && t.commit == l.q.Commit:

@@ -6,6 +6,12 @@ import (
 	"strings"
 )
 
+// What the full names of tags and branches begin with.
+const (
+	tagPrefix    = "refs/tags/"
+	branchPrefix = "refs/heads/"
+)
+
 // target is what a ref points to.
 type target struct {
 	ref    string // full name; empty for a commit id or a detached HEAD
@@ -24,7 +30,7 @@ func (g *git) resolve(ctx context.Context, rem remote, ref string) (target, erro
 	}
 	names := []string{ref}
 	if ref != "HEAD" && !strings.HasPrefix(ref, "refs/") {
-		names = []string{"refs/tags/" + ref, "refs/heads/" + ref}
+		names = []string{tagPrefix + ref, branchPrefix + ref}
 	}
 	ads, err := g.advertised(ctx, rem, names)
 	if err != nil {
@@ -108,27 +114,50 @@ func checkRef(ref string) error {
 	return nil
 }
 
-// suggestion returns the end of an error message: a tag that is similar to ref.
+// suggestion returns the end of an error message: a tag or branch that is similar to ref.
 func (g *git) suggestion(ctx context.Context, rem remote, ref string) string {
-	ads, err := g.advertised(ctx, rem, []string{"refs/tags/*"})
+	kinds := []string{tagPrefix, branchPrefix}
+	for _, kind := range kinds {
+		if strings.HasPrefix(ref, kind) {
+			kinds = []string{kind}
+		}
+	}
+	var patterns []string
+	for _, kind := range kinds {
+		patterns = append(patterns, kind+"*")
+	}
+	ads, err := g.advertised(ctx, rem, patterns)
 	if err != nil {
 		return ""
 	}
-	short := strings.TrimPrefix(strings.TrimPrefix(ref, "refs/tags/"), "refs/heads/")
+	if len(ads) == 0 {
+		return "; the repository has no " + kindsOf(kinds)
+	}
+	short := strings.TrimPrefix(ref, kinds[0])
 	best, distance := "", 4
 	for name := range ads {
-		tag := strings.TrimPrefix(name, "refs/tags/")
-		if d := edits(strings.TrimPrefix(tag, "v"), strings.TrimPrefix(short, "v")); len(tag) < 256 && (d < distance || d == distance && tag > best) {
-			best, distance = tag, d
+		other := strings.TrimPrefix(strings.TrimPrefix(name, tagPrefix), branchPrefix)
+		if d := edits(strings.TrimPrefix(other, "v"), strings.TrimPrefix(short, "v")); len(other) < 256 && (d < distance || d == distance && name > best) {
+			best, distance = name, d
 		}
 	}
-	if len(ads) == 0 {
-		return "; the repository has no tags"
-	}
 	if best == "" || distance >= len(short) {
-		return fmt.Sprintf("; none of its %d tags is similar", len(ads))
+		return fmt.Sprintf("; none of its %d %s is similar", len(ads), kindsOf(kinds))
 	}
-	return fmt.Sprintf("; did you mean %q?", best)
+	if branch, ok := strings.CutPrefix(best, branchPrefix); ok {
+		return fmt.Sprintf("; did you mean the branch %q?", branch)
+	}
+	return fmt.Sprintf("; did you mean %q?", strings.TrimPrefix(best, tagPrefix))
+}
+
+// kindsOf names prefixes of refs for people.
+func kindsOf(prefixes []string) string {
+	names := map[string]string{tagPrefix: "tags", branchPrefix: "branches"}
+	var said []string
+	for _, p := range prefixes {
+		said = append(said, names[p])
+	}
+	return strings.Join(said, " and ")
 }
 
 // edits returns the Levenshtein distance of a and b, or 99 if their lengths differ by
@@ -202,7 +231,7 @@ func Refs(ctx context.Context, uri string, credential *Credential) (map[string]s
 	}
 	defer g.Close()
 	g.credential = credential
-	ads, err := g.advertised(ctx, rem, []string{"refs/heads/*", "refs/tags/*"})
+	ads, err := g.advertised(ctx, rem, []string{branchPrefix + "*", tagPrefix + "*"})
 	if err = askedForLogin(err); err != nil {
 		return nil, fmt.Errorf("%s: %w", rem.canonical(), err)
 	}

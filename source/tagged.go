@@ -44,7 +44,7 @@ func ReadTags(ctx context.Context, dir string, pick func(names []string) []strin
 	if err != nil {
 		return nil, err
 	}
-	refs, err := ask("for-each-ref", "--format=%(refname) %(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/tags/")
+	refs, err := ask("for-each-ref", "--format=%(refname) %(objecttype) %(objectname) %(*objecttype) %(*objectname)", tagPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ var errNowhere = errors.New("contained in no branch or tag")
 // write to the repository. On many hosts, strangers can write others, such as
 // refs/pull/7/head.
 func isBranchOrTag(ref string) bool {
-	return strings.HasPrefix(ref, "refs/heads/") || strings.HasPrefix(ref, "refs/tags/")
+	return strings.HasPrefix(ref, branchPrefix) || strings.HasPrefix(ref, tagPrefix)
 }
 
 // within returns the full name of a branch or tag whose history has the commit, or "" if

@@ -441,7 +441,7 @@ func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
 		}
 		return read, &api.Error{Message: "source: " + err.Error(), Hint: j.loginHint(err)}
 	case read.Unknown != "":
-		return read, &api.Error{Message: read.Unknown, Hint: "push the tag to the repository first"}
+		return read, &api.Error{Message: read.Unknown, Hint: "a tag or branch must be in that repository: push it first"}
 	case read.Commit.Signature.Status == source.Bad:
 		return read, &api.Error{Message: fmt.Sprintf("the signature of the %s at %s is not valid for its content", read.Commit.Signature.Object, j.req.Ref),
 			Hint: "a signed object was changed after it was signed; ask whoever pushed it"}
