@@ -109,7 +109,9 @@ func (e Event) Bounded() Event {
 	cut := func(s string) string { return printable.Cut(s, maxText) }
 	e.Step, e.Line = cut(e.Step), cut(e.Line)
 	if e.Error != nil {
-		e.Error = &Error{Message: cut(e.Error.Message), Hint: cut(e.Error.Hint), Kind: e.Error.Kind}
+		bounded := *e.Error
+		bounded.Message, bounded.Hint = cut(bounded.Message), cut(bounded.Hint)
+		e.Error = &bounded
 	}
 	return e
 }
