@@ -131,7 +131,7 @@ func (g *git) suggestion(ctx context.Context, rem remote, ref string) string {
 		return ""
 	}
 	if len(ads) == 0 {
-		return "; the repository has no " + kindsOf(kinds)
+		return "; the repository has no " + kindsOf(kinds, " or ")
 	}
 	short := strings.TrimPrefix(ref, kinds[0])
 	best, distance := "", 4
@@ -142,7 +142,7 @@ func (g *git) suggestion(ctx context.Context, rem remote, ref string) string {
 		}
 	}
 	if best == "" || distance >= len(short) {
-		return fmt.Sprintf("; none of its %d %s is similar", len(ads), kindsOf(kinds))
+		return fmt.Sprintf("; none of its %d %s is similar", len(ads), kindsOf(kinds, " and "))
 	}
 	if branch, ok := strings.CutPrefix(best, branchPrefix); ok {
 		return fmt.Sprintf("; did you mean the branch %q?", branch)
@@ -151,13 +151,13 @@ func (g *git) suggestion(ctx context.Context, rem remote, ref string) string {
 }
 
 // kindsOf names prefixes of refs for people.
-func kindsOf(prefixes []string) string {
+func kindsOf(prefixes []string, joined string) string {
 	names := map[string]string{tagPrefix: "tags", branchPrefix: "branches"}
 	var said []string
 	for _, p := range prefixes {
 		said = append(said, names[p])
 	}
-	return strings.Join(said, " and ")
+	return strings.Join(said, joined)
 }
 
 // edits returns the Levenshtein distance of a and b, or 99 if their lengths differ by

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/template"
 
@@ -14,11 +16,27 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// replaceable fails if something else than a regular file is at path, which a flag names: a link
-// or a device would be replaced by the file that the command writes. An empty path is none.
+// replaceable fails unless a command can write a file to path, which a flag names. Something else than
+// a regular file there, a link or a device, would be replaced. An empty path is none.
 func replaceable(flag, path, hint string) error {
+	if path == "" {
+		return nil
+	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return usageError(hint, "%s: %s is not a regular file", flag, path)
+	}
+	return placeable(flag, path)
+}
+
+// placeable fails unless there is a directory to put path into. Commands ask before their work, which
+// may take long, and not when they have something to write.
+func placeable(flag, path string) error {
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return usageError("mkdir -p "+dir, "%s: there is no directory %s for %s", flag, dir, filepath.Base(path))
+	case err == nil && !info.IsDir():
+		return usageError("", "%s: %s is not a directory", flag, dir)
 	}
 	return nil
 }

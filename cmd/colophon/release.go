@@ -158,23 +158,31 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if req.Source, req.Commit, err = sourceOf(ctx, src, o.ref); err != nil {
 		return err
 	}
-	for path, to := range map[string]*string{o.allowedSigners: &req.AllowedSigners, o.keyring: &req.Keyring, o.locked: &req.Lock} {
-		if path == "" {
+	for _, f := range []struct {
+		path string
+		to   *string
+		keys func(data []byte) source.Signers
+	}{
+		{o.allowedSigners, &req.AllowedSigners, func(data []byte) source.Signers { return source.Signers{AllowedSigners: data} }},
+		{o.keyring, &req.Keyring, func(data []byte) source.Signers { return source.Signers{Keyring: data} }},
+		{o.locked, &req.Lock, nil},
+	} {
+		if f.path == "" {
 			continue
 		}
-		data, err := os.ReadFile(path)
+		data, err := os.ReadFile(f.path)
 		if err != nil {
 			return err
 		}
 		if len(data) == 0 {
-			return usageError("", "%s is empty", path)
+			return usageError("", "%s is empty", f.path)
 		}
-		*to = string(data)
-	}
-	for path, keys := range map[string]source.Signers{o.allowedSigners: {AllowedSigners: []byte(req.AllowedSigners)}, o.keyring: {Keyring: []byte(req.Keyring)}} {
-		if err := keys.Check(); path != "" && err != nil {
-			return usageError("", "%v", strict.In(path, err))
+		if f.keys != nil {
+			if err := f.keys(data).Check(); err != nil {
+				return usageError("", "%v", strict.In(f.path, err))
+			}
 		}
+		*f.to = string(data)
 	}
 	p := o.progress.start(cmd.ErrOrStderr(), o.output.quiet)
 	defer p.close()

@@ -30,6 +30,8 @@ func (o releaseOptions) checkOne(cmd *cobra.Command) error {
 	switch {
 	case !o.files && cmd.Flags().Changed("save"):
 		return usageError("add --files", "--save is for release files")
+	case o.files && placeable("--save", o.save) != nil:
+		return placeable("--save", o.save)
 	case o.image != "" || o.files:
 		return nil
 	}

@@ -178,6 +178,26 @@ func TestSBOMReplacesFilesOnly(t *testing.T) {
 	}
 }
 
+// TestOutputsHaveADirectory: a file that a command cannot write is an error before its work.
+func TestOutputsHaveADirectory(t *testing.T) {
+	s := newStage(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"release", dir, "--ref", "v1", "--image", "registry.example/a", "--hermetic", "--write-lock"},
+		{"release", dir, "--ref", "v1", "--files", "--save"},
+		{"sbom", dir, "-o"},
+		{"verify", s.image, "--any-source", "--report"},
+	} {
+		prefix := map[bool]string{true: "sarif="}[args[len(args)-1] == "--report"]
+		s.run(exitUsage, append(args, prefix+filepath.Join(dir, "none", "to")), "there is no directory "+filepath.Join(dir, "none")+" for to", "mkdir -p")
+		s.run(exitUsage, append(args, prefix+filepath.Join(file, "to")), file+" is not a directory")
+	}
+}
+
 func TestSBOMOfImages(t *testing.T) {
 	withScanner(t)
 	s := newStage(t)
