@@ -51,23 +51,41 @@ func nothingAt(context string, tree *os.Root) error {
 	return &api.Error{Message: where + " has neither a Dockerfile nor a go.mod", Hint: howToChoose(tree)}
 }
 
-// howToChoose names the Dockerfiles of a source or, if there are none, its Go main packages,
-// and how a requester chooses one.
+// howToChoose names the Dockerfiles of a source and its Go main packages, and how a requester
+// chooses one.
 func howToChoose(tree *os.Root) string {
 	const declare = ", or declare the image in " + recipes.File
-	found := dockerfiles(tree)
-	if len(found) == 0 {
-		if mains := mainPackages(tree); len(mains) > 0 {
-			return "it has the Go main packages " + list(mains) + "; choose one: --package " + mains[0] + declare
+	found, mains := dockerfiles(tree), mainPackages(tree)
+	var has, choices []string
+	if len(found) > 0 {
+		choice := "--dockerfile " + found[0]
+		if dir, name := path.Split(found[0]); name == "Dockerfile" && dir != "" {
+			choice = "--context " + path.Clean(dir)
 		}
+		has, choices = append(has, list(found)), append(choices, choice)
+	}
+	if len(mains) > 0 {
+		has, choices = append(has, "the Go main packages "+list(mains)), append(choices, "--package "+mains[0])
+	}
+	if len(has) == 0 {
 		return "use --dockerfile or --package to name the Dockerfile or main package" + declare
 	}
-	listed := list(found)
-	choice := "--dockerfile " + found[0]
-	if dir, name := path.Split(found[0]); name == "Dockerfile" && dir != "" {
-		choice = "--context " + path.Clean(dir)
+	return "it has " + strings.Join(has, ", and ") + "; choose one: " + strings.Join(choices, " or ") + declare
+}
+
+// hiddenWorkspace returns the go.work that builds a recipe's package in the whole tree, but is outside of
+// the recipe's context, so the build does not see it; "" if there is none. A module of the workspace
+// that needs another one then fails with what go says of a missing download.
+func hiddenWorkspace(tree *os.Root, r attest.Recipe) string {
+	context := path.Clean(r.Context)
+	if r.Builder != attest.Golang || context == "." {
+		return ""
 	}
-	return "it has " + listed + "; choose one: " + choice + declare
+	whole, err := builder.FindGo(tree, ".", path.Clean(r.Package))
+	if err != nil || whole.Work == "" || attest.Within(context, whole.Work) {
+		return ""
+	}
+	return whole.Work
 }
 
 // list names the first of names, and says how many more there are.

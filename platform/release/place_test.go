@@ -94,6 +94,10 @@ func TestMainPackagesAreListed(t *testing.T) {
 	if got, want := howToChoose(tree), "it has the Go main packages ./svc/a, ./svc/b; choose one: --package ./svc/a, or declare the image in .colophon.yaml"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	write(t, filepath.Join(workspace, "svc/c/Dockerfile"))
+	if got, want := howToChoose(tree), "it has svc/c/Dockerfile, and the Go main packages ./svc/a, ./svc/b; choose one: --context svc/c or --package ./svc/a, or declare the image in .colophon.yaml"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 	large, err := os.OpenRoot(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -112,5 +116,39 @@ func TestMainPackagesAreListed(t *testing.T) {
 	}
 	if got := mainPackages(large); got != nil {
 		t.Errorf("found %q past the limit", got)
+	}
+}
+
+// TestHiddenWorkspace: a context that leaves out the workspace of its module is said.
+func TestHiddenWorkspace(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.work": "go 1.26\nuse (\n\t./lib\n\t./svc/a\n)\n", "lib/go.mod": "module x.example/lib\n", "svc/a/go.mod": "module x.example/a\n", "svc/a/main.go": "package main\n",
+		"svc/b/go.mod": "module x.example/b\n", "own/go.work": "go 1.26\nuse ./c\n", "own/c/go.mod": "module x.example/c\n",
+	} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	for want, recipes := range map[string][]attest.Recipe{
+		"go.work": {{Builder: "golang", Context: "svc/a", Package: "./svc/a"}, {Builder: "golang", Context: "svc", Package: "./svc/a"}},
+		"": {
+			{Builder: "golang", Package: "./svc/a", Context: "."},
+			{Builder: "golang", Context: "svc/b", Package: "./svc/b"}, // the workspace does not use it
+			{Builder: "golang", Context: "own", Package: "./own/c"},
+			{Builder: "buildkit", Context: "svc/a"},
+		},
+	} {
+		for _, r := range recipes {
+			if got := hiddenWorkspace(tree, r); got != want {
+				t.Errorf("%+v: got %q, want %q", r, got, want)
+			}
+		}
 	}
 }

@@ -94,6 +94,10 @@ func (j *run) decideRecipe() (err error) {
 	if chosen := j.chosen(); len(chosen) > 0 {
 		j.emit(api.Event{Phase: "source", Line: "chosen by you, not by the commit: " + strings.Join(chosen, ", ") + "; verify accepts that only from those who ask for it"})
 	}
+	if work := hiddenWorkspace(tree, j.recipe); work != "" {
+		j.emit(api.Event{Phase: "source", Line: fmt.Sprintf("%s is outside of the context %s, so the build does not see it; to build in this workspace, leave the context out and name the package: --package %s",
+			work, path.Clean(j.recipe.Context), j.recipe.Package)})
+	}
 	j.builder, err = j.builderFor(j.recipe)
 	return err
 }
