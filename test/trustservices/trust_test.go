@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +44,7 @@ type services struct {
 	ct     *ctlog.Service
 	log    *log.Server
 	root   *root.Service
-	http   *http.Server
+	http   *httptest.Server
 	took   time.Duration // from nothing to answering
 }
 
@@ -85,8 +86,8 @@ func start(t testing.TB, dir, addr string) *services {
 	for _, r := range []interface{ Register(*http.ServeMux) }{s.issuer, s.ct, authority, clock, s.log, s.root} {
 		r.Register(mux)
 	}
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go s.http.Serve(l)
+	s.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
+	s.http.Start()
 	s.took = time.Since(began)
 	t.Cleanup(s.stop)
 	return s

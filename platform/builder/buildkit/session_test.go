@@ -110,11 +110,11 @@ func TestRequestsThatAreNotHashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader("0000 the pack"))
-	})}
-	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
+	})}}
+	srv.Start()
+	t.Cleanup(srv.Close)
 	url := "http://" + l.Addr().(*net.TCPAddr).IP.String()
 	dir := tree(t, `FROM debian:bookworm-slim
 ARG URL

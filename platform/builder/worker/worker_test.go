@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -342,13 +343,13 @@ func TestAnswerWithoutTheTree(t *testing.T) {
 	if err := errors.Join(writeLayout(dir), builder.PackLayout(&layout, dir)); err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		out := &frames{w: w, flush: http.NewResponseController(w).Flush}
 		if err := errors.Join(out.write('T', layout.Bytes()), out.json('R', builder.Result{})); err != nil {
 			t.Error(err)
 		}
-	})}
-	go server.Serve(l)
+	})}}
+	server.Start()
 	defer server.Close()
 	src := t.TempDir()
 	os.WriteFile(filepath.Join(src, "large"), make([]byte, 32<<20), 0o644)

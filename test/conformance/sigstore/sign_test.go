@@ -6,11 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/authority/ca"
@@ -66,8 +66,8 @@ func startInstance(t *testing.T) *instance {
 	for _, r := range []interface{ Register(*http.ServeMux) }{tokens, ct, authority, clock, log, documents} {
 		r.Register(mux)
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go server.Serve(l)
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: mux}}
+	server.Start()
 	t.Cleanup(func() {
 		server.Close()
 		ct.Close(context.Background())
