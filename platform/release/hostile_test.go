@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -314,22 +315,57 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// A registry elsewhere that sends the upload to a service on this host.
+// A registry elsewhere that sends a request to a service on this host: for the image, and for the base of one.
 func TestRegistryCannotLeadInside(t *testing.T) {
 	var hits atomic.Int64
-	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) }))
-	defer inside.Close()
-	for _, url := range []string{inside.URL, strings.Replace(inside.URL, "127.0.0.1", "localhost", 1)} {
-		req, err := http.NewRequest(http.MethodPut, url+"/containers/create", strings.NewReader("{}"))
-		if err != nil {
-			t.Fatal(err)
+	service := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1) })
+	plain, secure := httptest.NewServer(service), httptest.NewTLSServer(service)
+	defer plain.Close()
+	defer secure.Close()
+	var to string
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", to)
+		w.WriteHeader(map[string]int{http.MethodHead: http.StatusNotFound, http.MethodPost: http.StatusAccepted, http.MethodGet: http.StatusTemporaryRedirect}[r.Method])
+	}))
+	defer elsewhere.Close()
+	defer func(old *http.Transport) { outside = old }(outside)
+	outside = elsewhere.Client().Transport.(*http.Transport).Clone()
+	direct := &net.Dialer{}
+	outside.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == "example.com:443" { // a name in the certificate
+			address = elsewhere.Listener.Addr().String()
 		}
-		if _, err := (&noLoopback{host: "registry.example.com"}).RoundTrip(req); err == nil || !strings.Contains(err.Error(), "registry.example.com") {
-			t.Errorf("%s: got %v, want a refusal that names the registry", url, err)
+		return direct.DialContext(ctx, network, address)
+	}
+	j := &run{Releaser: &Releaser{Config: Config{RegistryHost: "127.0.0.1:8080"}}, req: api.ReleaseRequest{Image: "example.com/team/app"}}
+	if err := j.openTarget(); err != nil {
+		t.Fatal(err)
+	}
+	based, err := j.openBase("example.com/team/base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, size, err := v1.SHA256(strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob := v1.Descriptor{Digest: digest, Size: size}
+	for _, url := range []string{plain.URL, strings.Replace(plain.URL, "127.0.0.1", "localhost", 1), secure.URL} {
+		to = url + "/containers/create"
+		for what, ask := range map[string]func() error{
+			"a push": func() error {
+				return j.target.PushBlob(t.Context(), blob, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil })
+			},
+			"a pull of a base": func() error { _, err := based.Blob(t.Context(), blob); return err },
+		} {
+			// Package oci refuses what leads to plain HTTP, whatever the host.
+			if err := ask(); err == nil || url == secure.URL && !strings.Contains(err.Error(), "registry example.com leads to ") {
+				t.Errorf("%s, %s: got %v, want a refusal", what, url, err)
+			}
 		}
 	}
 	if hits.Load() > 0 {
-		t.Error("the request arrived")
+		t.Error("a request arrived")
 	}
 }
 
