@@ -312,24 +312,38 @@ func TestProofBounds(t *testing.T) {
 	if _, err := Verify(plainRoot(nil), Range{From: []byte("b"), To: []byte("a")}, nil); err == nil {
 		t.Error("a range that ends before it begins was accepted")
 	}
-	// The longest keys, which differ in each bit: no set has longer paths.
-	long := bytes.Repeat([]byte{0x55}, MaxKey)
-	keys := [][]byte{long}
-	for i := range 8 * MaxKey {
-		key := bytes.Clone(long)
-		key[i/8] ^= 0x80 >> (i % 8)
-		keys = append(keys, key)
+	// The longest keys, which differ in each bit: no set has longer paths. A range has two, one at each of its ends.
+	differing := func(long []byte) (keys [][]byte) {
+		for i := range 8 * MaxKey {
+			key := bytes.Clone(long)
+			key[i/8] ^= 0x80 >> (i % 8)
+			keys = append(keys, key)
+		}
+		return keys
 	}
-	m := mustInsert(t, Map{}, keys...)
-	for _, r := range []Range{{Prefix: long}, {Prefix: long[:MaxKey-1], From: []byte{0x55}, To: []byte{0x56}}} {
-		proof, err := m.Prove(r)
+	long := bytes.Repeat([]byte{0x55}, MaxKey)
+	low, high := append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, MaxKey-1)...), append([]byte{0x80}, make([]byte, MaxKey-1)...)
+	one, two := mustInsert(t, Map{}, append(differing(long), long)...), mustInsert(t, Map{}, slices.Concat(differing(low)[1:], differing(high)[1:], [][]byte{low, high})...)
+	for _, c := range []struct {
+		m    Map
+		r    Range
+		keys int
+		most int
+	}{
+		{one, Range{Prefix: long}, 1, 311_000},
+		{one, Range{Prefix: long[:MaxKey-1], From: []byte{0x55}, To: []byte{0x56}}, 1, 311_000},
+		{two, Range{From: low, To: append(bytes.Clone(high[:MaxKey-1]), 1)}, 2, 621_000},
+	} {
+		proof, err := c.m.Prove(c.r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Verify(m.Root(), r, proof); err != nil || len(got.Keys) != 1 {
+		if got, err := Verify(c.m.Root(), c.r, proof); err != nil || len(got.Keys) != c.keys {
 			t.Errorf("got %+v, %v", got, err)
 		}
-		t.Logf("a proof of %d bytes", len(proof))
+		if t.Logf("a proof of %d bytes", len(proof)); len(proof) > c.most {
+			t.Errorf("got a proof of %d bytes, want at most %d", len(proof), c.most)
+		}
 	}
 }
 

@@ -1,10 +1,12 @@
 package eval_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -102,6 +104,50 @@ func TestAtOnce(t *testing.T) {
 	}
 }
 
+// TestConfined: while the program evaluates a policy, it can open no file, and the kernel refuses its connections and
+// the start of other programs.
+func TestConfined(t *testing.T) {
+	program, err := filepath.Abs(filepath.Join("../../../out/bin", eval.Program))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		needs.Missing(t, "%v: run make evaluator", err)
+	}
+	order, err := json.Marshal(eval.Order{Type: eval.Rego, Policy: slow, Input: json.RawMessage("{}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program)
+	cmd.Stdin = bytes.NewReader(order)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	read := func(name string) string {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", cmd.Process.Pid, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	await.True(t, "the program is confined", func() bool {
+		status := read("status")
+		if strings.Contains(status, "(zombie)") {
+			t.Fatal("it ended before it was confined")
+		}
+		return strings.Contains(status, "\nSeccomp:\t2\n") && strings.Contains(status, "\nNoNewPrivs:\t1\n")
+	})
+	for line := range strings.Lines(read("limits")) {
+		if name := strings.Join(strings.Fields(line), " "); strings.HasPrefix(name, "Max open files ") && name != "Max open files 0 0 files" {
+			t.Errorf("it may open files: %s", line)
+		}
+	}
+}
+
+// slow is a policy that takes all the time that there is.
+const slow = "package sigstore\nisCompliant { x := numbers.range(1,3000); y := [z | a := x[_]; b := x[_]; z := a*b]; count(y) == 1 }"
+
 // TestLimits: the program itself ends at its limits.
 func TestLimits(t *testing.T) {
 	bin, err := filepath.Abs("../../../out/bin")
@@ -117,7 +163,7 @@ func TestLimits(t *testing.T) {
 	t.Setenv("PATH", bin)
 	for name, policy := range map[string]string{
 		"memory": "package sigstore\nisCompliant { x := [y | y := numbers.range(1,50000000)]; count(x) == 1 }",
-		"time":   "package sigstore\nisCompliant { x := numbers.range(1,3000); y := [z | a := x[_]; b := x[_]; z := a*b]; count(y) == 1 }",
+		"time":   slow,
 	} {
 		start := time.Now()
 		a, err := eval.Run(t.Context(), eval.Order{Type: eval.Rego, Policy: policy, Input: json.RawMessage("{}")})
