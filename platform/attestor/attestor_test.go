@@ -124,6 +124,9 @@ func TestBadRequests(t *testing.T) {
 
 // A requester that stays connected but reads nothing must not delay a release.
 func TestRequesterWhoReadsNothing(t *testing.T) {
+	if patience != time.Minute {
+		t.Errorf("got a patience of %s, want a minute", patience)
+	}
 	ended := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(ended)

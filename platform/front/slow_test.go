@@ -88,6 +88,9 @@ func TestSlowReader(t *testing.T) {
 // An honest client is not cut off: neither in a stream that is quiet for longer than the
 // grace, nor by a slow handler, nor in a second request on its connection.
 func TestPatience(t *testing.T) {
+	if p := Patience(nil).(patience); p.grace != 30*time.Second || p.rate != 8<<10 {
+		t.Errorf("got %s and %d bytes per second, want 30 s and 8 KiB", p.grace, p.rate)
+	}
 	const quiet = 500 * time.Millisecond
 	mux := http.NewServeMux()
 	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {

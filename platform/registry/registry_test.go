@@ -476,8 +476,8 @@ func TestIdleUploads(t *testing.T) {
 	}
 	p.want(429, "POST", "/v2/a/blobs/uploads/", nil)
 
-	if u := (&upload{}); c.reg.mayIdle(u) != emptyIdle {
-		t.Errorf("an empty upload is kept for %v, want %v", c.reg.mayIdle(u), emptyIdle)
+	if u := (&upload{}); c.reg.mayIdle(u) != time.Minute {
+		t.Errorf("an empty upload is kept for %v, want a minute", c.reg.mayIdle(u))
 	}
 }
 

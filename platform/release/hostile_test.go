@@ -507,6 +507,9 @@ func (c *counting) Build(context.Context, builder.Request) (*builder.Result, err
 func TestReleasesWaitTheirTurn(t *testing.T) {
 	c := &counting{}
 	s := newStage(t, c, http.NotFound)
+	if n := cap(s.turns); n != 8 {
+		t.Errorf("got %d releases at once, want 8", n)
+	}
 	s.turns = make(chan struct{}, 2)
 	var all sync.WaitGroup
 	for i := range 6 {

@@ -387,7 +387,7 @@ func TestErrorsCrossTheSocket(t *testing.T) {
 func TestCancelAndTurns(t *testing.T) {
 	started, ended := make(chan struct{}, 8), make(chan struct{}, 8)
 	var now, most atomic.Int64
-	c, stop := serve(t, Config{Concurrent: 2, Builders: map[string]builder.Builder{"x": builderFunc(func(ctx context.Context, r builder.Request) (*builder.Result, error) {
+	c, stop := serve(t, Config{Builders: map[string]builder.Builder{"x": builderFunc(func(ctx context.Context, r builder.Request) (*builder.Result, error) {
 		if n := now.Add(1); n > most.Load() {
 			most.Store(n)
 		}
