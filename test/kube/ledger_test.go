@@ -15,7 +15,8 @@ import (
 	"github.com/colophon-build/colophon/test/kubetest"
 )
 
-// ledger starts an audit ledger beside the cluster, and makes admission require it.
+// ledger starts an audit ledger beside the cluster, and makes admission require it. The key and the spool are in
+// /dev/shm: a volume emptyDir has the mode 0777, which is no place for a key.
 func (s *shop) ledger(t *testing.T) *audit.Ledger {
 	t.Helper()
 	l, err := audit.Open(t.Context(), audit.Config{Dir: t.TempDir(), Origin: "audit.example.com"})
@@ -31,7 +32,7 @@ func (s *shop) ledger(t *testing.T) *audit.Ledger {
 			t.Error(err)
 		}
 	})
-	s.install(t, "config.audit.ledger="+server.URL, "config.audit.key=/tmp/audit.pem", "config.audit.spool=/tmp/audit", "config.audit.instance=prod-a", "config.audit.required=true")
+	s.install(t, "config.audit.ledger="+server.URL, "config.audit.key=/dev/shm/audit.pem", "config.audit.spool=/dev/shm/audit", "config.audit.instance=prod-a", "config.audit.required=true")
 	t.Cleanup(func() {
 		s.install(t, "config.audit=null")
 		s.settled(t)
