@@ -201,7 +201,7 @@ func (j *run) endSession(ctx context.Context, id string) (*builder.Record, error
 // explain turns the error of a failed build into one that the requester can act on.
 func (j *run) explain(a *attempt, err error) error {
 	if failed, ok := errors.AsType[*builder.Error](err); ok {
-		return &api.Error{Message: failed.Error() + a.refusals(), Hint: "nothing was pushed; the log: colophon releases log " + j.id[:api.ShortID]}
+		return &api.Error{Message: failed.Error() + a.refusals(failed.Error()), Hint: "nothing was pushed; the log: colophon releases log " + j.id[:api.ShortID]}
 	}
 	if unavailable, ok := errors.AsType[*builder.UnavailableError](err); ok {
 		return &api.Error{Message: unavailable.Error(), Hint: j.without(unavailable)}
@@ -224,9 +224,10 @@ func (j *run) without(u *builder.UnavailableError) string {
 	return hint
 }
 
-// refusals lists the requests that the gateway denied, which often explain why a step
-// failed.
-func (a *attempt) refusals() string {
+// refusals lists the requests that the gateway denied, which often explain why a step failed, and those
+// that got no answer or an error and that the failure names: of ADD --checksum, BuildKit only says that an
+// error page has another digest.
+func (a *attempt) refusals(failure string) string {
 	if a.record == nil {
 		return ""
 	}
@@ -234,11 +235,19 @@ func (a *attempt) refusals() string {
 	var out strings.Builder
 	n := 0
 	for _, e := range a.record.Exchanges {
-		if e.Denied == "" {
+		var why string
+		switch named := strings.Contains(failure, e.URL); {
+		case e.Denied != "":
+			why = fmt.Sprintf("the gateway denied %s %s: %s", e.Method, e.URL, e.Denied)
+		case named && e.Status == 0:
+			why = fmt.Sprintf("there was no answer to %s %s", e.Method, e.URL)
+		case named && e.Status >= 400:
+			why = fmt.Sprintf("the answer to %s %s was an error: status %d", e.Method, e.URL, e.Status)
+		default:
 			continue
 		}
 		if n++; n <= shown {
-			fmt.Fprintf(&out, "\nthe gateway denied %s %s: %s", e.Method, e.URL, e.Denied)
+			out.WriteString("\n" + why)
 		}
 	}
 	if n > shown {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -242,23 +243,33 @@ func TestTamperedStore(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			os.Remove(name)
-			if err := os.WriteFile(name, tamper(append([]byte{}, good...)), 0o600); err != nil {
-				t.Fatal(err)
+			damage := func() {
+				os.Remove(name)
+				if err := os.WriteFile(name, tamper(append([]byte{}, good...)), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
+			damage()
 			room := start(t, sealed)
 			status, body := room.fetch("GET", up.URL+path)
-			if status != 502 || strings.Contains(body, "xxx") {
-				t.Errorf("%d bytes, %s: got %d %.100q, want 502", size, what, status, body)
+			if status != 403 || !strings.Contains(body, "not in the store") || strings.Contains(body, "xxx") {
+				t.Errorf("%d bytes, %s: got %d %.100q, want 403", size, what, status, body)
 			}
-			if e := room.end(); e[0].SHA256 != "" {
+			if e := room.end(); e[0].SHA256 != "" || e[0].Denied == "" {
 				t.Errorf("%d bytes, %s: got %+v", size, what, e[0])
 			}
 			if _, err := os.Stat(name); err == nil {
 				t.Errorf("%d bytes, %s: the wrong file is still there", size, what)
 			}
-			if err := os.WriteFile(name, good, 0o600); err != nil {
-				t.Fatal(err)
+			// With a network, the download is fetched again, and kept.
+			damage()
+			open := sealed
+			open.Session.Sealed = false
+			room = start(t, open)
+			room.want(200, string(good), "GET", up.URL+path)
+			room.end()
+			if kept, err := os.ReadFile(name); err != nil || !bytes.Equal(kept, good) {
+				t.Errorf("%d bytes, %s: got %d bytes in the store, %v, want those of the lock", size, what, len(kept), err)
 			}
 		}
 	}

@@ -117,7 +117,8 @@ func (b *blob) discard() {
 }
 
 // open returns a body after checking every byte against its digest; if also is not nil, it
-// hashes the same bytes. The error matches fs.ErrNotExist if the store lacks the body.
+// hashes the same bytes. The error matches fs.ErrNotExist if the store lacks the body, or had a
+// damaged one, which open removes: callers download it again.
 func (s *store) open(sum string, size int64, also hash.Hash) (io.ReadCloser, error) {
 	name := s.path(sum)
 	body, err := openVerified(name, sum, size, also)
@@ -125,8 +126,10 @@ func (s *store) open(sum string, size int64, also hash.Hash) (io.ReadCloser, err
 		return (&store{dir: s.dir, max: s.max}).open(sum, size, also) // what all may have
 	}
 	if _, bad := errors.AsType[*mismatchError](err); bad {
-		// Remove it, so that the next recording session can store it again.
-		return nil, errors.Join(fmt.Errorf("removed a damaged body from the store: %w", err), os.Remove(name))
+		if err := ignoreMissing(os.Remove(name)); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("removed a damaged body from the store: %w: %w", err, fs.ErrNotExist)
 	} else if err != nil {
 		return nil, err
 	}
