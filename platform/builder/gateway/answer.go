@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -237,7 +238,13 @@ func (b *body) storeFailed(err error) error {
 	case err == nil:
 		return nil
 	case b.keep:
-		return fmt.Errorf("store: %w", err)
+		cause := err
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
+			cause = path.Err // paths of the host are not the requester's
+		}
+		denied := &DeniedError{Reason: fmt.Sprintf("the platform cannot keep this download for the lock: %v; see build.network.storeSize", cause)}
+		b.e.Denied = clip(denied.Error())
+		return denied
 	case b.blob != nil:
 		b.blob.discard()
 	}

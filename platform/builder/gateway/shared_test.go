@@ -474,6 +474,20 @@ func TestBrokenStoreFailsNoBuild(t *testing.T) {
 	room.end()
 }
 
+// TestFullStoreIsSaid: a session that records needs the store, so a download that does not fit is
+// denied, and the record says why.
+func TestFullStoreIsSaid(t *testing.T) {
+	up, s, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, strings.Repeat("f", 10_000)) })
+	s.Session.Record, s.StoreSize = true, 5000
+	room := start(t, s)
+	if status, body := room.fetch("GET", up.URL+"/f"); status == http.StatusOK {
+		t.Errorf("got %d bytes, want no whole answer: the lock will not have it", len(body))
+	}
+	if e := room.end(); len(e) != 1 || !strings.Contains(e[0].Denied, "larger than the whole store of 5000 bytes; see build.network.storeSize") || e[0].SHA256 != "" {
+		t.Errorf("got %+v, want the reason", e)
+	}
+}
+
 // What a server makes a gateway remember has a limit: redirects, and headers of a download.
 func TestMemoryOfDownloadsIsBounded(t *testing.T) {
 	l := redirects{to: map[string]*pinned{}}
