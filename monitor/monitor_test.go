@@ -262,6 +262,13 @@ func TestKnownFile(t *testing.T) {
 			t.Errorf("%.40q: got %v, want an error about line 2", bad, err)
 		}
 	}
+	path := filepath.Join(t.TempDir(), "known.jsonl")
+	if err := errors.Join(os.WriteFile(path, []byte(`{"commit":"x"}`+"\n"), 0o600), os.Truncate(path, 256<<20+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := monitor.OpenFile(path); err == nil || strings.Contains(err.Error(), "known.jsonl:2") {
+		t.Errorf("a large file: got %v, want it refused for its size", err)
+	}
 }
 
 // TestKnownPlatform: a platform explains the signatures that were made while a release ran,

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -59,7 +60,14 @@ func TestWitnesses(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	many := strings.Repeat(`"`+a+`", `, 32)
+	var many []string
+	for i := range 33 {
+		many = append(many, `"`+logtest.Cosigner(t, fmt.Sprint("w", i, ".example")).Key.String()+`"`)
+	}
+	most := witnessPolicy(`{"witnesses": 1, "keys": [`+strings.Join(many[:32], ", ")+`]}`, builtFrom)
+	if _, err := policy.ParseSets([]byte(most)); err != nil {
+		t.Errorf("32 keys: %v", err)
+	}
 	for name, bad := range map[string]string{
 		"nothing":               witnessPolicy(`{}`, builtFrom),
 		"more than there are":   witnessPolicy(`{"witnesses": 3, "keys": `+keys+`}`, builtFrom),
@@ -69,7 +77,7 @@ func TestWitnesses(t *testing.T) {
 		"a key twice":           witnessPolicy(`{"witnesses": 1, "keys": ["`+a+`", "`+a+`"]}`, builtFrom),
 		"a key under two names": witnessPolicy(`{"witnesses": 2, "keys": ["`+a+`", "`+renamed.Key.String()+`"]}`, builtFrom),
 		"a log's key":           witnessPolicy(`{"witnesses": 1, "keys": ["`+logtest.New("log.example", 0).VKey()+`"]}`, builtFrom),
-		"too many keys":         witnessPolicy(`{"witnesses": 1, "keys": [`+many+`"`+b+`"]}`, builtFrom),
+		"too many keys":         witnessPolicy(`{"witnesses": 1, "keys": [`+strings.Join(many, ", ")+`]}`, builtFrom),
 		"of no log":             witnessPolicy(`{"witnesses": 1, "keys": `+keys+`}`, `{"summary": {"verifiers": [{"id": "https://v.example.com", "signer": {"certificate": {"issuer": "https://i.example.com", "identity": {"is": "x"}}}}]}}`),
 	} {
 		if sets, err := policy.ParseSets([]byte(bad)); err == nil {

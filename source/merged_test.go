@@ -2,6 +2,8 @@ package source
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -82,6 +84,29 @@ func TestCheckMerged(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want good: %v", what, how, err, c.good)
 		}
 	}
+	// Many commits that were rebased: as many as a change request may have, and one more.
+	history := func(branch, from string, commits int) (id string) {
+		var b strings.Builder
+		for i := range commits {
+			fmt.Fprintf(&b, "commit refs/heads/%s\ncommitter C <c@example.com> 1700000000 +0000\ndata 2\nm\n", branch)
+			if i == 0 {
+				fmt.Fprintf(&b, "from %s\n", from)
+			}
+			text := fmt.Sprint(i)
+			fmt.Fprintf(&b, "M 644 inline a.txt\ndata %d\n%s\n", len(text), text)
+		}
+		r.in(b.String(), "fast-import", "--quiet")
+		return r.git("rev-parse", branch)
+	}
+	for n, good := range map[int]bool{250: true, 251: false} {
+		proposed := history(fmt.Sprint("long-", n), base, n)
+		result := history(fmt.Sprint("long-rebased-", n), main, n)
+		how, err := CheckMerged(t.Context(), Proposal{URI: FileURI(r.dir), Result: result, Head: proposed, HeadRef: fmt.Sprint("refs/heads/long-", n), Steps: n})
+		if (err == nil) != good || !good && !errors.Is(err, ErrOtherContent) {
+			t.Errorf("%d commits that were rebased: got %q, %v", n, how, err)
+		}
+	}
+
 	// A ref that was moved since no longer proves what was proposed.
 	r.git("update-ref", "refs/pull/7/head", main)
 	gone := newRepo(t)

@@ -211,7 +211,7 @@ func TestSettings(t *testing.T) {
 			s.Search.Name, s.Search.Witnesses = "f", file("w", "witness a "+wkey+"\nquorum a\n")
 		},
 		"a large file of witnesses": func(s *Settings) {
-			s.Search.Name, s.Search.Witnesses = "f", file("large", strings.Repeat("#\n", maxPolicy))
+			s.Search.Name, s.Search.Witnesses = "f", file("large", "witness a "+wkey+" https://w.example\nquorum a\n"+strings.Repeat("#", 64<<10))
 		},
 		"half a copy": func(s *Settings) { s.Copy, s.FromNewest = true, true },
 		"health":      func(s *Settings) { s.Health = "here" },

@@ -62,7 +62,8 @@ func TestFindPins(t *testing.T) {
 	}
 }
 
-// A commit that pins more than is kept, or nothing that can be read, builds as any other.
+// A commit that pins more than is kept, or in a file that is too long, or nothing that can be read,
+// builds as any other.
 func TestFindPinsIsBounded(t *testing.T) {
 	var many, long strings.Builder
 	for i := range maxDemands + 10 {
@@ -70,6 +71,13 @@ func TestFindPinsIsBounded(t *testing.T) {
 	}
 	for i := range maxDemandBytes / limits.FetchURL * 2 {
 		fmt.Fprintf(&long, "x.example/%s v1.%d.0 h1:a=\n", strings.Repeat("a", limits.FetchURL-100), i)
+	}
+	lock := `{"packages": {"node_modules/a": {"resolved": "https://r.example/a.tgz", "integrity": "sha512-y"}}}`
+	for size, pins := range map[int]int{32 << 20: 1, 32<<20 + 1: 0} {
+		tree := writeTree(t, map[string]string{"package-lock.json": lock + strings.Repeat(" ", size-len(lock))})
+		if list := findPins(t.Context(), tree, attest.Recipe{Dockerfile: "Dockerfile"}); len(list) != pins {
+			t.Errorf("a package-lock.json of %d bytes: got %d pins, want %d", size, len(list), pins)
+		}
 	}
 	for what, text := range map[string]string{"many": many.String(), "long": long.String(), "too long": "x.example/" + strings.Repeat("a", limits.FetchURL) + " v1.0.0 h1:a=\n"} {
 		list := findPins(t.Context(), writeTree(t, map[string]string{"go.sum": text}), attest.Recipe{Dockerfile: "Dockerfile"})

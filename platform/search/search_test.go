@@ -500,6 +500,11 @@ func TestQuestionsRefused(t *testing.T) {
 	if _, _, err := ask(s, search.KeyHash, keyName()); err == nil || !strings.Contains(err.Error(), "busy") {
 		t.Errorf("too many questions: got %v", err)
 	}
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, Path+"?kind=unparsed", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" || cap(s.slots) != 16 {
+		t.Errorf("the %dth question: got %d, %v", cap(s.slots)+1, w.Code, w.Header())
+	}
 }
 
 // The tiles that are kept are bounded, and one that is wrong is forgotten.

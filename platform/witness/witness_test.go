@@ -222,6 +222,25 @@ func TestClock(t *testing.T) {
 	}
 }
 
+// TestLongOrigin: a log whose origin leaves no room in a cosignature keeps the witness from starting.
+func TestLongOrigin(t *testing.T) {
+	name := "log.example/" + strings.Repeat("x", 255-len("log.example/"))
+	open(t, filepath.Join(t.TempDir(), "w"), logtest.New(name, 0))
+	l := logtest.New(name+"x", 0)
+	if w, err := New(Config{Dir: filepath.Join(t.TempDir(), "w"), Name: "witness.example/w", Logs: []note.Verifier{l.Verifier()}}); err == nil || !strings.Contains(err.Error(), "want at most 255") {
+		t.Errorf("got %v, %v", w, err)
+	}
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 // TestLostState: a witness that lost something does not start.
 func TestLostState(t *testing.T) {
 	l := logtest.New(origin, 9)
@@ -229,6 +248,9 @@ func TestLostState(t *testing.T) {
 		"key":      func(dir string) error { return os.Remove(filepath.Join(dir, cosigner.KeyFile)) },
 		"key open": func(dir string) error { return os.Chmod(filepath.Join(dir, cosigner.KeyFile), 0o644) },
 		"key cut":  func(dir string) error { return os.Truncate(filepath.Join(dir, cosigner.KeyFile), 50) },
+		"key with much after it": func(dir string) error {
+			return appendTo(filepath.Join(dir, cosigner.KeyFile), strings.Repeat(" ", 16<<10))
+		},
 		"key without public file": func(dir string) error {
 			return errors.Join(os.Remove(filepath.Join(dir, cosigner.KeyFile)), os.Remove(filepath.Join(dir, cosigner.PublicFile)))
 		},

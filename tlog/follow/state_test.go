@@ -43,7 +43,13 @@ func TestState(t *testing.T) {
 	if _, err := follow.Open(copied); err == nil {
 		t.Error("a copy was begun in the middle")
 	}
-	for _, bad := range []string{"", "{", string(good[:len(good)/2]), strings.Replace(string(good), `"next":3`, `"next":4`, 1), strings.Replace(string(good), `"next":3`, `"next":-1`, 1)} {
+	const most = 129 << 10 // bytes
+	spaced := string(good) + strings.Repeat(" ", most-len(good))
+	if err := os.WriteFile(path, []byte(spaced), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, cfg).Close()
+	for _, bad := range []string{spaced + " ", "", "{", string(good[:len(good)/2]), strings.Replace(string(good), `"next":3`, `"next":4`, 1), strings.Replace(string(good), `"next":3`, `"next":-1`, 1)} {
 		if bad == string(good) {
 			t.Fatal("nothing was altered")
 		}
@@ -51,7 +57,7 @@ func TestState(t *testing.T) {
 			t.Fatal(err)
 		}
 		if f, err := follow.Open(cfg); err == nil {
-			t.Errorf("opened the state %q", bad)
+			t.Errorf("opened the state %.1000q", bad)
 			f.Close()
 		}
 	}

@@ -432,6 +432,7 @@ func TestHostileAnswers(t *testing.T) {
 		"nothing":          "",
 		"cut frame":        frame('E', "{}")[:6],
 		"huge frame":       string(frameHead('T', maxFrame+1)),
+		"huge result":      string(frameHead('R', maxResult+1)),
 		"unknown frame":    frame('X', ""),
 		"no layout":        frame('R', "{}"),
 		"half a layout":    frame('T', "abc") + frame('R', "{}"),
@@ -444,6 +445,8 @@ func TestHostileAnswers(t *testing.T) {
 		res, err := receive(strings.NewReader(stream), builder.Request{Layout: filepath.Join(dir, "layout")})
 		if err == nil {
 			t.Errorf("%s: got %+v, want an error", name, res)
+		} else if strings.HasPrefix(name, "huge") && !strings.Contains(err.Error(), "want at most") {
+			t.Errorf("%s: got %v, want it refused for its size", name, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, "escape")); err == nil {
 			t.Errorf("%s: a file outside of the layout", name)
@@ -558,5 +561,13 @@ func TestFullQueue(t *testing.T) {
 		if err := <-errs; err == nil || !strings.Contains(err.Error(), "built") {
 			t.Errorf("got %v, want the others built", err)
 		}
+	}
+	w, err := New(Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if w.cfg.Queue != 64 {
+		t.Errorf("without a setting %d builds wait, want 64", w.cfg.Queue)
 	}
 }
