@@ -48,8 +48,8 @@ func newAttestCommand() *cobra.Command {
 		Long: `Attest signs an in-toto statement about each image or file: what the document in
 --predicate says about its digest, which is computed from the bytes. The statement is
 logged, timestamped and verified before it is published: attached to an image, where
-cosign verify-attestation finds it, or added to FILE.intoto.jsonl beside a file. About a
-DIRECTORY of release files, it is about the list of their digests, SHA256SUMS.
+cosign verify-attestation finds it, or added to FILE.intoto.jsonl beside a file. For a
+DIRECTORY of release files, the statement is about the list of their digests, SHA256SUMS.
 
 ` + predicateHelp() + `
 For the type provenance, there is no document: attest makes SLSA provenance v1 of the

@@ -31,7 +31,7 @@ func newSignCommand() *cobra.Command {
 		Long: `Sign signs the digest of each image or file, which it computes from the bytes. The
 signature is logged, timestamped and verified before it is published: attached to an
 image, where cosign verify finds it, or written beside a file (FILE.sigstore.json, for
-cosign verify-blob --bundle). Of a DIRECTORY of release files, it signs the list of their
+cosign verify-blob --bundle). In a DIRECTORY of release files, it signs the list of their
 digests, SHA256SUMS, which it makes if there is none.
 
 Whoever signs is named by an OIDC token or a key. Without a flag, the token is that of

@@ -17,8 +17,9 @@ func newEnrolCommand() *cobra.Command {
 	cmd.Long = `Enrol writes a file that lets a role of this platform run on another host:
 trust, registry, attestor, builder or api. The file holds private keys, so enrol
 writes it with mode 0600: copy it over a private channel, and keep its mode. It
-expires after a year; enrol again before that. Hosts talk to each other over mutual TLS; a certificate is valid only
-for the role that it names. The platform's audit ledger gets a record of each.
+expires after a year; enrol again before that. Hosts talk to each other over mutual
+TLS; a certificate is valid only for the role that it names. The platform's audit
+ledger gets a record of each file.
 
 On the other host, as root:    colophond ROLE --enrolment FILE --data DIR --config FILE
 In the --config of all hosts:  {"roles": {"ROLE": "NAME:7443"}}`

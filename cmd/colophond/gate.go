@@ -31,8 +31,8 @@ func newGateCommand() *cobra.Command {
 	})
 	cmd.Long = `Gate is a registry that serves the images of another one, and of these only the images
 that the policies accept. Unmodified clients pull through it: docker, podman, containerd,
-crane, skopeo. An image that the policies reject is answered with 403 and the reason; one
-about which nobody knows with 503. Signatures and attestations stay readable.
+crane, skopeo. For an image that the policies reject, gate answers 403 and the reason; for
+one that it cannot judge now, 503. Signatures and attestations stay readable.
 
 It needs no platform and no other role. Nothing is pushed through it. Each decision is
 one line of the log.`
