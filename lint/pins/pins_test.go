@@ -1,6 +1,7 @@
 package pins
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -302,6 +303,35 @@ func TestPrivateBehindName(t *testing.T) {
 		if _, err := (&Resolver{}).Digest(t.Context(), host+port+"/app:v1"); err == nil || asked {
 			t.Errorf("%s: asked %v, %v", host, asked, err)
 		}
+	}
+	inside := httptest.NewTLSServer(s.Config.Handler)
+	defer inside.Close()
+	for what, lead := range map[string]http.HandlerFunc{
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/v2/" {
+				http.Redirect(w, r, inside.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			}
+		},
+		"a token": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="https://localhost`+port+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		},
+	} {
+		outside := httptest.NewTLSServer(lead)
+		r := &Resolver{}
+		tr := r.transport().(*http.Transport)
+		tr.TLSClientConfig = outside.Client().Transport.(*http.Transport).TLSClientConfig
+		dial := tr.DialContext
+		tr.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address == "example.com:443" { // a public address
+				return net.Dial(network, outside.Listener.Addr().String())
+			}
+			return dial(ctx, network, address)
+		}
+		if _, err := r.Digest(t.Context(), "example.com/app:v1"); err == nil || asked || !strings.Contains(err.Error(), "is not a public address") {
+			t.Errorf("%s: asked %v, %v", what, asked, err)
+		}
+		outside.Close()
 	}
 }
 
