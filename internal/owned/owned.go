@@ -56,17 +56,24 @@ func ReadFile(path string) ([]byte, error) {
 	return os.ReadFile(resolved)
 }
 
-// ReadSecret is like ReadFile, and returns an error if other users than the owner may read
-// the file.
+// ReadSecret is like ReadFile, and returns an error if other users than root and our own may
+// read the file. A kubelet gives the file of a Secret to root, and lets the group of the pod read it.
 func ReadSecret(path string) ([]byte, error) {
 	resolved, info, err := resolve(path, false, nil)
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && !onlyWe(resolved, info, os.Geteuid()) {
 		return nil, fmt.Errorf("other users may read %s: its mode is %04o; run chmod 600 %s, and replace the secrets in it if anybody else uses this machine", resolved, mode, resolved)
 	}
 	return ReadFile(resolved)
+}
+
+// onlyWe reports whether nobody but root and the user uid may read a file: root owns it, and only the group with
+// the number of uid, which has no other member, may read it.
+func onlyWe(path string, info fs.FileInfo, uid int) bool {
+	st := info.Sys().(*syscall.Stat_t)
+	return info.Mode().Perm()&0o037 == 0 && st.Uid == 0 && int(st.Gid) == uid && !listed(path)
 }
 
 // resolve walks path from the root directory and checks each step before it takes the
@@ -145,10 +152,14 @@ func writable(path string, info fs.FileInfo) bool {
 	case info.Mode().Perm()&0o020 == 0:
 		return false
 	}
-	// With an access control list, the group's bits are the most that the list grants to
-	// anybody (acl(5)).
+	return st.Gid != st.Uid || listed(path)
+}
+
+// listed reports whether a file has an access control list: the group's bits of its mode are then the most that
+// the list grants to anybody (acl(5)).
+func listed(path string) bool {
 	n, err := unix.Lgetxattr(path, "system.posix_acl_access", nil)
-	return st.Gid != st.Uid || err == nil && n > 0
+	return err == nil && n > 0
 }
 
 func errWritable(path string, info fs.FileInfo) error {

@@ -126,6 +126,49 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+// TestReadSecret: others than root and our own user may not read a secret.
+func TestReadSecret(t *testing.T) {
+	needRoot(t)
+	for script, want := range map[string]string{
+		"":                           "x\n",
+		"chmod 400 f":                "x\n",
+		"chmod 640 f; chgrp 65534 f": "other users may read",
+		"chmod 604 f":                "other users may read",
+		"ln f g; chmod 640 f; rm f; ln -s g f; chgrp 65534 g": "other users may read",
+	} {
+		dir := t.TempDir()
+		do(t, dir, "echo x > f; chmod 600 f; "+script)
+		data, err := ReadSecret(filepath.Join(dir, "f"))
+		if got := string(data); err == nil && got != want || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %q, %v, want %q", script, data, err, want)
+		}
+	}
+}
+
+// TestSecretOfAPod: a kubelet writes the file of a Secret for root and the group of the pod.
+func TestSecretOfAPod(t *testing.T) {
+	needRoot(t)
+	for script, want := range map[string]bool{
+		"chown 0:65532 f; chmod 440 f":     true,
+		"chown 0:65532 f; chmod 640 f":     true,
+		"chown 0:65532 f; chmod 444 f":     false,
+		"chown 0:65532 f; chmod 460 f":     false,
+		"chown 0:65534 f; chmod 440 f":     false,
+		"chown 65532:65534 f; chmod 440 f": false,
+	} {
+		dir := t.TempDir()
+		do(t, dir, "echo x > f; "+script)
+		file := filepath.Join(dir, "f")
+		info, err := os.Lstat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := onlyWe(file, info, 65532); got != want {
+			t.Errorf("%s: got %t", script, got)
+		}
+	}
+}
+
 func owner(t *testing.T, path string) int {
 	t.Helper()
 	info, err := os.Lstat(path)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/colophon-build/colophon/platform/admission/kubeapi"
+	ledger "github.com/colophon-build/colophon/platform/recorder"
 	"github.com/colophon-build/colophon/platform/verdicts"
 )
 
@@ -47,7 +48,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		defer r.Close()
+		defer flush(context.WithoutCancel(ctx), r, log)
 		c.Recorder, c.Name = r, s.Ledger.Instance
 		l.WithActs(r)
 	}
@@ -92,6 +93,17 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	s.startAhead(work, fill)
 	return serve(ctx, h, webhooks, health, certs, l.Checks(metrics, func() string { return unready(ctx, certs) }), log)
+}
+
+// flushTime is how long admission waits at its end for the audit ledger: the spool ends with the pod.
+const flushTime = 15 * time.Second
+
+func flush(ctx context.Context, r *ledger.Recorder, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	if err := errors.Join(r.Flush(ctx), r.Close()); err != nil {
+		log.Error("records may be lost", "error", err)
+	}
 }
 
 // store returns the empty store of verdicts. api is nil outside of a cluster.

@@ -142,6 +142,24 @@ func New(c Config) (*Recorder, error) {
 	return r, nil
 }
 
+// Flush waits until the ledger has all that the spool had, or until ctx ends: where the spool does not outlive this
+// process, what is left in it is lost.
+func (r *Recorder) Flush(ctx context.Context) error {
+	for tick := time.NewTicker(flushEvery); ; {
+		left := r.spool.bytes.Load()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the audit ledger did not take %d bytes of records, which are in %s", left, r.cfg.Spool)
+		}
+	}
+}
+
+const flushEvery = 50 * time.Millisecond
+
 // Close stops to send. What the spool has stays there for the next start.
 func (r *Recorder) Close() error {
 	r.live.close()

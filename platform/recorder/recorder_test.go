@@ -364,6 +364,26 @@ func TestNote(t *testing.T) {
 	}
 }
 
+// TestFlush: who ends waits for what the ledger takes, and no longer than told.
+func TestFlush(t *testing.T) {
+	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusInsufficientStorage}
+	server := httptest.NewServer(l)
+	defer server.Close()
+	r := start(t, server.URL, t.TempDir(), false)
+	if err := r.Record(t.Context(), audit.Record{Kind: audit.KindAdmission, Outcome: audit.Accepted, Effect: audit.Allowed}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := r.Flush(ctx); err == nil || !strings.Contains(err.Error(), "bytes of records") {
+		t.Errorf("got %v, and the ledger takes nothing", err)
+	}
+	l.answer(0, "")
+	if err := r.Flush(t.Context()); err != nil || len(l.records()) != 1 {
+		t.Errorf("got %v, %d records", err, len(l.records()))
+	}
+}
+
 // TestWithdrawnEviction: a verdict that did not arrive in time evicts nothing, and the ledger learns that.
 func TestWithdrawnEviction(t *testing.T) {
 	l := &ledger{got: map[string]*audit.Record{}, status: http.StatusInsufficientStorage}

@@ -1,13 +1,16 @@
 package kube
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/tls"
-	"encoding/json"
+	"crypto/x509"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -15,8 +18,7 @@ import (
 	"github.com/colophon-build/colophon/test/kubetest"
 )
 
-// ledger starts an audit ledger beside the cluster, and makes admission require it. The key and the spool are in
-// /dev/shm: a volume emptyDir has the mode 0777, which is no place for a key.
+// ledger starts an audit ledger beside the cluster, and makes admission require it, with a key from a Secret.
 func (s *shop) ledger(t *testing.T) *audit.Ledger {
 	t.Helper()
 	l, err := audit.Open(t.Context(), audit.Config{Dir: t.TempDir(), Origin: "audit.example.com"})
@@ -32,28 +34,33 @@ func (s *shop) ledger(t *testing.T) *audit.Ledger {
 			t.Error(err)
 		}
 	})
-	s.install(t, "config.audit.ledger="+server.URL, "config.audit.key=/dev/shm/audit.pem", "config.audit.spool=/dev/shm/audit", "config.audit.instance=prod-a", "config.audit.required=true")
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Enrol(t.Context(), records.Writer{Role: "admission", Instance: "prod-a", Key: public}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Kubectl(t, "create", "secret", "generic", "colophon-audit", "-n", helmNamespace, "--from-file="+file)
+	s.install(t, "audit.ledger="+server.URL, "audit.keySecret=colophon-audit", "audit.instance=prod-a", "audit.required=true")
 	t.Cleanup(func() {
-		s.install(t, "config.audit=null")
+		s.install(t, "audit.ledger=")
 		s.settled(t)
+		s.Kubectl(t, "delete", "secret", "colophon-audit", "-n", helmNamespace)
 	})
-	s.Eventually(t, "both replicas have said their key, and the ledger has what counts", func() bool {
-		out, _ := s.Try("logs", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "--tail=-1")
-		for line := range strings.Lines(out) {
-			var said struct {
-				Writer string `json:"audit.writers"`
-			}
-			var w records.Writer
-			if json.Unmarshal([]byte(line), &said) != nil || json.Unmarshal([]byte(said.Writer), &w) != nil {
-				continue
-			}
-			if err := l.Enrol(t.Context(), w); err != nil {
-				t.Fatal(err)
-			}
-		}
-		_, err := s.Try("rollout", "status", "-n", helmNamespace, "deployment/colophon-admission", "--timeout=2s")
-		return err == nil
-	})
+	s.settled(t)
 	return l
 }
 

@@ -81,6 +81,11 @@ clientConfig:
 {{- $_ := set $config "list" (dict "from" .Values.ahead.list "authors" "/etc/colophon-authors/policy-authors.json") }}
 {{- end }}
 {{- if .Values.distrust.issuers }}{{ $_ := set $config "distrust" (dict "issuers" "/etc/colophon/issuers.json" "dir" "/tmp/lists") }}{{ end }}
+{{- with .Values.audit }}
+{{- if .ledger }}
+{{- $_ := set $config "audit" (merge (dict "key" "/etc/colophon-audit/key.pem" "spool" "/var/lib/colophon-audit/spool") (omit . "keySecret")) }}
+{{- end }}
+{{- end }}
 {{- $images := dict }}
 {{- range .Values.webhook.customResources }}
 {{- /* Without fields, nothing is said of the kind: an object of it without containers is refused. */ -}}
