@@ -137,7 +137,7 @@ func (d *Decided) finding() string {
 		more += "; it ran in " + names(ran)
 	}
 	if evicted > 0 {
-		more += fmt.Sprintf("; %d pods were evicted", evicted)
+		more += fmt.Sprintf("; evicted pods: %d", evicted)
 	}
 	if d.More {
 		more += "; older ones were not read"

@@ -304,7 +304,7 @@ func TestWhereItRan(t *testing.T) {
 	evicted.Kind, evicted.Outcome, evicted.Effect, evicted.Where = "evict", "done", "", "prod/shop/Pod/web"
 	kept.Kind, kept.Outcome, kept.Effect, kept.Where = "evict", "failed", "", "prod/shop/Pod/db"
 	d := &Decided{Records: []Decision{kept, evicted, evicting, running, {Kind: "admission", Role: "admission", Outcome: "accepted", Effect: "allowed"}}}
-	const want = "5 decisions recorded: 1 allowed, 0 refused; it ran in prod/shop; 1 pods were evicted"
+	const want = "5 decisions recorded: 1 allowed, 0 refused; it ran in prod/shop; evicted pods: 1"
 	if got := d.finding(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -99,7 +99,7 @@ var foreign = strings.Fields(`help print password-stdin u type trusted-root sign
 	volume stop-timeout hostname env mount privileged cap-add cap-drop name security-opt rm detach publish
 	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature use-signed-timestamps recursive referrers signature-digest-algorithm
 	source-uri source-tag source-versioned-tag builder-id provenance-path attestations-path repo owner bundle-from-oci cert-identity sbom provenance push
-	install create-namespace signing-algorithm set set-file server-side validate from-file reuse-values`)
+	install create-namespace signing-algorithm set set-file server-side validate from-file reset-then-reuse-values`)
 
 // Each flag of the programs is on a page, and each flag on a page exists.
 func TestFlags(t *testing.T) {
