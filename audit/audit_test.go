@@ -102,6 +102,21 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
+// Each hidden value has a salt of its own: who guesses a value compares it with no other record, and with no other field.
+func TestSaltsDiffer(t *testing.T) {
+	key, _ := newKey(t)
+	salts := map[string]bool{}
+	for n := range 3 {
+		e, _, _ := seal(t, key, "admission", "prod-a", verdict())
+		for _, o := range e.Openings {
+			salts[string(o.Salt)] = true
+		}
+		if want := (n + 1) * len(e.Openings); len(e.Openings) < 2 || len(salts) != want {
+			t.Fatalf("got %d salts, want %d", len(salts), want)
+		}
+	}
+}
+
 // The attacks on openings: another value, another salt, of another field.
 func TestOpeningsOfOthers(t *testing.T) {
 	key, _ := newKey(t)
