@@ -70,10 +70,10 @@ func ReadSecret(path string) ([]byte, error) {
 }
 
 // onlyWe reports whether nobody but root and the user uid may read a file: root owns it, and only the group with
-// the number of uid, which has no other member, may read it.
+// the number of uid, which has no other member, may read it. The group of root may have others.
 func onlyWe(path string, info fs.FileInfo, uid int) bool {
 	st := info.Sys().(*syscall.Stat_t)
-	return info.Mode().Perm()&0o037 == 0 && st.Uid == 0 && int(st.Gid) == uid && !listed(path)
+	return info.Mode().Perm()&0o037 == 0 && st.Uid == 0 && uid != 0 && int(st.Gid) == uid && !listed(path)
 }
 
 // resolve walks path from the root directory and checks each step before it takes the

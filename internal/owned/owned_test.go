@@ -132,6 +132,7 @@ func TestReadSecret(t *testing.T) {
 	for script, want := range map[string]string{
 		"":                           "x\n",
 		"chmod 400 f":                "x\n",
+		"chmod 640 f":                "other users may read", // others may be in root's group
 		"chmod 640 f; chgrp 65534 f": "other users may read",
 		"chmod 604 f":                "other users may read",
 		"ln f g; chmod 640 f; rm f; ln -s g f; chgrp 65534 g": "other users may read",
