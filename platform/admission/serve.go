@@ -48,7 +48,11 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		defer flush(context.WithoutCancel(ctx), r, log)
+		defer func() {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+			defer cancel()
+			flush(last, r, log)
+		}()
 		c.Recorder, c.Name = r, s.Ledger.Instance
 		l.WithActs(r)
 	}
@@ -95,12 +99,11 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	return serve(ctx, h, webhooks, health, certs, l.Checks(metrics, func() string { return unready(ctx, certs) }), log)
 }
 
-// flushTime is how long admission waits at its end for the audit ledger: the spool ends with the pod.
+// flushTime is how long admission waits at its end for the audit ledger.
 const flushTime = 15 * time.Second
 
+// flush waits until the audit ledger has what was recorded, or ctx ends: the spool ends with the pod.
 func flush(ctx context.Context, r *ledger.Recorder, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(ctx, flushTime)
-	defer cancel()
 	if err := errors.Join(r.Flush(ctx), r.Close()); err != nil {
 		log.Error("records may be lost", "error", err)
 	}
