@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	records "github.com/colophon-build/colophon/audit"
@@ -58,6 +59,10 @@ func (s *shop) ledger(t *testing.T) *audit.Ledger {
 	t.Cleanup(func() {
 		s.install(t, "audit.ledger=")
 		s.settled(t)
+		s.Eventually(t, "the replicas that asked the ledger are gone", func() bool { // until they are, they answer
+			out, err := s.Try("get", "pods", "-n", helmNamespace, "-l", "app.kubernetes.io/component=admission", "-o", "name")
+			return err == nil && len(strings.Fields(out)) == 2
+		})
 		s.Kubectl(t, "delete", "secret", "colophon-audit", "-n", helmNamespace)
 	})
 	s.settled(t)
