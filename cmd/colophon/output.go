@@ -16,8 +16,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// replaceable fails unless a command can write a file to path, which a flag names. Something else than
-// a regular file there, a link or a device, would be replaced. An empty path is none.
+// replaceable fails unless a command can write a file to path, which a flag names. A link or a device at
+// path is refused, because the file that the command writes would replace it. An empty path names no file.
 func replaceable(flag, path, hint string) error {
 	if path == "" {
 		return nil
@@ -28,8 +28,8 @@ func replaceable(flag, path, hint string) error {
 	return placeable(flag, path)
 }
 
-// placeable fails unless there is a directory to put path into. Commands ask before their work, which
-// may take long, and not when they have something to write.
+// placeable fails unless the directory of path exists. Commands ask before they begin, so that long work
+// is not lost at its end.
 func placeable(flag, path string) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {

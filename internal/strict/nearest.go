@@ -4,8 +4,8 @@ import "strings"
 
 // Nearest returns the known name that somebody most likely meant by a name that is not
 // known, or "" if none is close: it differs by one letter in three at most, where an added,
-// missing, other or swapped letter counts once, and case counts nothing. Without a close one, it
-// is the only one that begins with name.
+// missing, other or swapped letter counts once, and case counts nothing. If none is close, and one known
+// name alone begins with name, Nearest returns that.
 func Nearest(name string, known []string) (nearest string) {
 	most := max(1, (len(name)+1)/3)
 	for _, k := range known {

@@ -147,10 +147,10 @@ func policyReference(r *verify.RuleDecision) map[string]any {
 	return out
 }
 
-// evict evicts a pod, and records it. The order is that of a decision: first the audit ledger has the verdict on which
-// the eviction rests, of the effect refused, then the pod goes, then the ledger gets what the API server answered. If
-// the ledger is required and does not take the verdict, nothing is evicted. A process that ends in between leaves a
-// verdict without an act: the pod may be gone. There is no eviction without a record.
+// evict evicts a pod, and records it in three steps: the audit ledger gets the verdict on which the eviction rests, with
+// the effect refused; then the API server is asked; then the ledger gets its answer. If the ledger is required and does
+// not take the verdict, nothing is evicted. A process that ends in between leaves a verdict without an act, which says
+// that the pod may be gone.
 func (v *verifier) evict(ctx context.Context, o *held) {
 	if err := v.recordBefore(ctx, o); err != nil {
 		v.h.metrics.evictions.WithLabelValues("unrecorded").Inc()

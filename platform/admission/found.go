@@ -23,8 +23,8 @@ type finding struct {
 // imageIn is an image in a namespace, as its pods name it, with its digest.
 type imageIn struct{ namespace, image string }
 
-// findingOf returns the finding of a record. Why nobody knows about an image differs from try to try, so that it
-// makes no other finding.
+// findingOf returns the finding of a record. The reason of an undecided answer is left out: it differs from try to try,
+// and would make each try a new finding.
 func findingOf(o *held, out outcome, r audit.Record, under string) finding {
 	said := r.Outcome
 	if d := out.answer.Decision; d != nil && r.Outcome != audit.Undecided {
@@ -33,20 +33,20 @@ func findingOf(o *held, out outcome, r audit.Record, under string) finding {
 	return finding{imageIn{o.Namespace, out.image}, cmp.Or(out.answer.Policies, under), sha256.Sum256([]byte(said))}
 }
 
-// findings are those that the audit ledger has from this leader, and when a pod was found so last. A new leader
-// knows none, and records each again.
+// findings are those that this leader has recorded in the audit ledger, and when it last found each. A new leader
+// begins with none, so it records each once more.
 type findings struct {
 	mu   sync.Mutex
 	last map[finding]time.Time
 }
 
-// add reports whether the ledger does not have a finding, and counts it as one that it has.
+// add reports whether a finding is new, and must be recorded. From then on it is not new.
 func (f *findings) add(x finding, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, had := f.last[x]
 	if f.last == nil || !had && len(f.last) >= maxFindings {
-		f.last = map[finding]time.Time{} // what is forgotten is recorded again
+		f.last = map[finding]time.Time{} // too many: begin anew, and record again what is still found
 	}
 	f.last[x] = now
 	return !had
@@ -64,8 +64,9 @@ func (f *findings) clear() {
 	f.last = nil
 }
 
-// forget forgets the findings that hold no longer, because all pods with the image are found otherwise, and those of
-// images that no pod has run for a day. If they come back, they are recorded again. A job that runs every hour is not.
+// forget drops the findings about images of which all pods now have another one, and about images that no pod has run
+// for a day. If such a finding comes back, it is recorded again. The day keeps a job that runs every hour from being
+// recorded each time.
 func (f *findings) forget(pods []*held, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

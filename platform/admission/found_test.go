@@ -152,7 +152,7 @@ func TestUnrecordedFindingIsTriedAgain(t *testing.T) {
 	l.want(t, "later", audit.KindRunning, audit.Accepted, "none shop/")
 }
 
-// TestFindingsAreBounded: what is remembered has a limit; what is forgotten is recorded again.
+// TestFindingsAreBounded: at most maxFindings are kept, and one that was dropped is new again.
 func TestFindingsAreBounded(t *testing.T) {
 	var f findings
 	now := time.Now()
@@ -172,7 +172,7 @@ func TestFindingsAreBounded(t *testing.T) {
 	}
 	f.forget([]*held{pod}, now.Add(2*againEvery))
 	if f.add(of(0), now) || !f.add(of(maxFindings), now) {
-		t.Error("an image that no pod has run for a day is remembered, or one that runs is not")
+		t.Error("want that only the finding about an image that no pod has run for a day is dropped")
 	}
 }
 
