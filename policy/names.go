@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Names says what images are that were copied elsewhere, as to a mirror. A key is where they are,
-// the beginning of a repository's name: REGISTRY/ or REGISTRY/NAME/. The value stands in its place in
-// the name that rules see, as in {"mirror.example.com/hub/": "docker.io/"}. The longest key counts.
+// Names gives images that were copied, as to a mirror, the names of their originals. A key is the
+// beginning of a repository's name, REGISTRY/ or REGISTRY/NAME/, that the copies have. The value
+// replaces it in the name that rules see: {"mirror.example.com/hub/": "docker.io/"}. The longest key counts.
 // Only whoever writes the policies may choose them: a name decides which rules are about an image.
 type Names map[string]string
 

@@ -180,7 +180,7 @@ type decider struct {
 	opts    verify.Options
 	now     time.Time
 	timeout time.Duration
-	names   policy.Names // what images are
+	names   policy.Names // that rules see of copies
 	shared  *repositories
 }
 

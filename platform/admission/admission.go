@@ -51,7 +51,7 @@ type Config struct {
 	Verdicts   *verdicts.Store       // required
 	Cluster    Cluster               // required
 	Fields     imagelist.Fields      // of custom kinds
-	Names      policy.Names          // what images are that were copied to mirrors
+	Names      policy.Names          // names that rules see of images that were copied to mirrors
 	Mirrors    policy.Names          // where images are read, by the beginning of what pods call them
 	DryRun     bool                  // decisions are recorded, and nothing is refused or changed
 	Log        *slog.Logger          // gets a line for each decision; required

@@ -33,7 +33,7 @@ type Settings struct {
 
 	Distrust *verdicts.Distrusted `json:"distrust,omitempty"` // whose lists of what is no longer trusted count; absent: nobody's
 
-	Names   policy.Names        `json:"names,omitempty"`   // what images are that were copied to mirrors
+	Names   policy.Names        `json:"names,omitempty"`   // names that rules see of images that were copied to mirrors
 	Mirrors policy.Names        `json:"mirrors,omitempty"` // where images are read, by the beginning of what pods call them
 	Hosts   Hosts               `json:"hosts,omitempty"`   // the same, as the nodes' containerd is told it
 	Images  map[string][]string `json:"images,omitempty"`  // fields that name images, by KIND.GROUP of custom kinds

@@ -81,7 +81,7 @@ func ReadReleaseRequest(r io.Reader) (*ReleaseRequest, []byte, error) {
 	return &req, body, nil
 }
 
-// Version is which program a platform runs.
+// Version is the answer to PathVersion: the version of the platform's program.
 type Version struct {
 	Version string `json:"version"`
 }

@@ -13,7 +13,7 @@ import (
 	records "github.com/colophon-build/colophon/audit"
 )
 
-// Report records what somebody reported who has no key of his own: a verdict, or that a case file was signed. The
+// Report records what an account without a key of its own reported: a verdict, or that a case file was signed. The
 // ledger signs that this account said so, and compares nothing: who has the case file compares the digest of its
 // manifest. It returns when the record is on the disk. An error that matches ErrRefused says that the record is no
 // such report.

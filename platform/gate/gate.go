@@ -26,7 +26,7 @@ import (
 // Config says how a Gate decides.
 type Config struct {
 	Upstream   string                // HOST[:PORT] of the registry that has the images; required
-	Names      policy.Names          // what images are, by prefix of the repository's name at the upstream; "" is all of them
+	Names      policy.Names          // names that rules see, by the prefix of the repository's name at the upstream; "" is all of them
 	Verdicts   *verdicts.Store       // required
 	Transport  http.RoundTripper     // sends the requests for content; required: see verdicts.Transport
 	Logins     []authn.AuthConfig    // the gate's own credentials for the upstream; none: anonymous

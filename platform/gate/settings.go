@@ -22,7 +22,7 @@ import (
 // Settings are the configuration file of colophond gate. docs/gate.md has the manual.
 type Settings struct {
 	Upstream string       `json:"upstream,omitempty"` // URL of the registry that has the images; required
-	Names    policy.Names `json:"names,omitempty"`    // what images are, by the prefix of the repository's name at the upstream
+	Names    policy.Names `json:"names,omitempty"`    // names that rules see, by the prefix of the repository's name at the upstream
 	Listen   string       `json:"listen,omitempty"`   // address for clients; default 127.0.0.1:5000
 	Health   string       `json:"health,omitempty"`   // address of /healthz, /readyz and /metrics; default 127.0.0.1:5001
 

@@ -37,7 +37,7 @@ type Document struct {
 	Report    func(problem string) `json:"-"` // tells the cluster whether it is in force; nil: nobody
 }
 
-// Loader makes the policies and trust roots that somebody wrote the ones that count.
+// Loader reads the policies and trust roots that somebody wrote, and puts them in force.
 type Loader struct {
 	store *Store
 	log   *slog.Logger

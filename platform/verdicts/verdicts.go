@@ -173,7 +173,7 @@ type Question struct {
 	News       bool               // the answer waits for a look at what is attached to the image, however fresh what is known
 
 	// Ahead says that nobody waits for the answer: the image is read before somebody asks. What is
-	// kept then makes nothing go that was asked for, and is read again before it counts no more.
+	// kept then displaces nothing that somebody asked for, and is read again before it expires.
 	Ahead bool
 }
 

@@ -202,7 +202,7 @@ func (s *Service) record(ctx context.Context, acts []audit.Record) error {
 	return nil
 }
 
-// Run signs the list again every few minutes, until ctx ends.
+// Run signs the list again every few minutes, until done is closed.
 func (s *Service) Run(done <-chan struct{}) {
 	for {
 		select {

@@ -16,7 +16,7 @@ type Covered struct {
 	Root tlog.Hash
 }
 
-// CoveredSchema makes the table in which a database keeps it, of a database that covers nothing.
+// CoveredSchema creates the table that keeps a Covered, for a database that covers nothing yet.
 var CoveredSchema = fmt.Sprintf(`CREATE TABLE covered (size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
 INSERT INTO covered (size, root) VALUES (0, x'%x');`, [32]byte(tlog.EmptyRoot()))
 

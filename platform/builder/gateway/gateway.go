@@ -10,8 +10,8 @@
 // headers that clients act on, and the body; the record (builder.Exchange) has all
 // three.
 //
-// Of a build that may use credentials of the platform, the gateway adds them to the
-// requests in their scope (see login).
+// If a build may use credentials of the platform, the gateway adds them to the requests in
+// their scope (see login).
 //
 // The gateway removes some HTTP features, so that the same request gets the same
 // answer: it asks for bodies without content coding, it drops If-None-Match,

@@ -108,8 +108,8 @@ func (f *File) Find(demands []builder.Demand) ([]Sum, error) {
 }
 
 // IsModule reports whether the address of a download is that of a module's zip
-// (go.dev/ref/mod#goproxy-protocol). A go.mod has an h1 too, of other content: a zip with
-// nothing but that go.mod has the same.
+// (go.dev/ref/mod#goproxy-protocol). A go.mod has an h1 too, which is
+// also that of a zip with this file alone.
 func IsModule(path string) bool {
 	return strings.Contains(path, "/@v/") && strings.HasSuffix(path, ".zip")
 }

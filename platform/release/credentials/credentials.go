@@ -31,7 +31,7 @@ import (
 	"github.com/colophon-build/colophon/source"
 )
 
-// Set is the credentials of a platform. Spec: docs/configuration.md, "Credentials". It is
+// Set holds the credentials of a platform. Spec: docs/configuration.md, "Credentials". It is
 // safe for concurrent use after Read, or after it was unmarshalled.
 type Set struct {
 	Sources   []Source   `json:"sources,omitempty"`

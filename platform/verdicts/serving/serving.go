@@ -36,7 +36,7 @@ const Patience = 45 * time.Second
 // Config says how a Judge decides.
 type Config struct {
 	Verdicts   *verdicts.Store       // required
-	Names      policy.Names          // what images are that were copied to repositories with these beginnings
+	Names      policy.Names          // names that rules see of images that were copied here
 	Audit      bool                  // decisions are recorded, and nothing is refused
 	Blobs      bool                  // Blob will be asked
 	Log        *slog.Logger          // gets a line for each decision; required
