@@ -15,11 +15,14 @@ import (
 
 // TestParseRealEntries: signers and digests of real entries of Rekor v1 and v2 are read.
 func TestParseRealEntries(t *testing.T) {
-	files, err := filepath.Glob("../../shared/data/bundles/*/bundle.sigstore.json")
-	if err != nil {
-		t.Fatal(err)
+	files := []string{"testdata/npm/sigstore-js-2.1.0-bundle.json", "testdata/rekor2-dsse/bundle.sigstore.json"}
+	for _, more := range []string{"../test/conformance/sigstore/testdata/cases/*/bundle.sigstore.json", "../../shared/data/bundles/*/bundle.sigstore.json"} {
+		found, err := filepath.Glob(more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
 	}
-	files = append(files, "testdata/npm/sigstore-js-2.1.0-bundle.json", "testdata/rekor2-dsse/bundle.sigstore.json")
 	kinds := map[string]int{}
 	for _, path := range files {
 		raw, err := os.ReadFile(path)

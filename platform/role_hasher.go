@@ -32,6 +32,7 @@ type hasher struct {
 	log     *slog.Logger
 	store   string // of the gateways' downloads
 	file    *sums.File
+	most    time.Duration // for the modules of one build
 	waiting chan struct{} // a place for each build
 	turn    chan struct{} // one process at a time
 }
@@ -39,7 +40,7 @@ type hasher struct {
 func newHasher(s roomsSettings, c zone.Child[roomsSettings]) *hasher {
 	return &hasher{
 		zone: s.Hasher, users: c.Users, logs: c.Logs, log: c.Log,
-		store: s.Store, file: sums.At(filepath.Join(s.Sums, "modules")),
+		store: s.Store, file: sums.At(filepath.Join(s.Sums, "modules")), most: maxHashing,
 		waiting: make(chan struct{}, maxUnheard), turn: make(chan struct{}, 1),
 	}
 }
@@ -93,7 +94,7 @@ func (h *hasher) hash(wanted []string) ([]sums.Sum, error) {
 	// The child dies with the thread that started it; see zone.Process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ctx, cancel := context.WithTimeout(context.Background(), maxHashing)
+	ctx, cancel := context.WithTimeout(context.Background(), h.most)
 	defer cancel()
 	cmd, err := zone.Process{Name: roleHasher, Zone: h.zone, Users: h.users, Settings: struct{}{}, Logs: h.logs}.Command(ctx)
 	if err != nil {

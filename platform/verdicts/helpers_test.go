@@ -74,7 +74,7 @@ func TestHelpers(t *testing.T) {
 	if got, err := h.Login(t.Context(), "token.dkr.example.com", "shop"); err != nil || got != (authn.AuthConfig{IdentityToken: "s3cret"}) {
 		t.Errorf("a token: got %v, %v", got, err)
 	}
-	for name, want := range map[string]string{"fails": "exit status 3", "empty": "expected an object", "twice": "expected an object", "endless": "at most", "hangs": "within 5s"} {
+	for name, want := range map[string]string{"fails": "exit status 3", "empty": "expected an object", "twice": "expected an object", "endless": "at most 65536 bytes", "hangs": "within 5s"} {
 		start := time.Now()
 		got, err := h.Login(t.Context(), name+".example.com", "shop")
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(fmt.Sprint(got, err), "s3cret") || time.Since(start) > await.Patience {
@@ -98,7 +98,12 @@ func TestHelpers(t *testing.T) {
 func TestHelpersTakeTurns(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir+":/bin:/usr/bin")
-	helper(t, dir, "slow", "sleep 2; "+answers)
+	log := filepath.Join(dir, "log")
+	if err := os.WriteFile(log, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says := " | dd of=" + log + " oflag=append conv=notrunc,nocreat status=none; " // programs run on after the test, and must not create the file again
+	helper(t, dir, "slow", "echo begins"+says+"sleep 2; echo ends"+says+answers)
 	helper(t, dir, "fast", answers)
 	h, err := verdicts.HelperPrograms{"*.slow.example.com": "slow", "*.fast.example.com": "fast"}.Find()
 	if err != nil {
@@ -130,6 +135,22 @@ func TestHelpersTakeTurns(t *testing.T) {
 	}
 	if waited := turns.Load() - before; waited > 8 {
 		t.Errorf("another namespace waited for %d turns", waited)
+	}
+	raw, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, most := 0, 0
+	for line := range strings.Lines(string(raw)) {
+		if line == "begins\n" {
+			running++
+		} else {
+			running--
+		}
+		most = max(most, running)
+	}
+	if most > 2 {
+		t.Errorf("%d processes for one namespace at once, want 2 at most", most)
 	}
 	// A host that two wait for comes with the first turn of either.
 	before = turns.Load()

@@ -11,6 +11,7 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // filesRecipe builds cmd/hello of helloTree for three systems.
@@ -39,6 +40,7 @@ func buildFiles(t *testing.T, b *Builder, tree map[string]string, recipe attest.
 
 // TestFiles: one binary for each platform, the same each time, and each is what its name says.
 func TestFiles(t *testing.T) {
+	needs.Long(t)
 	b := newBuilder(t, Config{})
 	m, layout, err := buildFiles(t, b, helloTree(t), filesRecipe)
 	if err != nil {
