@@ -130,8 +130,8 @@ quickstart: ## start a platform, release out/hello, verify it
 
 # The packages that take longest come first, so that none of them runs alone at the end. Those that
 # compute and those that wait take turns, so three of them share two cores.
-LONGEST := ./test/attack ./test/stories ./cmd/colophon ./test/operation ./platform/audit ./platform/builder/buildkit ./platform/verdicts ./platform/builder/golang \
-	./platform/admission ./test/reproducible ./test/interop ./oci ./test/crash ./source ./platform/mirror ./platform/release ./test/pipelines ./platform/registry
+LONGEST := ./test/attack ./test/stories ./test/interop ./test/operation ./cmd/colophon ./platform/audit ./platform/builder/buildkit ./platform/verdicts ./platform/builder/golang \
+	./platform/admission ./test/reproducible ./oci ./test/crash ./source ./platform/mirror ./platform/release ./test/pipelines ./platform/registry
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
 	@EXTRA='softhsm2-util:softhsm2 openssl rpmbuild:rpm createrepo_c:createrepo-c dnf ruby skopeo podman dockerd:docker.io ctr:containerd strace curl gpg python3 pip3:python3-pip npm mvn:maven /usr/sbin/sshd:openssh-server' scripts/deps.sh
