@@ -362,6 +362,10 @@ func TestPlatformsGiveAnIndex(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Base image debian:bookworm-slim was pulled with platform") {
 		t.Errorf("a base image for another platform: got %v, want an error about it\n%s", err, log)
 	}
+	_, log, err = run(t, b, builder.Request{Tree: tree(t, "# check=skip=InvalidBaseImagePlatform\nFROM debian:bookworm-slim\nCOPY Dockerfile /\n"), Recipe: attest.Recipe{Platforms: []string{otherPlatform()}}})
+	if err != nil {
+		t.Errorf("a Dockerfile that disables the check: %v\n%s", err, log)
+	}
 	// A step for a processor that this machine does not have fails, and says so.
 	src := tree(t, "FROM gcr.io/distroless/static-debian12\nCOPY x /x\nRUN [\"/x\"]\n")
 	if err := os.WriteFile(filepath.Join(src, "x"), []byte("\x7fELF of another machine"), 0o755); err != nil {
