@@ -103,8 +103,11 @@ var registryClients = []registryClient{
 	},
 }
 
+// readToken may only pull.
+const readToken = "pull-token-of-this-test"
+
 // TestClients has each client log in, push and pull: at a registry that everybody may read,
-// and at one that needs a token for that, too.
+// and at one that needs a token for that, too. A token that may only pull does that, and does not push.
 func TestClients(t *testing.T) {
 	if os.Getenv("COLOPHON_CLIENTS") == "" {
 		t.Skip("NOT ASKED FOR: it needs ten clients, which make clients installs or builds")
@@ -136,17 +139,19 @@ func (c *registryClient) try(s *shelf, open bool) {
 	first := c.push[0]
 	if c.login != "" {
 		s.fails(first)
-		s.token = "wrong"
-		if out, err := s.run(c.login); err == nil && !strings.HasPrefix(c.login, "crane ") { // crane only writes a file
-			s.t.Errorf("%s with a wrong token: got %s, want an error", c.login, out)
+	}
+	for _, s.token = range []string{"wrong", readToken} {
+		if c.login != "" {
+			out, err := s.run(c.login)
+			if works := s.token == readToken || strings.HasPrefix(c.login, "crane "); (err == nil) != works { // crane only writes a file
+				s.t.Errorf("%s with the token %q: got %v, %s", c.login, s.token, err, out)
+			}
 		}
 		s.fails(first)
-		s.token = imagesToken
+	}
+	s.token = imagesToken
+	if c.login != "" {
 		s.ok(c.login)
-	} else {
-		s.token = "wrong"
-		s.fails(first)
-		s.token = imagesToken
 	}
 	for _, line := range c.push {
 		s.ok(line)
@@ -156,7 +161,8 @@ func (c *registryClient) try(s *shelf, open bool) {
 	}
 	if !open {
 		s.fails(c.pull[0])
-		if s.user = "--user any:" + imagesToken; c.login != "" {
+		s.token = readToken
+		if s.user = "--user any:" + readToken; c.login != "" {
 			s.ok(c.login)
 		}
 	}
@@ -184,8 +190,11 @@ func newShelf(t *testing.T, open bool) *shelf {
 	r, err := registry.New(registry.Config{
 		URL: "http://" + s.host, Dir: t.TempDir(), AnonymousPull: open,
 		Authorize: func(token string) (string, registry.Role) {
-			if token == imagesToken {
+			switch token {
+			case imagesToken:
 				return "clients", registry.Push
+			case readToken:
+				return "readers", registry.Pull
 			}
 			return "", registry.Nobody
 		},
@@ -271,7 +280,7 @@ func (s *shelf) ok(line string) string {
 func (s *shelf) fails(line string) {
 	s.t.Helper()
 	if out, err := s.run(line); err == nil {
-		s.t.Errorf("%s without a login: got %s, want an error", line, out)
+		s.t.Errorf("%s with the token %q, if it is used: got %s, want an error", line, s.token, out)
 	}
 }
 
