@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,8 +52,9 @@ func TestHashingEnds(t *testing.T) {
 	if got, err := h.hash([]string{name}); err != nil || len(got) != 1 || got[0].SHA256 != name {
 		t.Errorf("got %v, %v", got, err)
 	}
-	h.most = time.Nanosecond
-	if got, err := h.hash([]string{name}); !errors.Is(err, context.DeadlineExceeded) || len(got) != 0 {
-		t.Errorf("after its time: got %v, %v", got, err)
+	h.most = time.Second
+	all := slices.Repeat([]string{name}, 1_000_000) // which take much longer
+	if got, err := h.hash(all); !errors.Is(err, context.DeadlineExceeded) || len(got) == len(all) {
+		t.Errorf("after its time: got %d sums, %v", len(got), err)
 	}
 }

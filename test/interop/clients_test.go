@@ -103,11 +103,11 @@ var registryClients = []registryClient{
 	},
 }
 
-// readToken may only pull.
+// readToken is a pull-only token.
 const readToken = "pull-token-of-this-test"
 
 // TestClients has each client log in, push and pull: at a registry that everybody may read,
-// and at one that needs a token for that, too. A token that may only pull does that, and does not push.
+// and at one that needs a token for that, too. With a pull-only token, pulls work and pushes fail.
 func TestClients(t *testing.T) {
 	if os.Getenv("COLOPHON_CLIENTS") == "" {
 		t.Skip("NOT ASKED FOR: it needs ten clients, which make clients installs or builds")

@@ -115,7 +115,7 @@ func (s *shop) wrongClocks(t *testing.T) {
 		}
 		start := time.Now()
 		s.Eventually(t, "the signed image is admitted again", func() bool { return ask(t.Context(), c, s.signed) == nil })
-		t.Logf("clocks of %d replicas %s ahead: the signed image was refused %d times for want of an answer, and admitted %s after the clocks were right again", len(wrong), ahead, refused, time.Since(start).Round(time.Second))
+		t.Logf("clocks of %d processes %s ahead: the signed image was refused %d times for want of an answer, and admitted %s after the clocks were right again", len(wrong), ahead, refused, time.Since(start).Round(time.Second))
 		if refused == 0 {
 			t.Errorf("clocks %s ahead: the API server took a certificate of that time", ahead)
 		}

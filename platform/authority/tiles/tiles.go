@@ -1,7 +1,7 @@
-// Package tiles checks the directory of a log that Tessera writes, and implements
-// Log, the log with one writer that the platform's small logs are. Tessera makes a new log if its own
-// files are missing, and serves nothing itself; Check finds out before Tessera starts
-// that a file is missing or damaged, and Scrub compares all tiles with the checkpoint.
+// Package tiles checks the directory of a log that Tessera writes, and implements Log, the log with
+// one writer that the platform's small logs are. Tessera makes a new log if its own files are missing,
+// and serves nothing itself; Check finds out before Tessera starts that a file is missing or damaged,
+// and Scrub compares all tiles with the checkpoint.
 package tiles
 
 import (
