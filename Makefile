@@ -29,10 +29,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: scanner ## build out/bin/colophon, out/bin/colophond and its scanner of images, out/bin/colophon-scan
-	$(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
+	scripts/untouched.sh $(BIN)/colophon $(BIN)/colophond -- env $(GOBUILD) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/colophon ./cmd/colophond
 
 scanner:
-	cd cmd/colophon-scan && $(GOTOOL) -o ../../$(BIN)/ .
+	cd cmd/colophon-scan && ../../scripts/untouched.sh ../../$(BIN)/colophon-scan -- env $(GOTOOL) -o ../../$(BIN)/ .
 
 man: build ## write the manual pages to out/man
 	$(BIN)/colophon man out/man

@@ -23,7 +23,8 @@ mkdir -p "$keys"
 if [ ! -e "$keys/key" ]; then
   ssh-keygen -q -t ed25519 -N '' -C "$signer" -f "$keys/key"
 fi
-printf '%s namespaces="git" %s\n' "$signer" "$(cat "$keys/key.pub")" >"$keys/allowed_signers"
+allowed="$signer namespaces=\"git\" $(cat "$keys/key.pub")"
+[ "$(cat "$keys/allowed_signers" 2>/dev/null)" = "$allowed" ] || echo "$allowed" >"$keys/allowed_signers"
 
 # Make the repository elsewhere and rename it, so that an interrupted run leaves no incomplete one.
 new=$(mktemp -d "$PWD/out/cache/hello.XXXXXX")

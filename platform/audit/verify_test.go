@@ -16,6 +16,7 @@ import (
 
 	records "github.com/colophon-build/colophon/audit"
 	"github.com/colophon-build/colophon/audit/files"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // stopped returns the directory of a ledger that was closed, with its files, and how to verify it.
@@ -63,7 +64,7 @@ func stopped(t testing.TB, cfg Config, n int, then func(*Ledger)) (dir string, l
 // COLOPHON_LONG=1, each byte of the checkpoint, and every seventh of the others.
 func TestEachByte(t *testing.T) {
 	step := 7
-	if os.Getenv("COLOPHON_LONG") == "1" {
+	if needs.AskedForLong() {
 		step = 1
 	}
 	dir, list, verify := stopped(t, Config{}, 4, nil)

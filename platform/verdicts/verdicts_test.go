@@ -483,11 +483,11 @@ func TestTooMuchAtOnce(t *testing.T) {
 	}
 }
 
-// TestMemory: 10,000 images fit in 200 MiB, by what 200 of them take; and the store drops the
+// TestMemory: 10,000 images fit in 200 MiB, by what 100 of them take; and the store drops the
 // oldest past its limit.
 func TestMemory(t *testing.T) {
 	c := newScene(t)
-	const n = 200
+	const n = 100
 	var questions []verdicts.Question
 	for i := range n {
 		s := prooftest.NewStore(t)

@@ -27,11 +27,14 @@ func Missing(t testing.TB, format string, args ...any) {
 	t.Skip(said)
 }
 
+// AskedForLong reports whether COLOPHON_LONG=1 asks for the tests that take minutes.
+func AskedForLong() bool { return os.Getenv("COLOPHON_LONG") == "1" }
+
 // Long skips the test unless COLOPHON_LONG=1 asks for the tests that take minutes, as
 // continuous integration does.
 func Long(t testing.TB) {
 	t.Helper()
-	if os.Getenv("COLOPHON_LONG") != "1" {
+	if !AskedForLong() {
 		t.Skip("NOT ASKED FOR: COLOPHON_LONG=1 make test runs what takes minutes")
 	}
 }

@@ -290,6 +290,7 @@ func TestWithoutRoot(t *testing.T) {
 	if out, err := exec.Command("cp", harness.Bin(t, "colophond"), harness.Bin(t, "colophon-scan"), dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	shareStd(t, p, dir)
 	p.Up()
 	if !strings.Contains(p.Log.String(), "all roles run as one user") {
 		t.Errorf("the log does not say that the roles are not separate:\n%s", p.Log)
@@ -326,6 +327,24 @@ func TestWithoutRoot(t *testing.T) {
 		t.Errorf("the hint names the golang builder, but the source is no Go module:\n%s", output)
 	}
 	levelOfLaptop(t, p, dir)
+}
+
+// shareStd gives a platform of another user a copy of the compiled standard library that all tests
+// share. With COLOPHON_LONG=1, the platform compiles it by itself.
+func shareStd(t *testing.T, p *harness.Platform, dir string) {
+	t.Helper()
+	if needs.AskedForLong() {
+		return
+	}
+	own, config := filepath.Join(dir, "std"), filepath.Join(dir, "config.json")
+	copyAll := `mkdir -m 0700 "$2" && { [ ! -d "$1" ] || find "$1" -maxdepth 1 -name 'std-*' -exec cp -rp -t "$2" {} +; } && chown -R "$3" "$2"`
+	if out, err := exec.Command("sh", "-c", copyAll, "sh", harness.StdCache(t), own, strconv.Itoa(p.User)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.WriteFile(config, fmt.Appendf(nil, `{"build": {"stdCache": %q}}`, own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.Args = append(p.Args, "--config", config)
 }
 
 // levelOfLaptop releases a Go program on a platform without root: level says no more than its

@@ -276,7 +276,7 @@ func (tr *Trace) Cut(t testing.TB, from string, moment int, lost Loss, into stri
 // what is left and what had been acknowledged. With COLOPHON_LONG=1, it does so thirty times as often.
 func (tr *Trace) Cuts(t *testing.T, from string, times int, r *rand.Rand, check func(left string, acknowledged []string) error) {
 	t.Helper()
-	if os.Getenv("COLOPHON_LONG") == "1" {
+	if needs.AskedForLong() {
 		times *= 30
 	}
 	for i := range times {

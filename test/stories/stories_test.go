@@ -13,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/test/freeport"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 func TestStories(t *testing.T) {
@@ -53,7 +54,7 @@ func TestStories(t *testing.T) {
 			case "root":
 				return os.Getuid() == 0, nil
 			case "long":
-				return os.Getenv("COLOPHON_LONG") == "1", nil
+				return needs.AskedForLong(), nil
 			default:
 				return false, fmt.Errorf("unknown condition %q", name)
 			}

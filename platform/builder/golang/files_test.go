@@ -73,7 +73,7 @@ func TestFiles(t *testing.T) {
 
 // TestFilesRefused: what cannot be built says why, and is the recipe's fault.
 func TestFilesRefused(t *testing.T) {
-	b := newBuilder(t, Config{})
+	b := newBuilder(t, Config{StdCache: sharedStd})
 	tree := func(change func(map[string]string)) map[string]string {
 		files := map[string]string{"go.mod": "module example.com/app\n", "main.go": "package main\n\nfunc main() {}\n"}
 		if change != nil {

@@ -310,7 +310,7 @@ func runRootfs(t *testing.T, image v1.Image) {
 
 func TestSourceThatDoesNotCompile(t *testing.T) {
 	tree := writeTree(t, map[string]string{"go.mod": "module example.com/x\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { undefined() }\n"})
-	_, _, log, err := do(t, newBuilder(t, Config{}), tree, attest.Recipe{}, builder.Limits{})
+	_, _, log, err := do(t, newBuilder(t, Config{StdCache: sharedStd}), tree, attest.Recipe{}, builder.Limits{})
 	if failed, ok := errors.AsType[*builder.Error](err); !ok || !strings.HasPrefix(failed.Step, "go build example.com/x for linux/") {
 		t.Fatalf("got %v, want a *builder.Error of the step go build", err)
 	}
@@ -352,7 +352,7 @@ func TestUnreadFilesDoNotStop(t *testing.T) {
 		}
 		return tree
 	}
-	b := newBuilder(t, Config{})
+	b := newBuilder(t, Config{StdCache: sharedStd})
 	if _, _, _, err := do(t, b, spoil(writeTree(t, files)), attest.Recipe{}, builder.Limits{}); err != nil {
 		t.Error(err)
 	}
@@ -473,7 +473,7 @@ func TestWhatIsLeftOutIsSaid(t *testing.T) {
 		"sub/native/x_windows.go":    "package native\n\nimport \"C\"\n",
 		"sub/only/main.go":           "package main\n\nimport \"C\"\n\nfunc main() {}\n",
 	}
-	b := newBuilder(t, Config{})
+	b := newBuilder(t, Config{StdCache: sharedStd})
 	_, _, log, err := do(t, b, writeTree(t, files), attest.Recipe{Package: "./sub/cmd"}, builder.Limits{})
 	if err != nil {
 		t.Fatal(err)

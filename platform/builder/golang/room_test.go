@@ -79,7 +79,7 @@ func TestTreeKeepsToItself(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(t, tree)
 			}
-			_, _, _, err := do(t, newBuilder(t, Config{}), tree, c.recipe, builder.Limits{})
+			_, _, _, err := do(t, newBuilder(t, Config{StdCache: sharedStd}), tree, c.recipe, builder.Limits{})
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
@@ -100,7 +100,7 @@ func TestRoomHidesTheHost(t *testing.T) {
 		"steal_amd64.s": "#include \"" + secret + "\"\n",
 		"steal_arm64.s": "#include \"" + secret + "\"\n",
 	})
-	_, _, log, err := do(t, newBuilder(t, Config{}), tree, attest.Recipe{}, builder.Limits{})
+	_, _, log, err := do(t, newBuilder(t, Config{StdCache: sharedStd}), tree, attest.Recipe{}, builder.Limits{})
 	if err == nil || strings.Contains(log+err.Error(), "THESECRET") || !strings.Contains(log, "no such file") {
 		t.Errorf("in the room: got %v and %q, want a build that fails for want of the file", err, log)
 	}
