@@ -19,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
@@ -227,7 +228,7 @@ func BundledDirectory(ctx context.Context, d Directory, bundles [][]byte, now ti
 	}
 	v.Image = d.Name
 	l := &v.Links[0] // the file
-	l.Claim = plain(fmt.Sprintf("%d files have the digests that %s lists", len(sums), d.Sums.Name)) + about
+	l.Claim = plain(listed(len(sums))+" that "+d.Sums.Name+" lists") + about
 	if len(wrong) > 0 {
 		slices.Sort(wrong)
 		*l = Link{Name: LinkFile, Status: Broken, Reason: plain(strings.Join(wrong, "; "))}
@@ -268,7 +269,7 @@ func eachFile(d Directory, bundled func(File) *Verdict) *Verdict {
 			v.Links[0].Claim = plain(f.Name + ", " + v.Links[0].Claim)
 			break
 		}
-		v.Links[0].Claim = fmt.Sprintf("%d files, each with a proof of its own", len(d.Files))
+		v.Links[0].Claim = printable.Count(len(d.Files), "file") + ", each with a proof of its own"
 	}
 	if v == nil {
 		v = &Verdict{}
@@ -421,4 +422,12 @@ func signedAt(v *Verdict) (at time.Time) {
 		}
 	}
 	return at
+}
+
+// listed says of how many files the digests are right.
+func listed(n int) string {
+	if n == 1 {
+		return "1 file has the digest"
+	}
+	return fmt.Sprintf("%d files have the digests", n)
 }

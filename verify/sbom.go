@@ -55,7 +55,7 @@ func (c *check) sbomLink(ctx context.Context, image v1.Hash, ev *evidence, s set
 		case kind.found.holds():
 			d := kind.found.proof.sbom
 			docs = append(docs, d)
-			claims = append(claims, fmt.Sprintf("%s %s, %d packages%s", d.Format, d.Version, d.Packages, unread(d)))
+			claims = append(claims, fmt.Sprintf("%s %s, %s%s", d.Format, d.Version, printable.Count(d.Packages, "package"), unread(d)))
 		case c.opts.Policy.SBOM() != policy.SBOMOptional:
 			return ev.lacking(LinkSBOM, inFormat(kind.predicate), kind.what, kind.found)
 		}
@@ -123,7 +123,7 @@ func (c *check) compareContents(ctx context.Context, image v1.Hash, docs []*sbom
 			return Link{Name: LinkSBOM, Status: Broken, Reason: d.Format + " document: " + diff.String()}
 		}
 	}
-	l.Claim += fmt.Sprintf("; agrees with the %d packages found in the image", len(installed))
+	l.Claim += "; agrees with the " + printable.Count(len(installed), "package") + " found in the image"
 	return l
 }
 

@@ -52,7 +52,7 @@ func TestContents(t *testing.T) {
 		status  verify.Status
 		words   string
 	}{
-		"agrees":                 {[]string{there}, verify.Accepted, verify.Holds, "agrees with the 1 packages found in the image"},
+		"agrees":                 {[]string{there}, verify.Accepted, verify.Holds, "agrees with the 1 package found in the image"},
 		"not in the SBOM":        {nil, verify.Rejected, verify.Broken, "in the image and not in the SBOM: npm left-pad 1.3.0"},
 		"not in the image":       {[]string{there, "pkg:npm/evil@1"}, verify.Rejected, verify.Broken, "in the SBOM and not in the image: npm evil 1"},
 		"another version":        {[]string{other}, verify.Rejected, verify.Broken, "npm left-pad 1.2.9"},

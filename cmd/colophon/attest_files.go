@@ -417,11 +417,11 @@ func printFileSet(w io.Writer, s *fileSet, pieces []*piece) error {
 	if pieces[0].answer.Key != "" {
 		by = "key " + by
 	}
-	state := fmt.Sprintf("%d bundles are new", made)
+	state := printable.Count(made, "new bundle")
 	if made == 0 {
 		state = "nothing to do: all was signed before"
 	}
-	fmt.Fprintf(w, "%d files and %s signed by %s; %s\n", len(s.files), printable.Text(filepath.Join(s.dir, s.list)), printable.Text(by), state)
+	fmt.Fprintf(w, "%s and %s signed by %s; %s\n", printable.Count(len(s.files), "file"), printable.Text(filepath.Join(s.dir, s.list)), printable.Text(by), state)
 	for _, p := range pieces {
 		mark := " "
 		if p.raw != nil {

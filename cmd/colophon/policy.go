@@ -100,7 +100,7 @@ func runPolicyCheck(cmd *cobra.Command, files []string, o output, now time.Time)
 		for _, f := range found {
 			printFinding(out, f)
 		}
-		fmt.Fprintf(out, "%s, %s\n", counted(len(files), "policy file"), counted(faults, "fault"))
+		fmt.Fprintf(out, "%s, %s\n", printable.Count(len(files), "policy file"), printable.Count(faults, "fault"))
 	}
 	if faults > 0 {
 		return &exitError{code: exitRejected}
@@ -129,14 +129,6 @@ func printFinding(w io.Writer, f policyFinding) {
 		rule = fmt.Sprintf("rule %q: ", f.Rule)
 	}
 	fmt.Fprintf(w, "%s:%d:%d: %s %s%s\n", printable.Text(f.File), f.Line, f.Column, mark, printable.Text(rule), printable.Text(f.What))
-}
-
-// counted returns a number with its noun.
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // readPolicy reads a policy file, or standard input.

@@ -70,7 +70,7 @@ func runPolicyTest(cmd *cobra.Command, file string, images []string, o decideOpt
 	for _, a := range all {
 		printDecision(out, a)
 	}
-	fmt.Fprintf(out, "\n%s: %d accepted, %d rejected, %d undecided\n", counted(len(all), "image"), count[verify.Accepted], count[verify.Rejected], count[verify.Undecided])
+	fmt.Fprintf(out, "\n%s: %d accepted, %d rejected, %d undecided\n", printable.Count(len(all), "image"), count[verify.Accepted], count[verify.Rejected], count[verify.Undecided])
 	return exitWith(worst, nil)
 }
 
@@ -227,7 +227,7 @@ func runPolicyDiff(cmd *cobra.Command, args []string, o decideOptions) error {
 		fmt.Fprintf(out, "%s %-15s %s%s\n", paint(out, mark[0], mark[1]), c.Change, printable.Text(c.New.Image), paint(out, faint, shortDigest(c.New.Digest)))
 		printWhyNot(out, c.New)
 	}
-	fmt.Fprintf(out, "\n%s: %d decided otherwise\n", counted(len(answers), "image"), len(list))
+	fmt.Fprintf(out, "\n%s: %d decided otherwise\n", printable.Count(len(answers), "image"), len(list))
 	return exitWith(worst, nil)
 }
 

@@ -445,11 +445,11 @@ func (s *savedFiles) checkOld(ctx context.Context) error {
 // printFiles prints what was saved, what it proves, and the command that verifies it.
 func (o releaseOptions) printFiles(w io.Writer, s savedFiles) {
 	r := s.rel
-	state := "released %d files, saved in %s"
+	state := "released %s, saved in %s\n"
 	if r.Unchanged && s.old {
-		state = "nothing to do: %d files were released before, and are in %s"
+		state = "nothing to do: released before, %s in %s\n"
 	}
-	fmt.Fprintf(w, state+"\n", len(s.files), printable.Text(s.to))
+	fmt.Fprintf(w, state, printable.Count(len(s.files), "file"), printable.Text(s.to))
 	line := func(what, text string) { fmt.Fprintf(w, "  %-7s %s\n", what, printable.Text(text)) }
 	for _, f := range s.files {
 		line("file", f.Descriptor.Digest.Hex+"  "+f.Name)

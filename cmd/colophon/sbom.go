@@ -126,7 +126,7 @@ func runSBOMDiff(cmd *cobra.Command, old, next string, o output) error {
 		}
 		fmt.Fprintf(out, "%s %s %s\n", sign, printable.Text(c.Name), printable.Text(what))
 	}
-	_, err := fmt.Fprintf(out, "%d added, %d removed, %d changed; %d packages before, %d after\n", len(d.Added), len(d.Removed), len(d.Changed), docs[0].Packages, docs[1].Packages)
+	_, err := fmt.Fprintf(out, "%d added, %d removed, %d changed; %s before, %d after\n", len(d.Added), len(d.Removed), len(d.Changed), printable.Count(docs[0].Packages, "package"), docs[1].Packages)
 	return err
 }
 
@@ -199,7 +199,7 @@ func printLacking(w io.Writer, a lacking) {
 	for _, m := range a.Missing {
 		where := "the document"
 		if n := len(m.Packages); n > 0 {
-			where = fmt.Sprintf("%d packages: %s", n, strings.Join(m.Packages[:min(n, shownPackages)], ", "))
+			where = fmt.Sprintf("%s: %s", printable.Count(n, "package"), strings.Join(m.Packages[:min(n, shownPackages)], ", "))
 			if n > shownPackages {
 				where += ", …"
 			}

@@ -32,7 +32,7 @@ Exit codes: 0 merged, 2 usage error, 1 failure.`,
 		Example: `  colophon sbom merge amd64.spdx.json arm64.spdx.json --image registry.example.com/team/app:v1.2.0 -o app.spdx.json`,
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := replaceable("--output", output, withoutOutput); err != nil {
+			if err := sbomFile(output); err != nil {
 				return err
 			}
 			ctx, cancel := withTimeout(cmd.Context(), sbomTimeout)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,14 @@ import (
 
 // withoutOutput is the hint for an --output that names no file, such as /dev/stdout.
 const withoutOutput = "without it, the SBOM is written to standard output"
+
+// sbomFile fails unless --output names a file that can be written. In other commands, -o has a format.
+func sbomFile(path string) error {
+	if slices.Contains([]string{"spdx", "cyclonedx", "text", "json", "yaml"}, path) {
+		return usageError("an SBOM is JSON, as --format spdx or --format cyclonedx; for a file of this name: -o ./"+path, "--output: expected a file, found the format %s", path)
+	}
+	return replaceable("--output", path, withoutOutput)
+}
 
 // sbomOptions are the flags of sbom.
 type sbomOptions struct {
@@ -53,7 +62,7 @@ func runSBOM(cmd *cobra.Command, target string, o sbomOptions) error {
 	if sbomKinds[o.format] == "" {
 		return usageError("", "--format: expected spdx or cyclonedx, found %q", o.format)
 	}
-	if err := replaceable("--output", o.output, withoutOutput); err != nil {
+	if err := sbomFile(o.output); err != nil {
 		return err
 	}
 	ctx, cancel := withTimeout(cmd.Context(), o.timeout)

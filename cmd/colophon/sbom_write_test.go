@@ -173,6 +173,10 @@ func TestSBOMReplacesFilesOnly(t *testing.T) {
 		s.run(exitUsage, []string{"sbom", filepath.Dir(link), "-o", to}, "--output: "+to+" is not a regular file", "standard output")
 		s.run(exitUsage, []string{"sbom", "merge", "a", "b", "-o", to}, "--output: "+to+" is not a regular file")
 	}
+	for _, to := range []string{"cyclonedx", "json"} {
+		s.run(exitUsage, []string{"sbom", filepath.Dir(link), "-o", to}, "expected a file, found the format "+to, "--format", "./"+to)
+		s.run(exitUsage, []string{"sbom", "merge", "a", "b", "-o", to}, "expected a file, found the format "+to)
+	}
 	if _, err := os.Readlink(link); err != nil {
 		t.Error(err)
 	}
@@ -238,7 +242,7 @@ func TestSBOMOfImages(t *testing.T) {
 	}
 	merged := filepath.Join(t.TempDir(), "merged.json")
 	s.run(exitOK, append(merge, "-o", merged))
-	s.run(exitOK, []string{"sbom", "diff", files[0], merged}, "+ on-amd64 1.0", "1 added, 0 removed, 0 changed; 1 packages before, 2 after")
+	s.run(exitOK, []string{"sbom", "diff", files[0], merged}, "+ on-amd64 1.0", "1 added, 0 removed, 0 changed; 1 package before, 2 after")
 	s.run(exitRejected, []string{"sbom", "check", merged}, "2 packages: on-amd64", "on-arm64")
 	s.run(exitFailure, []string{"sbom", "merge", files[0], files[0]}, "got two SBOMs of sha256:")
 	s.run(exitFailure, []string{"sbom", "merge", files[0], files[0], "--image", dir}, "no SBOM was given for linux/amd64", "--platform linux/amd64")

@@ -4,6 +4,7 @@
 package printable
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -48,6 +49,14 @@ func Markdown(s string) string {
 		return "&#8203;" + s // nor the start of a list, a heading or a quotation
 	}
 	return s
+}
+
+// Count returns a number with its noun, which is given for one: "1 file", "2 files".
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
 }
 
 // Cut returns s if it has at most max bytes, else at most its first max bytes and " …". It

@@ -122,3 +122,11 @@ func TestHead(t *testing.T) {
 		t.Errorf("got %q, want the first 8 bytes without the space", got)
 	}
 }
+
+func TestCount(t *testing.T) {
+	for n, want := range []string{"0 files", "1 file", "2 files"} {
+		if got := Count(n, "file"); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/sarif"
 	"github.com/colophon-build/colophon/lint"
 	"github.com/colophon-build/colophon/lint/finding"
@@ -116,7 +117,7 @@ func (d *Document) Summary() string {
 			}
 		}
 		if n > 0 {
-			parts = append(parts, count(n, string(s)))
+			parts = append(parts, printable.Count(n, string(s)))
 		}
 	}
 	if len(parts) == 0 {
@@ -128,14 +129,7 @@ func (d *Document) Summary() string {
 	if n := len(d.Ignored); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d ignored", n))
 	}
-	return fmt.Sprintf("%s; checked %d of %s", strings.Join(parts, ", "), d.Checked, count(d.Files, "file"))
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%s; checked %d of %s", strings.Join(parts, ", "), d.Checked, printable.Count(d.Files, "file"))
 }
 
 // sarif returns one result for each finding; those that are ignored have a suppression.
