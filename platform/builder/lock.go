@@ -169,6 +169,8 @@ func checkFetch(e *Exchange) error {
 		return fmt.Errorf("status: got %d, want a lasting answer (2xx to 4xx, but not 304, 408, 425 or 429)", e.Status)
 	case e.Denied != "":
 		return fmt.Errorf("denied: got %.100q, want none", e.Denied)
+	case e.Failed != "":
+		return fmt.Errorf("failed: got %.100q, want none", e.Failed)
 	case e.Stored:
 		return fmt.Errorf("stored: got true, want no such member")
 	case !sum.MatchString(e.SHA256):

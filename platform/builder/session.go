@@ -94,6 +94,7 @@ type Exchange struct {
 	Size       int64             `json:"size"`                 // bytes of the answer's body
 	SHA256     string            `json:"sha256,omitempty"`     // hex, of the answer's body; empty if the body broke off
 	Denied     string            `json:"denied,omitempty"`     // why the gateway denied the request; empty if it did not
+	Failed     string            `json:"failed,omitempty"`     // why the gateway got no answer that it may hand on; Status is then its own, 502
 	// Stored says that the gateway sent no request: the body came from its store, where an
 	// earlier build left it, and it has the digest that the request or the commit demands.
 	// A lock never says so.

@@ -224,21 +224,23 @@ func (j *run) without(u *builder.UnavailableError) string {
 	return hint
 }
 
-// refusals lists the requests that the gateway denied, which often explain why a step failed, and those
-// that got no answer or an error and that the failure names: of ADD --checksum, BuildKit only says that an
-// error page has another digest.
+// refusals lists the requests that the gateway denied or got no answer to, which often explain why a step
+// failed, and those that were answered with an error and that the failure names: of ADD --checksum, BuildKit
+// only says that an error page has another digest.
 func (a *attempt) refusals(failure string) string {
 	if a.record == nil {
 		return ""
 	}
 	const shown = 5
 	var out strings.Builder
-	n := 0
+	seen := map[string]bool{} // clients try again
 	for _, e := range a.record.Exchanges {
 		var why string
 		switch named := strings.Contains(failure, e.URL); {
 		case e.Denied != "":
 			why = fmt.Sprintf("the gateway denied %s %s: %s", e.Method, e.URL, e.Denied)
+		case e.Failed != "":
+			why = fmt.Sprintf("there was no answer to %s %s: %s", e.Method, e.URL, e.Failed)
 		case named && e.Status == 0:
 			why = fmt.Sprintf("there was no answer to %s %s", e.Method, e.URL)
 		case named && e.Status >= 400:
@@ -246,12 +248,15 @@ func (a *attempt) refusals(failure string) string {
 		default:
 			continue
 		}
-		if n++; n <= shown {
+		if seen[why] {
+			continue
+		}
+		if seen[why] = true; len(seen) <= shown {
 			out.WriteString("\n" + why)
 		}
 	}
-	if n > shown {
-		fmt.Fprintf(&out, "\nand %d more", n-shown)
+	if len(seen) > shown {
+		fmt.Fprintf(&out, "\nand %d more", len(seen)-shown)
 	}
 	return out.String()
 }

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,12 +15,14 @@ func TestRefusals(t *testing.T) {
 		return &attempt{record: &builder.Record{Exchanges: []builder.Exchange{{Method: "GET", URL: url, Status: status, Denied: denied}}}}
 	}
 	const failure = "build failed at ADD --checksum=sha256:00 " + address + " /a: digest mismatch"
+	gone := builder.Exchange{Method: "GET", URL: "https://typo.example/", Status: 502, Failed: "no such host"}
 	for name, tt := range map[string]struct {
 		a    *attempt
 		want string
 	}{
 		"denied":        {get(0, "not in the lock", "https://other.example/"), "\nthe gateway denied GET https://other.example/: not in the lock"},
 		"no answer":     {get(0, "", address), "\nthere was no answer to GET " + address},
+		"no host":       {&attempt{record: &builder.Record{Exchanges: []builder.Exchange{gone, gone}}}, "\nthere was no answer to GET https://typo.example/: no such host"},
 		"an error page": {get(404, "", address), "\nthe answer to GET " + address + " was an error: status 404"},
 		"other bytes":   {get(200, "", address), ""},
 		"another's 404": {get(404, "", "https://other.example/"), ""},
@@ -30,8 +33,8 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	many := &attempt{record: &builder.Record{}}
-	for range 7 {
-		many.record.Exchanges = append(many.record.Exchanges, get(0, "no", address).record.Exchanges...)
+	for n := range 7 {
+		many.record.Exchanges = append(many.record.Exchanges, get(0, "no", address+strconv.Itoa(n)).record.Exchanges...)
 	}
 	if got := many.refusals(failure); strings.Count(got, "denied") != 5 || !strings.HasSuffix(got, "\nand 2 more") {
 		t.Errorf("many: got %q", got)

@@ -107,8 +107,8 @@ func TestOddAnswers(t *testing.T) {
 	n, _ := strconv.ParseUint(port, 10, 16)
 	room := start(t, Settings{Network: Network{Ports: []uint16{uint16(n)}}})
 	room.want(502, "status: got 101", "GET", "http://example.com:"+port+"/")
-	if e := room.end(); len(e) != 1 || e[0].Status != 502 || e[0].Header != nil || e[0].SHA256 != "" {
-		t.Errorf("got %+v, want a failure", e)
+	if e := room.end(); len(e) != 1 || e[0].Status != 502 || e[0].Header != nil || e[0].SHA256 != "" || !strings.Contains(e[0].Failed, "status: got 101") {
+		t.Errorf("got %+v, want a failure with its cause", e)
 	}
 }
 

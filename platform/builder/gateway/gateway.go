@@ -393,7 +393,7 @@ func (g *Gateway) finish(e *exchange) {
 	defer g.running.Done()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.written += len(e.URL) + len(e.Accept) + len(e.Range) + len(e.Denied) + 256
+	g.written += len(e.URL) + len(e.Accept) + len(e.Range) + len(e.Denied) + len(e.Failed) + 256
 	for k, v := range e.Header {
 		g.written += len(k) + len(v)
 	}
@@ -498,7 +498,7 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 		g.refuse(w, e, d)
 		return
 	}
-	e.Status, e.Header, e.Size, e.SHA256 = http.StatusBadGateway, nil, 0, ""
+	e.Status, e.Header, e.Size, e.SHA256, e.Failed = http.StatusBadGateway, nil, 0, "", clip(err.Error())
 	http.Error(w, "gateway: "+err.Error(), http.StatusBadGateway)
 }
 
