@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +31,7 @@ const withoutOutput = "without it, the SBOM is written to standard output"
 
 // sbomFile fails unless --output names a file that can be written. In other commands, -o has a format.
 func sbomFile(path string) error {
-	if slices.Contains([]string{"spdx", "cyclonedx", "text", "json", "yaml"}, path) {
+	if sbomKinds[path] != "" || path == "json" {
 		return usageError("--format chooses spdx or cyclonedx, both in JSON; to write a file of this name: -o ./"+path, "--output: expected a file, found the format %s", path)
 	}
 	return replaceable("--output", path, withoutOutput)
