@@ -156,7 +156,7 @@ func needsRoot(t *testing.T) {
 func dockerRepo(t *testing.T, run string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "app")
-	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN " + run + "\n"})
+	harness.Write(t, dir, map[string]string{"Dockerfile": "FROM busybox:1.35\nRUN " + run + "\n"})
 	harness.Commit(t, dir, "v1.0.0")
 	return dir
 }

@@ -39,10 +39,12 @@ var (
 	golang = rootfs{name: "golang", variant: "minbase", include: "ca-certificates,git", omit: append([]string{"usr/share/perl/", "usr/lib/x86_64-linux-gnu/perl/", "usr/lib/aarch64-linux-gnu/perl/", "usr/share/zoneinfo/", "usr/share/bash-completion/"}, slim.omit...)}
 	static = rootfs{name: "static", variant: "extract", include: "base-files,netbase,tzdata"}
 	base   = rootfs{name: "base", variant: "extract", include: "base-files,netbase,tzdata,libc6,libssl3,libgcc-s1"}
+	// For tests that need a shell and no Debian: to unpack and to measure it takes a hundredth of the time.
+	busybox = rootfs{name: "busybox", variant: "extract", include: "busybox-static", omit: []string{"etc/", "usr/", "var/"}}
 )
 
 func recipe(goVersion string, ca []byte) string {
-	return fmt.Sprintf("format 4\n%s %s\n%s\nca %x\n%v %v %v %v\n", goVersion, runtime.GOARCH, suite, sha256.Sum256(ca), slim, golang, static, base)
+	return fmt.Sprintf("format 5\n%s %s\n%s\nca %x\n%v %v %v %v %v\n", goVersion, runtime.GOARCH, suite, sha256.Sum256(ca), slim, golang, static, base, busybox)
 }
 
 type maker struct {
@@ -62,6 +64,7 @@ var sets = []set{
 	{[]string{"docker.io/library/golang:1.25", "docker.io/library/golang:1.26"}, (*maker).addGolang},
 	{[]string{"gcr.io/distroless/static-debian12:latest", "gcr.io/distroless/static-debian12:nonroot"}, (*maker).addStatic},
 	{[]string{"gcr.io/distroless/base-debian12:latest", "gcr.io/distroless/base-debian12:nonroot"}, (*maker).addBase},
+	{[]string{"docker.io/library/busybox:1.35"}, (*maker).addBusybox},
 }
 
 // missing returns the sets with the wanted images that the layout does not have. Without wanted
@@ -145,6 +148,16 @@ func (m *maker) addBase(path layout.Path, names []string) error {
 		}
 	}
 	return nil
+}
+
+func (m *maker) addBusybox(path layout.Path, names []string) error {
+	l, err := m.rootLayer(busybox, m.applets)
+	if err != nil {
+		return err
+	}
+	cfg := config("")
+	cfg.Cmd = []string{"sh"}
+	return m.add(path, m.image(runtime.GOARCH, cfg, l), names...)
 }
 
 func tagOf(name string) string { return name[strings.LastIndex(name, ":")+1:] }

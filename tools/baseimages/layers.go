@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -55,6 +56,37 @@ func (m *maker) distroless(r rootfs) ([]v1.Layer, error) {
 		return m.certificates(w)
 	})
 	return []v1.Layer{l}, err
+}
+
+// applets writes a link to busybox for each of its commands, and what a shell expects.
+func (m *maker) applets(w *tar.Writer) error {
+	cmd := exec.Command("tar", "-C", m.work, "-xf", filepath.Join(m.work, busybox.name+".tar"), "./bin/busybox")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("busybox: %w: %s", err, out)
+	}
+	list, err := exec.Command(filepath.Join(m.work, "bin", "busybox"), "--list").Output()
+	if err != nil {
+		return fmt.Errorf("busybox --list: %w", err)
+	}
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}, {Typeflag: tar.TypeDir, Name: "root/", Mode: 0o700},
+	} {
+		h.ModTime, h.Format = epoch, tar.FormatPAX
+		if err := w.WriteHeader(&h); err != nil {
+			return err
+		}
+	}
+	for _, name := range strings.Fields(string(list)) {
+		if name == "busybox" {
+			continue
+		}
+		h := tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + name, Linkname: "busybox", Mode: 0o777, ModTime: epoch, Format: tar.FormatPAX}
+		if err := w.WriteHeader(&h); err != nil {
+			return err
+		}
+	}
+	return errors.Join(put(w, "etc/passwd", []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")),
+		put(w, "etc/group", []byte("root:x:0:\nnobody:x:65534:\n")))
 }
 
 func (m *maker) certificates(w *tar.Writer) error {

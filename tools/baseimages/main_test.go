@@ -22,8 +22,8 @@ func TestMissing(t *testing.T) {
 		have   map[string]v1.Descriptor
 		want   string // the first names of the sets
 	}{
-		{"all", nil, nil, "docker.io/library/debian:bookworm-slim docker.io/library/golang:1.25 gcr.io/distroless/static-debian12:latest gcr.io/distroless/base-debian12:latest"},
-		{"the rest", nil, golang, "docker.io/library/debian:bookworm-slim gcr.io/distroless/static-debian12:latest gcr.io/distroless/base-debian12:latest"},
+		{"all", nil, nil, "docker.io/library/debian:bookworm-slim docker.io/library/golang:1.25 gcr.io/distroless/static-debian12:latest gcr.io/distroless/base-debian12:latest docker.io/library/busybox:1.35"},
+		{"the rest", nil, golang, "docker.io/library/debian:bookworm-slim gcr.io/distroless/static-debian12:latest gcr.io/distroless/base-debian12:latest docker.io/library/busybox:1.35"},
 		{"two", []string{"docker.io/library/golang:1.26", "gcr.io/distroless/static-debian12:nonroot"}, nil, "docker.io/library/golang:1.25 gcr.io/distroless/static-debian12:latest"},
 		{"nothing", []string{"docker.io/library/golang:1.26"}, golang, ""},
 	} {

@@ -175,7 +175,7 @@ func TestAnotherRuntimeGivesTheSameImage(t *testing.T) {
 	if err := os.WriteFile(another, program, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	source := tree(t, "FROM debian:bookworm-slim\nRUN id > /id && mkdir /dir && chown 1:1 /dir && grep -q '^Seccomp:.2' /proc/self/status\n")
+	source := tree(t, "FROM busybox:1.35\nRUN id > /id && mkdir /dir && chown 1:1 /dir && grep -q '^Seccomp:.2' /proc/self/status\n")
 	var digests []string
 	for _, runtime := range []string{"runc", another} {
 		r, log, err := run(t, realBuilderWith(t, runtime), builder.Request{Tree: source})
@@ -208,7 +208,7 @@ func TestAnotherRuntimeGivesTheSameImage(t *testing.T) {
 
 func TestFailingStepIsTheRecipesError(t *testing.T) {
 	b := realBuilder(t)
-	_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo before && false\n")})
+	_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM busybox:1.35\nRUN echo before && false\n")})
 	if be, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(be.Step, "RUN echo before") || !strings.Contains(be.Error(), "exit code: 1") {
 		t.Fatalf("got %v, want a builder.Error at the step", err)
 	}
@@ -219,7 +219,7 @@ func TestFailingStepIsTheRecipesError(t *testing.T) {
 
 func TestRecipesThatAreRefused(t *testing.T) {
 	b := realBuilder(t)
-	ok := "FROM debian:bookworm-slim\n"
+	ok := "FROM busybox:1.35\n"
 	for name, c := range map[string]struct {
 		dockerfile string
 		recipe     attest.Recipe
@@ -309,14 +309,14 @@ func TestLimitsEndABuild(t *testing.T) {
 		limits builder.Limits
 		want   string
 	}{
-		"memory":    {`RUN head -c 1G /dev/zero | tail | wc -c`, builder.Limits{Memory: 256 << 20}, "268435456"},
+		"memory":    {`RUN dd if=/dev/zero of=/dev/null bs=512M count=1`, builder.Limits{Memory: 256 << 20}, "268435456"},
 		"processes": {`RUN for i in $(seq 400); do sleep 20 & done; wait`, builder.Limits{PIDs: 100}, "100"},
 		// The step itself goes on; the image it leaves is not the one the commit describes.
-		"disk": {`RUN head -c 2G /dev/zero > /big || true`, builder.Limits{Disk: 1 << 30}, "disk full: the limit is 1073741824 bytes"},
+		"disk": {`RUN head -c 2048m /dev/zero > /big || true`, builder.Limits{Disk: 1 << 30}, "disk full: the limit is 1073741824 bytes"},
 		"time": {`RUN sleep 600`, builder.Limits{WallTime: 6 * time.Second}, "6s"},
 	} {
 		start := time.Now()
-		_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\n"+c.step+"\n"), Limits: c.limits})
+		_, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM busybox:1.35\n"+c.step+"\n"), Limits: c.limits})
 		if _, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(err.Error(), c.want) || time.Since(start) > await.Patience {
 			t.Errorf("%s: got %v after %s, want a builder.Error that names the limit\n%s", name, err, time.Since(start), log)
 		}
@@ -331,7 +331,7 @@ func TestCancelErasesTheRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Build(ctx, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\nRUN echo running; sleep 60\n"), Epoch: epoch, Layout: t.TempDir(), Session: session,
+	_, err = b.Build(ctx, builder.Request{Tree: tree(t, "FROM busybox:1.35\nRUN echo running; sleep 60\n"), Epoch: epoch, Layout: t.TempDir(), Session: session,
 		Log: func(e builder.Event) {
 			if e.Line == "running" {
 				once.Do(cancel)
@@ -347,7 +347,7 @@ func TestCancelErasesTheRoom(t *testing.T) {
 
 func TestPlatformsGiveAnIndex(t *testing.T) {
 	b := realBuilder(t)
-	dockerfile := "FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS b\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM gcr.io/distroless/static-debian12\nCOPY --from=b /arch /arch\n"
+	dockerfile := "FROM --platform=$BUILDPLATFORM busybox:1.35 AS b\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nFROM gcr.io/distroless/static-debian12\nCOPY --from=b /arch /arch\n"
 	req := builder.Request{Tree: tree(t, dockerfile), Recipe: attest.Recipe{Platforms: []string{"linux/amd64", "linux/arm64"}}, Layout: t.TempDir()}
 	r, log, err := run(t, b, req)
 	if err != nil {
@@ -358,11 +358,11 @@ func TestPlatformsGiveAnIndex(t *testing.T) {
 		t.Errorf("index: %s, %v", raw, err)
 	}
 	// The stand-in for Debian has this machine's platform alone.
-	_, log, err = run(t, b, builder.Request{Tree: tree(t, "FROM debian:bookworm-slim\nCOPY Dockerfile /\n"), Recipe: attest.Recipe{Platforms: []string{otherPlatform()}}})
-	if err == nil || !strings.Contains(err.Error(), "Base image debian:bookworm-slim was pulled with platform") {
+	_, log, err = run(t, b, builder.Request{Tree: tree(t, "FROM busybox:1.35\nCOPY Dockerfile /\n"), Recipe: attest.Recipe{Platforms: []string{otherPlatform()}}})
+	if err == nil || !strings.Contains(err.Error(), "Base image busybox:1.35 was pulled with platform") {
 		t.Errorf("a base image for another platform: got %v, want an error about it\n%s", err, log)
 	}
-	_, log, err = run(t, b, builder.Request{Tree: tree(t, "# check=skip=InvalidBaseImagePlatform\nFROM debian:bookworm-slim\nCOPY Dockerfile /\n"), Recipe: attest.Recipe{Platforms: []string{otherPlatform()}}})
+	_, log, err = run(t, b, builder.Request{Tree: tree(t, "# check=skip=InvalidBaseImagePlatform\nFROM busybox:1.35\nCOPY Dockerfile /\n"), Recipe: attest.Recipe{Platforms: []string{otherPlatform()}}})
 	if err != nil {
 		t.Errorf("a Dockerfile that disables the check: %v\n%s", err, log)
 	}

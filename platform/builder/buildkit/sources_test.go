@@ -148,7 +148,7 @@ ADD --checksum=0123456789012345678901234567890123456789 https://git.invalid/a/b.
 	}
 
 	// One that the image's base or a trigger names is not known before the build.
-	dir = tree(t, "FROM debian:bookworm-slim\nADD https://git.invalid/a${PATH}.git#v1 /x\n")
+	dir = tree(t, "FROM busybox:1.35\nADD https://git.invalid/a${PATH}.git#v1 /x\n")
 	_, log, err = run(t, b, builder.Request{Tree: dir})
 	if failed, ok := errors.AsType[*builder.Error](err); !ok || !strings.Contains(failed.Error(), "must follow from the Dockerfile") {
 		t.Errorf("an address from the base's environment: got %v, want a hint\n%s", err, log)
