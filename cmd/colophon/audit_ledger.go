@@ -257,19 +257,47 @@ func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkp
 	return nil
 }
 
-// ask returns the proven records of one answer.
-func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*audit.Answer, []audit.Proven, error) {
+// putOff is the answer of a ledger that starts again or has too much to do. It is the header Retry-After.
+type putOff struct{ after string }
+
+func (putOff) Error() string { return "the ledger has no time now" }
+
+var askAgain = reach.Retry{
+	Server: "the ledger", Pause: 250 * time.Millisecond,
+	MayPass: func(err error) bool { _, ok := errors.AsType[putOff](err); return ok },
+	After: func(err error) string {
+		e, _ := errors.AsType[putOff](err)
+		return e.after
+	},
+}
+
+// fetch returns one answer, whatever its status, and its body.
+func (l *auditLedger) fetch(ctx context.Context, path string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url+api.PathAuditRecords+path, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	resp, err := l.Client.Do(req)
 	if err != nil {
-		return nil, nil, unread{reach.Explain(err)}
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	body, err := strict.Read(resp.Body, audit.MaxAnswer)
-	if err != nil {
+	return resp, body, err
+}
+
+// ask returns the proven records of one answer.
+func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*audit.Answer, []audit.Proven, error) {
+	var resp *http.Response
+	var body []byte
+	err := askAgain.Do(ctx, func() (err error) {
+		resp, body, err = l.fetch(ctx, path)
+		if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
+			err = putOff{resp.Header.Get("Retry-After")}
+		}
+		return err
+	})
+	if _, unanswered := errors.AsType[putOff](err); err != nil && !unanswered {
 		return nil, nil, unread{reach.Explain(err)}
 	}
 	said := printable.Line(printable.Cut(strings.TrimSpace(string(body)), 500))

@@ -238,6 +238,26 @@ func TestAuditForked(t *testing.T) {
 	s.run(exitRejected, []string{"audit", "verify", s.url, "--token-file", s.token})
 }
 
+// A ledger that starts again meanwhile is asked again, and not for ever.
+func TestAuditPutOff(t *testing.T) {
+	s := newAuditStage(t)
+	s.add(s.ledger, s.signer, 1, "r.example.com/app:v1")
+	there, left := s.handler, 2
+	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if left--; left >= 0 {
+			http.Error(w, "it starts again", http.StatusServiceUnavailable)
+			return
+		}
+		there.ServeHTTP(w, r)
+	})
+	s.ask(exitOK, []string{"list", "--key", s.ledger.Key()}, "r.example.com/app:v1")
+	left = 100
+	s.ask(exitUndecided, []string{"list"}, "503 Service Unavailable: it starts again")
+	if left != 97 {
+		t.Errorf("asked %d times, want 3", 100-left)
+	}
+}
+
 // A ledger cannot send the token of a reader elsewhere, and a file that others may read is no secret.
 func TestAuditToken(t *testing.T) {
 	s := newAuditStage(t)

@@ -101,7 +101,7 @@ func statusOf(err error) (status int, text string) {
 	case errors.Is(err, ErrBusy):
 		return http.StatusServiceUnavailable, err.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return http.StatusServiceUnavailable, "the audit ledger is slow; send the record again"
+		return http.StatusServiceUnavailable, "the audit ledger is slow, or starts again; try again"
 	}
 	return http.StatusInternalServerError, "the audit ledger failed; the log of the platform says why"
 }
