@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -94,6 +95,9 @@ func (o order) scanFiles(ctx context.Context, root string) (_ *syftsbom.SBOM, un
 		return nil, nil, err
 	}
 	defer src.Close()
+	if err := indexed(src); err != nil {
+		return nil, nil, err
+	}
 	dpkg := newDpkgPackages()
 	s, err := syft.CreateSBOM(ctx, src, config(pkgcataloging.DirectoryTag, dpkg))
 	if err != nil {
@@ -108,6 +112,16 @@ func (o order) scanFiles(ctx context.Context, root string) (_ *syftsbom.SBOM, un
 		}
 	}
 	return s, unread, complete(s)
+}
+
+// indexed fails if Syft leaves out all of a source because of the file system that it is on. Of a
+// directory it says nothing then, and lists no packages.
+func indexed(src syftsource.Source) error {
+	files, err := src.FileResolver(syftsource.SquashedScope)
+	if errors.Is(err, fs.SkipDir) || err == nil && !files.HasPath("/") {
+		return errors.New("Syft leaves out a tmpfs below /dev, /run, /sys, /var/lock and /var/run, and the file systems of the kernel; copy it elsewhere")
+	}
+	return err
 }
 
 // survey returns the files below root that cannot be read, and the archives in which Syft does
