@@ -23,7 +23,7 @@ TOOLLD  := -s -w
 GOTOOL  := $(GOBUILD) -ldflags '$(TOOLLD)'
 BIN     := out/bin
 
-.PHONY: help build scanner man builder keys evaluator tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube-deps kube chaos bench-kube manifests dist docs site clean distclean
+.PHONY: help build scanner man builder keys evaluator tools deps base-images example compile quickstart self services clients test test-short attack attack-unguarded crash mutate check fuzz bench kube-tools kube-deps kube chaos bench-kube test-main test-modules manifests dist docs site clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -135,9 +135,15 @@ LONGEST := ./test/attack ./test/stories ./test/interop ./test/operation ./cmd/co
 
 test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=1 also those that take minutes. A missing tool is a failure
 	@EXTRA='softhsm2-util:softhsm2 openssl rpmbuild:rpm createrepo_c:createrepo-c dnf ruby skopeo podman dockerd:docker.io ctr:containerd strace curl gpg python3 pip3:python3-pip npm mvn:maven /usr/sbin/sshd:openssh-server' scripts/deps.sh
+	@$(MAKE) -s -j2 test-main test-modules
+
+test-main:
 	$(LESSGC) $(GO) vet ./...
-	COLOPHON_REQUIRE_BUILD=1 $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
-	cd cmd/colophon-scan && $(GO) vet ./... && $(GO) test -timeout 60m ./...
+	COLOPHON_REQUIRE_BUILD=1 scripts/inmemory.sh $(GO) test -p 3 -timeout 60m $(LONGEST) ./...
+
+# The modules beside the main one, in the time when that waits.
+test-modules:
+	cd cmd/colophon-scan && $(GO) vet ./... && ../../scripts/inmemory.sh $(GO) test -timeout 60m ./...
 	cd tools/keys && $(GO) test ./...
 	cd tools/eval && $(GO) vet ./... && $(GO) test ./...
 	cd tools/site && $(GO) test -count=1 ./... # -count=1: the test cache does not see the pages, which are outside of the module

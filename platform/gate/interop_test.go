@@ -38,7 +38,7 @@ func TestStockClients(t *testing.T) {
 	for _, login := range []bool{false, true} {
 		c := newScene(t, func(g *gate.Config) { g.AskClients = login })
 		host := strings.TrimPrefix(c.url, "http://")
-		good, bad, dir := host+"/team/app:v1.2.0", host+"/team/app:bad", t.TempDir()
+		good, bad, dir := host+"/team/app:v1.2.0", host+"/team/app:bad", shortDir(t)
 		byDigest := host + "/team/app@" + c.good.Digest.String()
 		auth := filepath.Join(dir, "config.json")
 		if err := os.WriteFile(auth, []byte(`{"auths":{"`+host+`":{"auth":"YWRhOnNlY3JldA=="}}}`), 0o600); err != nil {
@@ -155,4 +155,15 @@ func TestStockAttachments(t *testing.T) {
 			t.Errorf("%s: served %v\n%s", name, served, out)
 		}
 	}
+}
+
+// shortDir is t.TempDir with a short name: podman refuses a --runroot of more than 50 characters.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

@@ -52,7 +52,7 @@ func dockerd(t *testing.T, dir string) string {
 // signed, and not the one without a signature: from a gate before a registry, and from the registry of a
 // platform with a gate of its own.
 func TestRuntimes(t *testing.T) {
-	dir := t.TempDir()
+	dir, short := t.TempDir(), shortDir(t)
 	docker, daemon := dockerd(t, dir), newContainerd(t)
 	run := func(program_ string, args ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
@@ -120,7 +120,7 @@ func TestRuntimes(t *testing.T) {
 			ref := place.pull + "/team/real:" + tag
 			for client, args := range map[string][]string{
 				"docker": {"--host", docker, "pull", ref},
-				"podman": {"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs", "pull", "--signature-policy", insecure, "--tls-verify=false", ref},
+				"podman": {"--root", short + "/root", "--runroot", short + "/run", "--storage-driver", "vfs", "pull", "--signature-policy", insecure, "--tls-verify=false", ref},
 				"skopeo": {"--policy", insecure, "copy", "--src-tls-verify=false", "docker://" + ref, "oci:" + dir + "/copy-" + tag + place.what[:1]},
 				"ctr":    {"-a", filepath.Join(daemon.dir, "sock"), "images", "pull", "--plain-http", "--snapshotter", "native", ref},
 			} {

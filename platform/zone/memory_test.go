@@ -65,17 +65,20 @@ func mapProgram(t *testing.T) []byte {
 	return program
 }
 
-// residentOfFiles returns RssFile of proc(5), in KiB.
-func residentOfFiles(t *testing.T) int {
+// residentOfFiles returns RssFile and RssShmem of proc(5), in KiB: a program on a tmpfs counts as the latter.
+func residentOfFiles(t *testing.T) (kib int) {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), "RssFile:")
-	kib, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"RssFile:", "RssShmem:"} {
+		_, rest, _ := strings.Cut(string(status), name)
+		n, err := strconv.Atoi(strings.Fields(rest)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		kib += n
 	}
 	return kib
 }

@@ -325,24 +325,33 @@ func (c *converter) ask(t *testing.T, p convertible) (out []decided) {
 	back := convert(there, "colophon", "back")
 	kyverno := convert(ours, "kyverno", "kyverno")
 	root := file("root.yaml", strings.Replace(c.trustRoot, "NAME", name, 1))
+	originals, backs := c.decides(t, ours), c.decides(t, back)
 	for _, image := range c.order {
 		ref := c.images[image]
-		out = append(out, decided{p.name, image, c.decides(t, ours, ref), c.decides(t, back, ref), c.controllerSays(t, cips, root, ref), c.kyvernoSays(t, kyverno, ref)})
+		out = append(out, decided{p.name, image, originals[ref], backs[ref], c.controllerSays(t, cips, root, ref), c.kyvernoSays(t, kyverno, ref)})
 	}
 	return out
 }
 
-func (c *converter) decides(t *testing.T, policy, image string) string {
-	cmd := c.Colophon(t.Context(), "policy", "test", policy, image)
-	out, _ := cmd.CombinedOutput()
-	switch cmd.ProcessState.ExitCode() {
-	case 0:
-		return "accept"
-	case 3, 4:
-		return "reject"
+// decides returns what a policy says about each of the images, by name.
+func (c *converter) decides(t *testing.T, policy string) map[string]string {
+	cmd := c.Colophon(t.Context(), "policy", "test", policy, "--json")
+	for _, image := range c.order {
+		cmd.Args = append(cmd.Args, c.images[image])
 	}
-	t.Fatalf("policy test: %s", out)
-	return ""
+	raw, _ := cmd.Output() // exit codes 3 and 4 are answers
+	var answers []struct {
+		Image    string
+		Decision struct{ Outcome string }
+	}
+	if err := json.Unmarshal(raw, &answers); err != nil || len(answers) != len(c.order) {
+		t.Fatalf("policy test: %v, answers about %d images, want %d: %s\n%s", err, len(answers), len(c.order), raw, cmd.Stderr)
+	}
+	says := map[string]string{}
+	for _, a := range answers {
+		says[a.Image] = map[string]string{"accepted": "accept", "rejected": "reject", "undecided": "reject"}[a.Decision.Outcome]
+	}
+	return says
 }
 
 // controllerSays asks policy-controller about each of the policies: all must accept the image.
