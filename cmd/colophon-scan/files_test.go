@@ -218,7 +218,7 @@ func TestSameFilesSameBytes(t *testing.T) {
 func TestLeftOut(t *testing.T) {
 	var found unix.Statfs_t
 	if err := unix.Statfs("/dev/shm", &found); err != nil || found.Type != unix.TMPFS_MAGIC {
-		t.Skipf("NOT TESTED: /dev/shm is no tmpfs: %v", err)
+		t.Skip("NOT HERE: /dev/shm is no tmpfs")
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "colophon-scan-")
 	if err != nil {
