@@ -191,7 +191,9 @@ func (s *scrubber) tagFile(name, tag string) error {
 	if ok, err := exists(s.manifest(name, d)); ok || err != nil {
 		return err
 	}
-	if now, err := s.readTag(name, tag); err == nil && now == d { // not deleted meanwhile
+	if dangles, err := s.dangles(name, tag, d); err != nil {
+		return err
+	} else if dangles {
 		s.Found(s.tag(name, tag), fmt.Sprintf("%s points at %s, which is missing", what, d), nil)
 	}
 	return nil

@@ -86,16 +86,14 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 	}
 	f, err := r.store.openIntact(req.Context(), r.store.manifest(req.name, d), d)
 	if missing(err) {
-		// A deletion removes tags before their manifest.
-		if now, tagErr := r.store.readTag(req.name, req.ref); tagErr == nil && now == d {
-			return fmt.Errorf("tag %q of repository %q points at %s, which is missing", req.ref, req.name, d)
-		}
-		return errManifestUnknown(req.name, req.ref)
+		return r.manifestGone(req, d)
 	} else if err != nil {
 		return err
 	}
 	desc, err := r.store.readDescriptor(req.name, d)
-	if err == nil {
+	if missing(err) { // it was deleted meanwhile
+		err = r.manifestGone(req, d)
+	} else if err == nil {
 		err = r.mayPull(w, req, d)
 	}
 	if err != nil {
@@ -104,6 +102,16 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 	}
 	serveFile(w, req, f, desc.MediaType, d)
 	return nil
+}
+
+// manifestGone returns why a manifest, or what a tag points at, was not there a moment ago.
+func (r *Registry) manifestGone(req *request, d digest) error {
+	if dangles, err := r.store.dangles(req.name, req.ref, d); err != nil {
+		return err
+	} else if dangles {
+		return fmt.Errorf("tag %q of repository %q points at %s, which is missing", req.ref, req.name, d)
+	}
+	return errManifestUnknown(req.name, req.ref)
 }
 
 // listTags serves GET /v2/NAME/tags/list?n=COUNT&last=TAG; tags are sorted by bytes.

@@ -346,3 +346,17 @@ func (s *store) readTag(name, tag string) (digest, error) {
 	}
 	return d, nil
 }
+
+// dangles reports whether a tag points at manifest d, which is missing. Without the lock a tag could
+// look so while the manifest is deleted with it and both are pushed again.
+func (s *store) dangles(name, tag string, d digest) (bool, error) {
+	defer s.lockRepo(name)()
+	now, err := s.readTag(name, tag)
+	if missing(err) || err == nil && now != d {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	there, err := exists(s.manifest(name, d))
+	return !there, err
+}
