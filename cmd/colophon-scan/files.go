@@ -119,7 +119,7 @@ func (o order) scanFiles(ctx context.Context, root string) (_ *syftsbom.SBOM, un
 func indexed(src syftsource.Source) error {
 	files, err := src.FileResolver(syftsource.SquashedScope)
 	if errors.Is(err, fs.SkipDir) || err == nil && !files.HasPath("/") {
-		return errors.New("Syft leaves out a tmpfs below /dev, /run, /sys, /var/lock and /var/run, and the file systems of the kernel; copy it elsewhere")
+		return errors.New("no file of it is read: Syft leaves out a tmpfs below /dev, /run, /sys, /var/lock and /var/run, and the file systems of the kernel; copy it elsewhere")
 	}
 	return err
 }
