@@ -133,7 +133,7 @@ func hostileDockerfile(key, platform string) string {
 	host, port, _ := net.SplitHostPort(platform)
 	return `FROM debian:bookworm-slim
 RUN sleep 5.125
-RUN cat ` + key + ` /proc/*/root` + key + ` /proc/1/cwd/../..` + key + `; ls -d ` + filepath.Dir(filepath.Dir(key)) + ` && echo "sees the home" || echo "no home"
+RUN exec 2>&1; cat ` + key + ` /proc/*/root` + key + ` /proc/1/cwd/../..` + key + `; ls -d ` + filepath.Dir(filepath.Dir(key)) + ` && echo "sees the home" || echo "no home"
 RUN ["bash", "-c", "(exec 3<>/dev/tcp/` + host + `/` + port + `) && echo 'reached the platform' || echo 'no platform'"]
 RUN ["bash", "-c", "(exec 3<>/dev/tcp/1.1.1.1/53) && echo 'reached the network' || echo 'no network'"]
 RUN mkdir /mine && chown 10001:65534 /mine && mkdir -m 1777 /sticky && touch /sticky/x && chown 10001 /sticky/x

@@ -39,7 +39,7 @@ var (
 	golang = rootfs{name: "golang", variant: "minbase", include: "ca-certificates,git", omit: append([]string{"usr/share/perl/", "usr/lib/x86_64-linux-gnu/perl/", "usr/lib/aarch64-linux-gnu/perl/", "usr/share/zoneinfo/", "usr/share/bash-completion/"}, slim.omit...)}
 	static = rootfs{name: "static", variant: "extract", include: "base-files,netbase,tzdata"}
 	base   = rootfs{name: "base", variant: "extract", include: "base-files,netbase,tzdata,libc6,libssl3,libgcc-s1"}
-	// For tests that need a shell and no Debian: to unpack and to measure it takes a hundredth of the time.
+	// For tests that need a shell and no Debian, which takes seconds to unpack.
 	busybox = rootfs{name: "busybox", variant: "extract", include: "busybox-static", omit: []string{"etc/", "usr/", "var/"}}
 )
 
