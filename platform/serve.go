@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -204,6 +205,9 @@ func (p *platform) processes() (list []zone.Process, err error) {
 // run keeps the roles running until ctx is done. It prints "ready" and where after
 // ready has returned nil.
 func (p *platform) run(ctx context.Context, where string, ready func(context.Context) error) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before it says that it is ready: a signal that nobody waits for would end it
+	defer signal.Stop(hup)
 	defer p.removeSockets()
 	if self, err := findRole(roleServe); err != nil {
 		return err
@@ -254,7 +258,7 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 	p.notify(stateReady)
 	zone.FreeStartMemory()
 	go p.watchNews(ctx, told)
-	p.reloads(ctx, list, anew)
+	p.reloads(ctx, hup, list, anew)
 	p.notify(stateStopping)
 	p.log.Info("stopping")
 	return nil

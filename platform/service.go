@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"reflect"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,10 +17,7 @@ import (
 )
 
 // reloads reads the configuration again at each SIGHUP, until ctx is done.
-func (p *platform) reloads(ctx context.Context, list []zone.Process, anew []chan zone.Next) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func (p *platform) reloads(ctx context.Context, hup <-chan os.Signal, list []zone.Process, anew []chan zone.Next) {
 	for {
 		select {
 		case <-ctx.Done():

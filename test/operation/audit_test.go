@@ -47,25 +47,17 @@ func newAuditor(p *harness.Platform) *auditor {
 // run runs a command with the login in a file of the data directory.
 func (a *auditor) run(account string, code int, args ...string) string {
 	a.T.Helper()
-	out, got := a.try(account, args...)
-	if got != code {
-		a.T.Fatalf("%s: %v: got exit code %d, want %d\n%s", account, args, got, code, out)
-	}
-	return out
-}
-
-// try is run for a command that may fail. It returns the exit code.
-func (a *auditor) try(account string, args ...string) (string, int) {
-	a.T.Helper()
 	cmd := a.Colophon(a.T.Context(), args...)
 	cmd.Env = append(slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "COLOPHON_PLATFORM=") }),
 		"COLOPHON_PLATFORM="+filepath.Join(a.Data, account), "XDG_DATA_HOME="+filepath.Join(a.Data, "..", "share"))
 	out, _ := cmd.CombinedOutput()
-	return string(out), cmd.ProcessState.ExitCode()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		a.T.Fatalf("%s: %v: got exit code %d, want %d\n%s", account, args, got, code, out)
+	}
+	return string(out)
 }
 
-// list lists records until one matches all of want: roles send what they spooled a moment later, and
-// the platform may be starting again.
+// list lists records until one matches all of want: roles send what they spooled a moment later.
 func (a *auditor) list(want []string, args ...string) string {
 	a.T.Helper()
 	args = append([]string{"audit", "list", "--key", a.key}, args...)
@@ -76,9 +68,8 @@ func (a *auditor) list(want []string, args ...string) string {
 		}
 	}()
 	await.True(a.T, fmt.Sprintf("%v: %q", args, want), func() bool {
-		var code int
-		out, code = a.try("client.json", args...)
-		return code == 0 && !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(out, s) })
+		out = a.run("client.json", 0, args...)
+		return !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(out, s) })
 	})
 	return out
 }

@@ -115,6 +115,20 @@ func TestAuditEnrolment(t *testing.T) {
 	}
 }
 
+// TestReloadWhileStarting: a SIGHUP before the platform is ready does not end it. The configuration is read again then.
+func TestReloadWhileStarting(t *testing.T) {
+	p := harness.Reserve(t)
+	p.Args = []string{"--config", harness.Config(t, nil)}
+	started := make(chan error, 1)
+	go func() { started <- p.TryUp(await.Patience) }()
+	await.True(t, "the ledger starts", func() bool { return strings.Contains(p.Log.String(), "role=ledger") })
+	p.Signal(syscall.SIGHUP)
+	if err := <-started; err != nil {
+		t.Fatalf("%v\n%s", err, p.Log)
+	}
+	await.True(t, "the configuration is read again", func() bool { return strings.Contains(p.Log.String(), "the configuration was read again") })
+}
+
 // TestAuditConfiguration: other configurations are recorded, at SIGHUP before they count. audit.private and
 // audit.required can change that way.
 func TestAuditConfiguration(t *testing.T) {
