@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -257,14 +258,18 @@ func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkp
 	return nil
 }
 
-// putOff is the answer of a ledger that starts again or has too much to do. It is the header Retry-After.
+// putOff is the answer of a ledger that starts again or has too much to do: the header Retry-After.
 type putOff struct{ after string }
 
 func (putOff) Error() string { return "the ledger has no time now" }
 
 var askAgain = reach.Retry{
 	Server: "the ledger", Pause: 250 * time.Millisecond,
-	MayPass: func(err error) bool { _, ok := errors.AsType[putOff](err); return ok },
+	MayPass: func(err error) bool {
+		_, ok := errors.AsType[putOff](err)
+		unreached, _ := errors.AsType[*reach.Error](err)
+		return ok || unreached != nil && unreached.Why == reach.Closed || errors.Is(err, io.ErrUnexpectedEOF)
+	},
 	After: func(err error) string {
 		e, _ := errors.AsType[putOff](err)
 		return e.after
@@ -279,11 +284,11 @@ func (l *auditLedger) fetch(ctx context.Context, path string) (*http.Response, [
 	}
 	resp, err := l.Client.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, reach.Explain(err)
 	}
 	defer resp.Body.Close()
 	body, err := strict.Read(resp.Body, audit.MaxAnswer)
-	return resp, body, err
+	return resp, body, reach.Explain(err)
 }
 
 // ask returns the proven records of one answer.
@@ -298,7 +303,7 @@ func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*au
 		return err
 	})
 	if _, unanswered := errors.AsType[putOff](err); err != nil && !unanswered {
-		return nil, nil, unread{reach.Explain(err)}
+		return nil, nil, unread{err}
 	}
 	said := printable.Line(printable.Cut(strings.TrimSpace(string(body)), 500))
 	switch resp.StatusCode {

@@ -238,13 +238,15 @@ func TestAuditForked(t *testing.T) {
 	s.run(exitRejected, []string{"audit", "verify", s.url, "--token-file", s.token})
 }
 
-// A ledger that starts again meanwhile is asked again, and not for ever.
+// A ledger that starts again meanwhile, and so breaks off or has no time, is asked again, and not for ever.
 func TestAuditPutOff(t *testing.T) {
 	s := newAuditStage(t)
 	s.add(s.ledger, s.signer, 1, "r.example.com/app:v1")
 	there, left := s.handler, 2
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if left--; left >= 0 {
+		if left--; left == 1 {
+			panic(http.ErrAbortHandler) // breaks off
+		} else if left >= 0 {
 			http.Error(w, "it starts again", http.StatusServiceUnavailable)
 			return
 		}
