@@ -106,6 +106,9 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *request) error {
 
 // manifestGone returns why a manifest, or what a tag points at, was not there a moment ago.
 func (r *Registry) manifestGone(req *request, d digest) error {
+	if strings.Contains(req.ref, ":") {
+		return errManifestUnknown(req.name, req.ref)
+	}
 	if dangles, err := r.store.dangles(req.name, req.ref, d); err != nil {
 		return err
 	} else if dangles {
