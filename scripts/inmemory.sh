@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs tests with their temporary files in memory, where there is enough: they write many small files,
-# and a third of their time was the disk's. The long tests, which also write large ones, keep the disk.
+# and wait for the disk. The long tests, which also write large ones, keep the disk.
 # It takes root: the file system is one that only the tests see, and ends with them. The directory has the
 # same name each time, because Go's test cache sees TMPDIR. If TMPDIR is set, it stays.
 #
 #   scripts/inmemory.sh COMMAND...
 set -euo pipefail
 dir=/tmp/colophon-tests
-most=4 # GiB; a run of all tests used 1.2
+most=4 # GiB; a run of all tests used 1.1
 
 enough() {
   [ -z "${TMPDIR:-}${COLOPHON_LONG:-}" ] && [ "$(id -u)" -eq 0 ] &&
