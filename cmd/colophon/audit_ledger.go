@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -258,24 +257,6 @@ func (l *auditLedger) advance(ctx context.Context, signed string, cp tlog.Checkp
 	return nil
 }
 
-// putOff is the answer of a ledger that starts again or has too much to do: the header Retry-After.
-type putOff struct{ after string }
-
-func (putOff) Error() string { return "the ledger has no time now" }
-
-var askAgain = reach.Retry{
-	Server: "the ledger", Pause: 250 * time.Millisecond,
-	MayPass: func(err error) bool {
-		_, ok := errors.AsType[putOff](err)
-		unreached, _ := errors.AsType[*reach.Error](err)
-		return ok || unreached != nil && unreached.Why == reach.Closed || errors.Is(err, io.ErrUnexpectedEOF)
-	},
-	After: func(err error) string {
-		e, _ := errors.AsType[putOff](err)
-		return e.after
-	},
-}
-
 // fetch returns one answer, whatever its status, and its body.
 func (l *auditLedger) fetch(ctx context.Context, path string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url+api.PathAuditRecords+path, nil)
@@ -295,14 +276,14 @@ func (l *auditLedger) fetch(ctx context.Context, path string) (*http.Response, [
 func (l *auditLedger) ask(ctx context.Context, path string, f audit.Filter) (*audit.Answer, []audit.Proven, error) {
 	var resp *http.Response
 	var body []byte
-	err := askAgain.Do(ctx, func() (err error) {
+	err := reach.Reads("the ledger").Do(ctx, func() (err error) {
 		resp, body, err = l.fetch(ctx, path)
 		if err == nil && resp.StatusCode == http.StatusServiceUnavailable {
-			err = putOff{resp.Header.Get("Retry-After")}
+			err = reach.Busy{RetryAfter: resp.Header.Get("Retry-After")}
 		}
 		return err
 	})
-	if _, unanswered := errors.AsType[putOff](err); err != nil && !unanswered {
+	if _, busy := errors.AsType[reach.Busy](err); err != nil && !busy {
 		return nil, nil, unread{err}
 	}
 	said := printable.Line(printable.Cut(strings.TrimSpace(string(body)), 500))

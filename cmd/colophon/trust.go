@@ -291,9 +291,9 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	}
 	// A redirect would let another host answer for this one.
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
-	resp, err := client.Do(req)
+	resp, err := reach.Get(&client, u.Host, req)
 	if err != nil {
-		return nil, "", reach.Explain(err)
+		return nil, "", err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,4 +83,22 @@ func TestTrustLines(t *testing.T) {
 	// A file that verifies under the public root does so after that.
 	const here = "testdata/github-attestation/"
 	s.run(exitOK, []string{"verify", here + "MODULE.bazel", "--bundle", here + "MODULE.bazel.intoto.jsonl", "--source", "github.com/aspect-build/rules_lint", "--offline"}, "accepted")
+}
+
+// TestTrustAddAgain: a platform whose trust services start again is asked again.
+func TestTrustAddAgain(t *testing.T) {
+	s := newStage(t)
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked == 1 {
+			http.Error(w, "trust does not answer; it may be restarting", http.StatusServiceUnavailable)
+			return
+		}
+		w.Write(s.p.TrustedRoot())
+	}))
+	defer srv.Close()
+	s.run(exitOK, []string{"trust", "add", srv.URL, "--yes", "--issuer", "https://accounts.example.com"}, "trusted")
+	if asked != 2 {
+		t.Errorf("asked %d times, want 2", asked)
+	}
 }

@@ -144,9 +144,9 @@ func (c *ClientConfig) archived(ctx context.Context, path string, max int) ([]by
 	if c.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.Token)
 	}
-	resp, err := client.Do(r)
+	resp, err := do(r)
 	if err != nil {
-		return nil, unreached(err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {

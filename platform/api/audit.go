@@ -39,9 +39,9 @@ func (c *ClientConfig) Report(ctx context.Context, r audit.Record) (added audit.
 			return added, err
 		}
 		req.Header.Set("Authorization", "Bearer "+c.Token)
-		resp, err := client.Do(req)
+		resp, err := do(req)
 		if err != nil {
-			return added, unreached(err)
+			return added, err
 		}
 		if resp.StatusCode == http.StatusServiceUnavailable {
 			resp.Body.Close()

@@ -286,7 +286,6 @@ func (c *ClientConfig) File(ctx context.Context, digest string, max int) ([]byte
 	return data, nil
 }
 
-// unreached returns the error for a platform that did not answer a request.
 // call sends a request with the token; body is JSON, or nil. It returns the platform's answer, which has
 // the status want.
 func (c *ClientConfig) call(ctx context.Context, method, path string, body []byte, want int) (*http.Response, error) {
@@ -332,9 +331,9 @@ func (c *ClientConfig) request(ctx context.Context, method, path string, body []
 
 // answer sends a request and returns the platform's answer, which has the status want.
 func (c *ClientConfig) answer(r *http.Request, want int) (*http.Response, error) {
-	resp, err := client.Do(r)
+	resp, err := do(r)
 	if err != nil {
-		return nil, unreached(err)
+		return nil, err
 	}
 	if resp.StatusCode != want {
 		defer resp.Body.Close()
@@ -343,6 +342,21 @@ func (c *ClientConfig) answer(r *http.Request, want int) (*http.Response, error)
 	return resp, nil
 }
 
+// do sends a request and returns the platform's answer, whatever its status. One that only reads is repeated
+// while a role of the platform starts again.
+func do(r *http.Request) (resp *http.Response, err error) {
+	if r.Method == http.MethodGet {
+		resp, err = reach.Get(client, "the platform", r)
+	} else {
+		resp, err = client.Do(r)
+	}
+	if err != nil {
+		return nil, unreached(err)
+	}
+	return resp, nil
+}
+
+// unreached returns the error for a platform that did not answer a request.
 func unreached(err error) error {
 	return &Error{Message: "platform " + reach.Explain(err).Error(), Hint: "is colophond running?"}
 }

@@ -202,3 +202,44 @@ func TestDeclared(t *testing.T) {
 		t.Errorf("declared images in place of a release: got %+v, %v", rel, err)
 	}
 }
+
+// TestReadsAgain: what only reads is asked again while a role of the platform starts again, and
+// what acts is not.
+func TestReadsAgain(t *testing.T) {
+	id := strings.Repeat("a", 32)
+	run := fmt.Sprintf(`{"id":%q,"state":"failed","image":"r.example.com/a","source":"https://git.example.com/a","ref":"v1","asked":"2026-01-02T03:04:05Z"}`, id)
+	for name, test := range map[string]struct {
+		answer string
+		ask    func(context.Context, *ClientConfig) error
+		asked  int
+	}{
+		"a release": {run, func(ctx context.Context, c *ClientConfig) error { _, err := c.Run(ctx, id); return err }, 2},
+		"releases":  {`{"releases":[` + run + `]}`, func(ctx context.Context, c *ClientConfig) error { _, err := c.Runs(ctx, RunFilter{}); return err }, 2},
+		"its log": {`{"phase":"source"}`, func(ctx context.Context, c *ClientConfig) error {
+			_, err := c.RunEvents(ctx, id, false, func(Event) {})
+			return err
+		}, 2},
+		"images": {`{"repositories":[]}`, func(ctx context.Context, c *ClientConfig) error { _, err := c.Images(ctx); return err }, 2},
+		"a file": {"x", func(ctx context.Context, c *ClientConfig) error {
+			_, err := c.File(ctx, "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881", 10)
+			return err
+		}, 2},
+		"to cancel it": {run, func(ctx context.Context, c *ClientConfig) error { _, err := c.Cancel(ctx, id); return err }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if asked++; asked == 1 {
+					http.Error(w, "attestor does not answer; it may be restarting", http.StatusServiceUnavailable)
+					return
+				}
+				fmt.Fprint(w, test.answer)
+			}))
+			defer srv.Close()
+			err := test.ask(t.Context(), &ClientConfig{URL: srv.URL, Token: "t"})
+			if asked != test.asked || (err == nil) != (test.asked == 2) {
+				t.Errorf("got %v after %d requests, want %d", err, asked, test.asked)
+			}
+		})
+	}
+}

@@ -183,11 +183,11 @@ func (c *ClientConfig) send(ctx context.Context, method, path string) (*http.Res
 		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+c.Token)
-	resp, err := client.Do(r)
+	resp, err := do(r)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	} else if err != nil {
-		return nil, unreached(err)
+		return nil, err
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
