@@ -331,7 +331,11 @@ func TestCacheMountsThatAreNotKept(t *testing.T) {
 			t.Errorf("%s: it left %v", name, left)
 		}
 	}
-	l, err := b.rooms.caches.lend(scope, b.rooms.tools)
+	tools, _, err := b.rooms.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := b.rooms.caches.lend(scope, tools)
 	if err != nil {
 		t.Fatal(err)
 	}

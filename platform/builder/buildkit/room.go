@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
@@ -21,8 +23,10 @@ import (
 // room is one build's buildkitd with its namespaces and its gateway.
 type room struct {
 	opened  chan struct{} // closed when opening has succeeded or failed
-	sandbox *sandbox.Room // nil if opening failed
-	gateway Gateway       // nil if it was never started
+	tools   []attest.ResourceDescriptor
+	binds   []sandbox.Bind // of the tools
+	sandbox *sandbox.Room  // nil if opening failed
+	gateway Gateway        // nil if it was never started
 	out     *tail
 	timer   *time.Timer
 	loan    *loan // nil if the session keeps no cache mounts
@@ -34,10 +38,24 @@ type room struct {
 
 func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err error) {
 	defer close(m.opened)
+	if m.tools, m.binds, err = r.measure(); err != nil {
+		return err
+	}
+	if err := m.startWith(r, s, limits); err != nil {
+		return err
+	}
+	if now, _, err := r.measure(); err != nil || !reflect.DeepEqual(now, m.tools) {
+		return errors.Join(errors.New("buildkitd or the OCI runtime changed while the room opened"), err)
+	}
+	return nil
+}
+
+// startWith starts the room's program, on the cache mounts that the session keeps.
+func (m *room) startWith(r *Rooms, s builder.Session, limits builder.Limits) (err error) {
 	if s.CacheMounts == nil {
 		return m.start(r, s, limits, nil)
 	}
-	if m.loan, err = r.caches.lend(*s.CacheMounts, r.tools); err != nil {
+	if m.loan, err = r.caches.lend(*s.CacheMounts, m.tools); err != nil {
 		return fmt.Errorf("kept cache mounts: %w", err)
 	}
 	if m.loan.file == nil {
@@ -67,7 +85,7 @@ func (m *room) start(r *Rooms, s builder.Session, limits builder.Limits, state i
 	m.out = follow(out)
 	proxy := "http://" + sandbox.GatewayAddress
 	m.sandbox, err = sandbox.Open(sandbox.Config{
-		Dir: r.cfg.StateDir, UIDBase: r.cfg.UIDBase, Limits: limits, Binds: r.binds, Stderr: w, State: state,
+		Dir: r.cfg.StateDir, UIDBase: r.cfg.UIDBase, Limits: limits, Binds: m.binds, Stderr: w, State: state,
 		Files: map[string][]byte{
 			"/etc/buildkitd.toml": []byte(r.daemonConfig()),
 			"/etc/passwd":         []byte("root:x:0:0:root:/root:/sbin/nologin\n"),

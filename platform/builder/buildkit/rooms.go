@@ -64,12 +64,13 @@ type Gateway interface {
 // concurrent use.
 type Rooms struct {
 	cfg    RoomsConfig
-	tools  []attest.ResourceDescriptor
-	binds  []sandbox.Bind
 	ca     []byte
 	mirror *gateway.Mirror
 	digest string  // hex sha256 of the mirror's index
 	caches *caches // nil if no cache mounts are kept
+
+	programs builder.Programs
+	versions sync.Map // digest of a program to its version, a string
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -119,20 +120,8 @@ func NewRooms(cfg RoomsConfig) (*Rooms, error) {
 	if err := checkRuntime(r.cfg.Runtime); err != nil {
 		return nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
 	}
-	for _, t := range []struct{ name, source, target string }{
-		{"buildkitd", r.cfg.Buildkitd, "/bin/buildkitd"},
-		{filepath.Base(r.cfg.Runtime), r.cfg.Runtime, r.runtime()},
-	} {
-		d, err := measure(t.name, t.source)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", sandbox.ErrUnsupported, t.name, err)
-		}
-		r.tools = append(r.tools, d)
-		binds, err := sandbox.Program(t.source, t.target)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
-		}
-		r.binds = append(r.binds, binds...)
+	if _, _, err := r.measure(); err != nil {
+		return nil, err
 	}
 	if r.cfg.Network.Roots == "" {
 		r.cfg.Network.Roots = "/etc/ssl/certs/ca-certificates.crt"
@@ -265,7 +254,7 @@ func (r *Rooms) End(_ context.Context, id string) (*builder.Record, error) {
 		r.mu.Unlock()
 		return nil, errors.Join(fmt.Errorf("reading the gateway's record: %w", err), s.room.drop())
 	}
-	return &builder.Record{Tools: r.tools, Config: r.describe(s), Exchanges: exchanges}, nil
+	return &builder.Record{Tools: s.room.tools, Config: r.describe(s), Exchanges: exchanges}, nil
 }
 
 // Keep decides what becomes of the cache mounts of an ended session: if keep is set, the
@@ -304,6 +293,9 @@ func (r *Rooms) Open(_ context.Context, id string, asked builder.Limits) (Room, 
 	s.room, s.limits = room, limits
 	r.mu.Unlock()
 	if err := room.open(r, s.Session, limits); err != nil {
+		if room.sandbox != nil {
+			return nil, errors.Join(err, room.Close())
+		}
 		room.end()
 		return nil, err
 	}
@@ -335,30 +327,62 @@ func (r *Rooms) describe(s *session) map[string]string {
 	return m
 }
 
-// measure describes a program by its digest and version.
-func measure(name, path string) (attest.ResourceDescriptor, error) {
-	digest, err := builder.FileDigest(path)
+// measure returns the programs of a room, and what it must see to run them. Each room measures them before
+// it opens: the host's packages may be upgraded while the platform runs.
+func (r *Rooms) measure() (tools []attest.ResourceDescriptor, binds []sandbox.Bind, err error) {
+	for _, t := range []struct{ name, source, target string }{
+		{"buildkitd", r.cfg.Buildkitd, "/bin/buildkitd"},
+		{filepath.Base(r.cfg.Runtime), r.cfg.Runtime, r.runtime()},
+	} {
+		needed, err := sandbox.Program(t.source, t.target)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", sandbox.ErrUnsupported, err)
+		}
+		binds = append(binds, needed...)
+		d, err := r.describeProgram(t.name, t.source)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %s: %w", sandbox.ErrUnsupported, t.name, err)
+		}
+		tools = append(tools, d)
+	}
+	return tools, binds, nil
+}
+
+// describeProgram describes a program by its digest and version.
+func (r *Rooms) describeProgram(name, path string) (attest.ResourceDescriptor, error) {
+	digest, err := r.programs.Digest(path)
 	if err != nil {
 		return attest.ResourceDescriptor{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return attest.ResourceDescriptor{}, fmt.Errorf("%s --version: %w", path, err)
-	}
-	line, _, _ := bytes.Cut(out, []byte("\n"))
-	version := string(line)
-	// The build info of a Go program is more reliable than the version that it prints,
-	// which the linker may or may not have set.
-	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" && strings.HasSuffix(info.Path, "/cmd/"+name) {
-		version = info.Main.Path + " " + info.Main.Version
+	version, known := r.versions.Load(digest)
+	if !known {
+		if version, err = versionOf(name, path); err != nil {
+			return attest.ResourceDescriptor{}, err
+		}
+		r.versions.Store(digest, version)
 	}
 	return attest.ResourceDescriptor{
 		Name:        name,
 		Digest:      map[string]string{"sha256": digest},
 		Annotations: map[string]any{"version": version},
 	}, nil
+}
+
+// versionOf asks a program for its version.
+func versionOf(name, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", path, err)
+	}
+	// The build info of a Go program is more reliable than the version that it prints,
+	// which the linker may or may not have set.
+	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" && strings.HasSuffix(info.Path, "/cmd/"+name) {
+		return info.Main.Path + " " + info.Main.Version, nil
+	}
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	return string(line), nil
 }
 
 // checkRuntime returns an error if an OCI runtime lacks run --keep, which leaves a

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -65,15 +66,15 @@ const defaultWallTime = 30 * time.Minute // of one build
 
 // Builder implements builder.Builder. It is safe for concurrent use.
 type Builder struct {
-	cfg    Config
-	goroot string
-	tools  []attest.ResourceDescriptor
+	cfg      Config
+	goroot   string
+	programs builder.Programs
 	// unconfined runs the toolchain without its room. Only tests set it, to show what the
 	// room stops.
 	unconfined bool
 }
 
-// New finds the toolchain, measures it, and erases directories that a crash left.
+// New finds the toolchain, and erases directories that a crash left.
 func New(cfg Config) (*Builder, error) {
 	var err error
 	if cfg.Go == "" {
@@ -107,15 +108,15 @@ func New(cfg Config) (*Builder, error) {
 	if cfg.Limits.WallTime == 0 {
 		cfg.Limits.WallTime = defaultWallTime
 	}
-	goroot, proxy, tools, err := measureToolchain(cfg.Go)
+	env, err := askGo(cfg.Go)
 	if err != nil {
 		return nil, err
 	}
 	if cfg.Proxy == "" {
-		cfg.Proxy = proxy
+		cfg.Proxy = env.GOPROXY
 	}
 	cfg.Proxy = withoutDirect(cfg.Proxy)
-	return &Builder{cfg: cfg, goroot: goroot, tools: tools}, nil
+	return &Builder{cfg: cfg, goroot: env.GOROOT}, nil
 }
 
 // sweep erases the rooms of builds whose process was killed.
@@ -149,7 +150,11 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 		}
 		return err
 	}
-	std, err := b.stdFor(timed, job, limits, r.Log)
+	tools, err := b.measure()
+	if err != nil {
+		return nil, err
+	}
+	std, err := b.stdFor(timed, job, tools, limits, r.Log)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -163,6 +168,11 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 		return nil, explain(err)
 	}
 
+	if after, err := b.measure(); err != nil {
+		return nil, err
+	} else if !reflect.DeepEqual(after, tools) {
+		return nil, errors.New("the toolchain changed while it built")
+	}
 	digest, err := layoutDigest(r.Layout)
 	if err != nil {
 		return nil, err
@@ -174,7 +184,7 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 	return &builder.Result{
 		Digest:       digest.String(),
 		Dependencies: deps,
-		Tools:        slices.Clone(b.tools),
+		Tools:        tools,
 		Config:       b.describe(job, limits),
 		Started:      started,
 		Finished:     time.Now().UTC(),

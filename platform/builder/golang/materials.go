@@ -17,7 +17,6 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/platform/builder"
 )
 
 // dependencies lists the modules that the linker recorded in the binaries below dir,
@@ -80,28 +79,41 @@ func moduleResource(m *debug.Module) (attest.ResourceDescriptor, error) {
 	}, nil
 }
 
-// measureToolchain asks the go command for its GOROOT and GOPROXY, and hashes the
-// toolchain's programs.
-func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.ResourceDescriptor, err error) {
+// settings are what the go command says about itself.
+type settings struct{ GOROOT, GOVERSION, GOTOOLDIR, GOPROXY string }
+
+func askGo(goCmd string) (s settings, err error) {
 	cmd := exec.Command(goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR", "GOPROXY")
 	cmd.Env = []string{"GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "HOME=/", "PATH=" + filepath.Dir(goCmd)}
 	cmd.Dir = "/"
 	out, err := cmd.Output()
 	if err != nil {
-		return "", "", nil, fmt.Errorf("asking %s for its environment: %w", goCmd, err)
+		return s, fmt.Errorf("asking %s for its environment: %w", goCmd, err)
 	}
-	var env struct{ GOROOT, GOVERSION, GOTOOLDIR, GOPROXY string }
-	if err := json.Unmarshal(out, &env); err != nil {
-		return "", "", nil, fmt.Errorf("environment of %s: %w", goCmd, err)
+	if err := json.Unmarshal(out, &s); err != nil {
+		return s, fmt.Errorf("environment of %s: %w", goCmd, err)
+	}
+	return s, nil
+}
+
+// measure returns the toolchain's programs with their version. Each build measures them, before and after:
+// the host's packages may be upgraded while the platform runs.
+func (b *Builder) measure() (tools []attest.ResourceDescriptor, err error) {
+	env, err := askGo(b.cfg.Go)
+	if err != nil {
+		return nil, err
+	}
+	if env.GOROOT != b.goroot {
+		return nil, fmt.Errorf("the toolchain of %s is in %s now, and was in %s: start the platform again", b.cfg.Go, env.GOROOT, b.goroot)
 	}
 	for _, name := range []string{"go", "asm", "compile", "link"} {
 		file := filepath.Join(env.GOTOOLDIR, name)
 		if name == "go" {
 			file = filepath.Join(env.GOROOT, "bin", "go")
 		}
-		sum, err := builder.FileDigest(file)
+		sum, err := b.programs.Digest(file)
 		if err != nil {
-			return "", "", nil, fmt.Errorf("toolchain of %s: %w", goCmd, err)
+			return nil, fmt.Errorf("toolchain of %s: %w", b.cfg.Go, err)
 		}
 		tools = append(tools, attest.ResourceDescriptor{
 			Name:        name,
@@ -109,5 +121,5 @@ func measureToolchain(goCmd string) (goroot, proxy string, tools []attest.Resour
 			Annotations: map[string]any{"version": env.GOVERSION},
 		})
 	}
-	return env.GOROOT, env.GOPROXY, tools, nil
+	return tools, nil
 }

@@ -37,12 +37,12 @@ var stdPackages = strings.Fields(`
 // platforms. It first compiles what is missing, in a room like any other build, but
 // from a tree that this package writes, so that no untrusted code affects it. This
 // takes most of a minute, so stdFor reports it to logf.
-func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf func(builder.Event)) (dirs []string, err error) {
+func (b *Builder) stdFor(ctx context.Context, j *job, tools []attest.ResourceDescriptor, l builder.Limits, logf func(builder.Event)) (dirs []string, err error) {
 	if b.cfg.StdCache == "" || b.unconfined {
 		return nil, nil
 	}
 	for _, p := range j.Platforms {
-		dir := filepath.Join(b.cfg.StdCache, b.stdKey(p))
+		dir := filepath.Join(b.cfg.StdCache, stdKey(p, tools))
 		_, err := os.Stat(dir)
 		if errors.Is(err, fs.ErrNotExist) && len(j.Files) > 0 {
 			continue // release files are for many platforms: compile what they need, and no more
@@ -68,10 +68,10 @@ func (b *Builder) stdFor(ctx context.Context, j *job, l builder.Limits, logf fun
 
 // stdKey returns a directory name derived from everything that the compiled library
 // depends on.
-func (b *Builder) stdKey(platform string) string {
+func stdKey(platform string, tools []attest.ResourceDescriptor) string {
 	h := sha256.New()
 	fmt.Fprintln(h, "v1", platform, goFlags, stdPackages)
-	for _, t := range b.tools {
+	for _, t := range tools {
 		fmt.Fprintln(h, t.Name, t.Annotations["version"], t.Digest["sha256"])
 	}
 	return "std-" + hex.EncodeToString(h.Sum(nil))[:32]

@@ -1,0 +1,76 @@
+package buildkit
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/test/needs"
+)
+
+// TestUpgradedPrograms: an upgrade of the host's packages replaces the programs of builds while the
+// platform runs. The record names those that ran.
+func TestUpgradedPrograms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("NOT ASKED FOR: -short builds no images")
+	}
+	dir := t.TempDir()
+	daemon, runtime := filepath.Join(dir, "buildkitd"), filepath.Join(dir, "runc")
+	installed, err := FindRuntime("")
+	if err != nil {
+		needs.Missing(t, "%v", err)
+	}
+	install := func(from, to, more string) {
+		t.Helper()
+		data, err := os.ReadFile(from)
+		if err != nil {
+			needs.Missing(t, "%v", err)
+		}
+		if err := os.WriteFile(to+".new", append(data, more...), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(to+".new", to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(repo+"/out/bin/buildkitd", daemon, "")
+	install(installed, runtime, "")
+	r, err := NewRooms(RoomsConfig{Buildkitd: daemon, Runtime: runtime, StateDir: t.TempDir(), Network: gateway.Settings{Mirror: mirror}})
+	if err != nil {
+		needs.Missing(t, "%v", err)
+	}
+	b := &halves{New(Config{Rooms: r}), r}
+	for _, more := range []string{"", "upgraded"} { // what follows the program in its file changes nothing but the digest
+		if more != "" {
+			install(repo+"/out/bin/buildkitd", daemon, more)
+			install(installed, runtime, more)
+		}
+		result, log, err := run(t, b, builder.Request{Tree: tree(t, "FROM busybox:1.35\nRUN true\n")})
+		if err != nil {
+			t.Fatalf("%v\n%s", err, log)
+		}
+		for i, path := range []string{daemon, runtime} {
+			if want, err := builder.FileDigest(path); err != nil || len(result.Tools) != 2 || result.Tools[i].Digest["sha256"] != want {
+				t.Errorf("after %q: got %v, want %s for %s (%v)", more, result.Tools, want, path, err)
+			}
+		}
+	}
+	r.cfg.Gateway = func(l net.Listener, s gateway.Settings) (Gateway, error) {
+		r.cfg.Gateway = nil
+		data, err := os.ReadFile(runtime) // after it was measured
+		if err == nil {
+			err = os.WriteFile(runtime, append(data, "again"...), 0o755) // the file that the room has already
+		}
+		if err != nil {
+			return nil, err
+		}
+		return r.startGateway(l, s.Session)
+	}
+	if result, _, err := run(t, b, builder.Request{Tree: tree(t, "FROM busybox:1.35\nRUN true\n")}); err == nil || !strings.Contains(err.Error(), "changed while the room opened") {
+		t.Errorf("got %v, %v", result, err)
+	}
+}

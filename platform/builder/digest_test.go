@@ -1,0 +1,55 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestPrograms: a program is hashed again when it changes, whatever else stays the same.
+func TestPrograms(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	write := func(path, content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(path, "one")
+	var p Programs
+	same := func(step string) {
+		t.Helper()
+		want, err := FileDigest(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if got, err := p.Digest(path); err != nil || got != want {
+				t.Errorf("%s: got %s, %v, want %s", step, got, err, want)
+			}
+		}
+	}
+	same("at first")
+	write(path+".new", "two")
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	same("replaced")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // the kernel's times of change are that coarse
+	write(path, "six")
+	if err := os.Chtimes(path, time.Time{}, info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	same("changed in place, with the old size and time of modification")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Digest(path); err == nil {
+		t.Errorf("removed: got %s", got)
+	}
+}
