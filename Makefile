@@ -129,7 +129,7 @@ quickstart: ## start a platform, release out/hello, verify it
 	@scripts/quickstart.sh
 
 # The packages that take longest come first, so that none of them runs alone at the end. Those that
-# compute and those that wait take turns, so four of them share two cores, or three if they wait for the disk.
+# compute and those that wait take turns, so five of them share two cores, or three if they wait for the disk.
 LONGEST := ./test/attack ./test/stories ./test/interop ./test/operation ./cmd/colophon ./platform/audit ./platform/builder/buildkit ./platform/verdicts ./platform/builder/golang \
 	./platform/admission ./test/reproducible ./oci ./test/crash ./source ./platform/mirror ./platform/release ./test/pipelines ./platform/registry
 
@@ -139,7 +139,7 @@ test: deps tools build base-images example ## run the tests; with COLOPHON_LONG=
 
 test-main:
 	$(LESSGC) $(GO) vet ./...
-	COLOPHON_REQUIRE_BUILD=1 scripts/inmemory.sh $(GO) test -p $(if $(COLOPHON_LONG),3,4) -timeout 60m $(LONGEST) ./...
+	COLOPHON_REQUIRE_BUILD=1 scripts/inmemory.sh $(GO) test -p $(if $(COLOPHON_LONG),3,5) -timeout 60m $(LONGEST) ./...
 
 # The modules beside the main one, in the time when that waits.
 test-modules:
