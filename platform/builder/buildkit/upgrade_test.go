@@ -70,7 +70,17 @@ func TestUpgradedPrograms(t *testing.T) {
 		}
 		return r.startGateway(l, s.Session)
 	}
-	if result, _, err := run(t, b, builder.Request{Tree: tree(t, "FROM busybox:1.35\nRUN true\n")}); err == nil || !strings.Contains(err.Error(), "changed while the room opened") {
-		t.Errorf("got %v, %v", result, err)
+	id, err := r.Begin(t.Context(), builder.Session{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Open(t.Context(), id, builder.Limits{}); err == nil || !strings.Contains(err.Error(), "changed while the room opened") {
+		t.Errorf("opened: got %v", err)
+	}
+	if record, err := r.End(t.Context(), id); err == nil {
+		t.Errorf("got the record %v", record)
+	}
+	if left, err := os.ReadDir(r.cfg.StateDir); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
 	}
 }
