@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,10 @@ func digest(f *os.File) (string, error) {
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
+
+// settled is how long ago a file must have changed so that a later change gives it another state: the
+// kernel counts times of change in ticks of at most 10 ms.
+const settled = 100 * time.Millisecond
 
 // Programs remembers the digests of programs, so that each build can measure those that take
 // part in it. It hashes one again when its file was replaced or changed: an upgrade of the host's packages
@@ -82,6 +87,9 @@ func (p *Programs) Digest(path string) (string, error) {
 		return "", err
 	} else if after != now {
 		return "", fmt.Errorf("%s changes while it is measured", path)
+	}
+	if time.Since(time.Unix(now.changed.Unix())) < settled {
+		return sum, nil
 	}
 	if p.known == nil {
 		p.known = map[string]program{}

@@ -1,6 +1,7 @@
 package buildkit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,10 +43,18 @@ func realBuilder(t *testing.T) *halves {
 
 func realBuilderWith(t *testing.T, runtime string) *halves {
 	t.Helper()
+	return builderOf(t, RoomsConfig{Runtime: runtime})
+}
+
+// builderOf is one with the given settings of rooms, or else with those of realBuilder.
+func builderOf(t *testing.T, cfg RoomsConfig) *halves {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("NOT ASKED FOR: -short builds no images")
 	}
-	r, err := NewRooms(RoomsConfig{Buildkitd: repo + "/out/bin/buildkitd", Runtime: runtime, StateDir: t.TempDir(), Network: gateway.Settings{Mirror: mirror}})
+	cfg.Buildkitd = cmp.Or(cfg.Buildkitd, repo+"/out/bin/buildkitd")
+	cfg.StateDir, cfg.Network = t.TempDir(), gateway.Settings{Mirror: mirror}
+	r, err := NewRooms(cfg)
 	if err != nil {
 		needs.Missing(t, "%v", err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
-	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -211,17 +210,7 @@ func TestCachesEnd(t *testing.T) {
 // cachingBuilder is realBuilder with kept cache mounts.
 func cachingBuilder(t *testing.T, size int64) *halves {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("NOT ASKED FOR: -short builds no images")
-	}
-	r, err := NewRooms(RoomsConfig{
-		Buildkitd: repo + "/out/bin/buildkitd", StateDir: t.TempDir(), Network: gateway.Settings{Mirror: mirror},
-		Caches: CachesConfig{Dir: t.TempDir(), Size: size, Total: 10 * size, Age: time.Hour},
-	})
-	if err != nil {
-		needs.Missing(t, "%v", err)
-	}
-	return &halves{New(Config{Rooms: r, WallTime: 5 * time.Minute}), r}
+	return builderOf(t, RoomsConfig{Caches: CachesConfig{Dir: t.TempDir(), Size: size, Total: 10 * size, Age: time.Hour}})
 }
 
 // buildCaching runs one build, and then keeps its cache mounts if it may.

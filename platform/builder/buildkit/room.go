@@ -44,10 +44,14 @@ func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err err
 	if err := m.startWith(r, s, limits); err != nil {
 		return err
 	}
-	if now, _, err := r.measure(); err != nil || !reflect.DeepEqual(now, m.tools) {
-		return errors.Join(errors.New("buildkitd or the OCI runtime changed while the room opened"), err)
+	now, _, err := r.measure()
+	if err == nil && reflect.DeepEqual(now, m.tools) {
+		return nil
 	}
-	return nil
+	m.timer.Stop()
+	err = errors.Join(errors.New("buildkitd or the OCI runtime changed while the room opened"), err, m.sandbox.Close())
+	m.sandbox = nil // nothing may be recorded of a room with programs that were not measured
+	return err
 }
 
 // startWith starts the room's program, on the cache mounts that the session keeps.

@@ -293,12 +293,6 @@ func (r *Rooms) Open(_ context.Context, id string, asked builder.Limits) (Room, 
 	s.room, s.limits = room, limits
 	r.mu.Unlock()
 	if err := room.open(r, s.Session, limits); err != nil {
-		if room.sandbox != nil { // it runs what was not measured, so there is no record of it
-			r.mu.Lock()
-			delete(r.sessions, id)
-			r.mu.Unlock()
-			return nil, errors.Join(err, room.Close(), room.drop())
-		}
 		room.end()
 		return nil, err
 	}

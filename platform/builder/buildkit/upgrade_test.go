@@ -15,9 +15,6 @@ import (
 // TestUpgradedPrograms: an upgrade of the host's packages replaces the programs of builds while the
 // platform runs. The record names those that ran.
 func TestUpgradedPrograms(t *testing.T) {
-	if testing.Short() {
-		t.Skip("NOT ASKED FOR: -short builds no images")
-	}
 	dir := t.TempDir()
 	daemon, runtime := filepath.Join(dir, "buildkitd"), filepath.Join(dir, "runc")
 	installed, err := FindRuntime("")
@@ -39,11 +36,8 @@ func TestUpgradedPrograms(t *testing.T) {
 	}
 	install(repo+"/out/bin/buildkitd", daemon, "")
 	install(installed, runtime, "")
-	r, err := NewRooms(RoomsConfig{Buildkitd: daemon, Runtime: runtime, StateDir: t.TempDir(), Network: gateway.Settings{Mirror: mirror}})
-	if err != nil {
-		needs.Missing(t, "%v", err)
-	}
-	b := &halves{New(Config{Rooms: r}), r}
+	b := builderOf(t, RoomsConfig{Buildkitd: daemon, Runtime: runtime})
+	r := b.rooms
 	for _, more := range []string{"", "upgraded"} { // what follows the program in its file changes nothing but the digest
 		if more != "" {
 			install(repo+"/out/bin/buildkitd", daemon, more)

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"strconv"
@@ -108,7 +107,7 @@ func New(cfg Config) (*Builder, error) {
 	if cfg.Limits.WallTime == 0 {
 		cfg.Limits.WallTime = defaultWallTime
 	}
-	env, err := askGo(cfg.Go)
+	env, err := askGo(context.Background(), cfg.Go)
 	if err != nil {
 		return nil, err
 	}
@@ -150,9 +149,9 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 		}
 		return err
 	}
-	tools, err := b.measure()
+	tools, err := b.measure(timed)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	std, err := b.stdFor(timed, job, tools, limits, r.Log)
 	if err != nil {
@@ -168,10 +167,8 @@ func (b *Builder) Build(ctx context.Context, r builder.Request) (*builder.Result
 		return nil, explain(err)
 	}
 
-	if after, err := b.measure(); err != nil {
-		return nil, err
-	} else if !reflect.DeepEqual(after, tools) {
-		return nil, errors.New("the toolchain changed while it built")
+	if err := b.unchanged(timed, tools); err != nil {
+		return nil, explain(err)
 	}
 	digest, err := layoutDigest(r.Layout)
 	if err != nil {

@@ -2,16 +2,19 @@ package golang
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -82,8 +85,8 @@ func moduleResource(m *debug.Module) (attest.ResourceDescriptor, error) {
 // settings are what the go command says about itself.
 type settings struct{ GOROOT, GOVERSION, GOTOOLDIR, GOPROXY string }
 
-func askGo(goCmd string) (s settings, err error) {
-	cmd := exec.Command(goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR", "GOPROXY")
+func askGo(ctx context.Context, goCmd string) (s settings, err error) {
+	cmd := exec.CommandContext(ctx, goCmd, "env", "-json", "GOROOT", "GOVERSION", "GOTOOLDIR", "GOPROXY")
 	cmd.Env = []string{"GOENV=off", "GOTOOLCHAIN=local", "GOFLAGS=", "GOWORK=off", "HOME=/", "PATH=" + filepath.Dir(goCmd)}
 	cmd.Dir = "/"
 	out, err := cmd.Output()
@@ -96,10 +99,10 @@ func askGo(goCmd string) (s settings, err error) {
 	return s, nil
 }
 
-// measure returns the toolchain's programs with their version. Each build measures them, before and after:
-// the host's packages may be upgraded while the platform runs.
-func (b *Builder) measure() (tools []attest.ResourceDescriptor, err error) {
-	env, err := askGo(b.cfg.Go)
+// measure returns the toolchain's programs with their version. Each build measures them, and calls unchanged at
+// its end: the host's packages may be upgraded while the platform runs.
+func (b *Builder) measure(ctx context.Context) (tools []attest.ResourceDescriptor, err error) {
+	env, err := askGo(ctx, b.cfg.Go)
 	if err != nil {
 		return nil, err
 	}
@@ -122,4 +125,13 @@ func (b *Builder) measure() (tools []attest.ResourceDescriptor, err error) {
 		})
 	}
 	return tools, nil
+}
+
+// unchanged returns an error if the toolchain is not the one that was measured before.
+func (b *Builder) unchanged(ctx context.Context, tools []attest.ResourceDescriptor) error {
+	now, err := b.measure(ctx)
+	if err == nil && !reflect.DeepEqual(now, tools) {
+		err = errors.New("the toolchain changed while it built")
+	}
+	return err
 }

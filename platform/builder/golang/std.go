@@ -52,7 +52,7 @@ func (b *Builder) stdFor(ctx context.Context, j *job, tools []attest.ResourceDes
 			if logf != nil {
 				logf(step)
 			}
-			if err := b.makeStd(ctx, dir, p, l); err != nil {
+			if err := b.makeStd(ctx, dir, p, tools, l); err != nil {
 				return nil, fmt.Errorf("compiling the standard library for %s: %w", p, err)
 			}
 			if step.Done = true; logf != nil {
@@ -78,7 +78,7 @@ func stdKey(platform string, tools []attest.ResourceDescriptor) string {
 }
 
 // makeStd compiles the standard library for one platform into dir.
-func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.Limits) error {
+func (b *Builder) makeStd(ctx context.Context, dir, platform string, tools []attest.ResourceDescriptor, l builder.Limits) error {
 	lock, err := dirlock.Wait(b.cfg.StdCache)
 	if err != nil {
 		return err
@@ -122,6 +122,9 @@ func (b *Builder) makeStd(ctx context.Context, dir, platform string, l builder.L
 	defer os.RemoveAll(room.dir)
 	if err := room.run(ctx, nil); err != nil {
 		return err
+	}
+	if err := b.unchanged(ctx, tools); err != nil {
+		return err // dir is named after them
 	}
 	// Copy first, because the two directories may be on different mounts; then rename.
 	kept := filepath.Join(b.cfg.StdCache, "unfinished")

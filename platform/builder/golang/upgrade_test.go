@@ -49,12 +49,18 @@ func TestUpgradedToolchain(t *testing.T) {
 	}
 	for _, version := range []string{"1", "22"} {
 		upgrade(version)
-		got, err := b.measure()
+		got, err := b.measure(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		check(got)
 	}
+	here := b.goroot
+	b.goroot = "/usr/lib/go-1.25"
+	if got, err := b.measure(t.Context()); err == nil || !strings.Contains(err.Error(), "start the platform again") {
+		t.Errorf("in another place: got %v, %v", got, err)
+	}
+	b.goroot = here
 	needs.Long(t)
 	tree := writeTree(t, map[string]string{"go.mod": "module example.com/m\n\ngo 1.24\n", "main.go": "package main\n\nfunc main() {}\n"})
 	build := func(during func()) (*builder.Result, error) {
