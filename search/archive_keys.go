@@ -9,7 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/colophon-build/colophon/internal/lazyregexp"
+	"github.com/colophon-build/colophon/internal/pypi"
 )
 
 // The kinds of spec/archive/v1 beside Digest, Source, Commit, Ref and Unparsed.
@@ -558,9 +558,6 @@ func (c *archiveCollector) purl(locator string) {
 	c.add(Package, PackageURL(locator))
 }
 
-// namesOfPyPI are the characters of which a run counts as one hyphen (PEP 503).
-var namesOfPyPI = lazyregexp.New(`[-_.]+`)
-
 // PackageURL returns the value under which the kind Package has a package URL: percent-decoded, with its
 // type in lower case, without qualifiers and subpath, and with an @ at its end if it has no version.
 func PackageURL(locator string) string {
@@ -575,7 +572,7 @@ func PackageURL(locator string) string {
 	if rest, ok := strings.CutPrefix(name, "pkg:"); ok {
 		kind, path, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
 		if kind = strings.ToLower(kind); kind == "pypi" {
-			path = namesOfPyPI.ReplaceAllString(strings.ToLower(path), "-")
+			path = pypi.Name(path)
 		}
 		name = "pkg:" + kind + "/" + path
 	}

@@ -94,7 +94,7 @@ func (c *code) flagsOf(dir string) (flags []string) {
 }
 
 // foreign are flags of other programs in commands that the pages show, and of scripts/install.sh.
-var foreign = strings.Fields(`help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
+var foreign = strings.Fields(`hash help print password-stdin u type trusted-root signing-config mirror root key-file identity-token certificate-identity certificate-oidc-issuer
 	new-bundle-format from platform keep format use-signing-config registry-referrers-mode allow-insecure-registry checksum keep-git-dir version sha256 dir map-root-user map-auto
 	volume stop-timeout hostname env mount privileged cap-add cap-drop name security-opt rm detach publish
 	attachment certificate-identity-regexp artifact output-signature ignore-missing source-branch signature use-signed-timestamps recursive referrers signature-digest-algorithm

@@ -40,6 +40,7 @@ var rows = [][]string{
 		"internal/peer",
 		"internal/ports",
 		"internal/printable",
+		"internal/pypi",
 		"internal/reach",
 		"internal/remembered",
 		"internal/sarif",

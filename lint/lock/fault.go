@@ -101,8 +101,3 @@ func end(text string, from int, mark string, escapes bool) int {
 	}
 	return len(text)
 }
-
-// folded is a name as Python's registry compares it (PEP 503).
-func folded(name string) string {
-	return strings.ToLower(strings.NewReplacer("_", "-", ".", "-").Replace(strings.TrimSpace(name)))
-}

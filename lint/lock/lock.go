@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/pypi"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -71,7 +72,7 @@ func manifestOf(name string) *manifest {
 
 // Wants reports whether a path is that of a manifest or a lock file.
 func Wants(name string) bool {
-	return manifestOf(name) != nil || locks()[path.Base(name)] != nil || isRequirements(name) || isWished(name)
+	return manifestOf(name) != nil || locks()[path.Base(name)] != nil || pypi.Requirements(name) || isWished(name)
 }
 
 func check(_ context.Context, t *finding.Tree, f *finding.File) (found []finding.Finding) {
@@ -82,7 +83,7 @@ func check(_ context.Context, t *finding.Tree, f *finding.File) (found []finding
 		found = append(found, wished(f.Path).check(t, f)...)
 	}
 	read := locks()[path.Base(f.Path)]
-	if read == nil && isRequirements(f.Path) {
+	if read == nil && pypi.Requirements(f.Path) {
 		read = requirementsHashes
 	}
 	if read == nil || path.Base(f.Path) == "lockfile.json" && !isMavenLock(f) {

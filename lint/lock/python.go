@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/lazyregexp"
+	"github.com/colophon-build/colophon/internal/pypi"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -69,12 +70,12 @@ func tomlLocked(lock *finding.File) (func(string) bool, error) {
 	}
 	have := map[string]bool{}
 	for _, p := range l.Package {
-		have[folded(p.Name)] = true
+		have[pypi.Name(p.Name)] = true
 	}
 	for _, p := range l.Packages {
-		have[folded(p.Name)] = true
+		have[pypi.Name(p.Name)] = true
 	}
-	return func(name string) bool { return have[folded(name)] }, nil
+	return func(name string) bool { return have[pypi.Name(name)] }, nil
 }
 
 func pdmHashes(f *finding.File) []finding.Finding {
@@ -157,15 +158,15 @@ func pipfileLocked(lock *finding.File) (func(string) bool, error) {
 	have := map[string]bool{}
 	for _, group := range l {
 		for name := range group {
-			have[folded(name)] = true
+			have[pypi.Name(name)] = true
 		}
 	}
-	return func(name string) bool { return have[folded(name)] }, nil
+	return func(name string) bool { return have[pypi.Name(name)] }, nil
 }
 
 // isWished reports whether a path is that of what pip-compile makes a list of requirements of.
 func isWished(name string) bool {
-	return strings.HasSuffix(name, ".in") && isRequirements(strings.TrimSuffix(name, ".in")+".txt")
+	return strings.HasSuffix(name, ".in") && pypi.Requirements(strings.TrimSuffix(name, ".in")+".txt")
 }
 
 func wished(name string) *manifest {
@@ -191,10 +192,10 @@ func requirementLocked(lock *finding.File) (func(string) bool, error) {
 	have := map[string]bool{}
 	for n := 1; n <= lock.Lines(); n++ {
 		if m := projectName.FindStringSubmatch(lock.Line(n)); m != nil {
-			have[folded(m[1])] = true
+			have[pypi.Name(m[1])] = true
 		}
 	}
-	return func(name string) bool { return have[folded(name)] }, nil
+	return func(name string) bool { return have[pypi.Name(name)] }, nil
 }
 
 // packagePlace returns where a TOML lock file has a package.
@@ -274,12 +275,6 @@ func pipfileHashes(f *finding.File) (found []finding.Finding) {
 		}
 	}
 	return found
-}
-
-// isRequirements reports whether a path is that of pip's list of what to install.
-func isRequirements(name string) bool {
-	base := path.Base(name)
-	return strings.HasSuffix(base, ".txt") && (strings.HasPrefix(base, "requirements") || path.Base(path.Dir(name)) == "requirements")
 }
 
 // comment matches one of pip: "#" is none within a word, as in an address.

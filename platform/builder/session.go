@@ -45,8 +45,12 @@ type CacheScope struct {
 
 // Demand is a download that a file of the commit pins by digest.
 type Demand struct {
-	// URL is the download's address. One that begins with / is the end of a path, on any
-	// host: /example.com/mod/@v/v1.0.0.zip, which every module proxy has.
+	// URL is the download's address, or
+	//
+	//	/example.com/mod/@v/v1.0.0.zip   the end of a path, on any host
+	//	pkg:pypi/flask@3.0.0             an archive of a version of a Python package, as pypi.Archive
+	//	                                 tells from the end of a path, on any host; each archive
+	//	                                 has a Demand of its own
 	URL string `json:"url"`
 	// Digest is what the file says: sha256:HEX, sha512-BASE64 (npm's integrity), or
 	// h1:BASE64 (go.sum) of a module's zip or go.mod.

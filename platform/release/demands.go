@@ -2,18 +2,15 @@ package release
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"path"
 	"path/filepath"
-	"strings"
-
-	"golang.org/x/mod/module"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
+	"github.com/colophon-build/colophon/internal/pypi"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/dockerfile"
@@ -22,7 +19,7 @@ import (
 const (
 	maxDemands     = limits.LockFetches // downloads that a commit pins
 	maxDemandBytes = 16 << 20           // bytes of their URLs and digests
-	maxPackageLock = 32 << 20           // bytes
+	maxLockFile    = 32 << 20           // bytes of one, but for go.sum
 )
 
 // pins collects the downloads that the files of a commit pin by digest. What cannot be read,
@@ -46,12 +43,12 @@ func findPins(ctx context.Context, tree string, r attest.Recipe) []builder.Deman
 		if !e.Type().IsRegular() {
 			return nil
 		}
-		read, limit := p.reader(e.Name())
-		if read == nil {
-			return nil
-		}
 		rel, err := filepath.Rel(tree, name)
 		if err != nil {
+			return nil
+		}
+		read, limit := p.reader(filepath.ToSlash(rel))
+		if read == nil {
 			return nil
 		}
 		if text, err := readInTree(tree, rel, limit); err == nil {
@@ -62,13 +59,26 @@ func findPins(ctx context.Context, tree string, r attest.Recipe) []builder.Deman
 	return p.list
 }
 
-// reader returns what reads a lock file with a name; nil if it is none.
-func (p *pins) reader(name string) (read func([]byte), limit int64) {
-	switch name {
+// reader returns what reads a lock file; nil if it is none.
+func (p *pins) reader(file string) (read func([]byte), limit int64) {
+	switch path.Base(file) {
 	case "go.sum", "go.work.sum":
 		return p.goSum, maxGoSum
 	case "package-lock.json", "npm-shrinkwrap.json":
-		return p.packageLock, maxPackageLock
+		return p.packageLock, maxLockFile
+	case "pnpm-lock.yaml":
+		return p.pnpmLock, maxLockFile
+	case "yarn.lock":
+		return p.yarnLock, maxLockFile
+	case "Cargo.lock":
+		return p.cargoLock, maxLockFile
+	case "poetry.lock", "pdm.lock", "uv.lock":
+		return p.archives, maxLockFile
+	case "Pipfile.lock":
+		return p.pipfileLock, maxLockFile
+	}
+	if pypi.Requirements(file) {
+		return p.requirements, maxLockFile
 	}
 	return nil, 0
 }
@@ -81,48 +91,6 @@ func (p *pins) add(address, digest string) {
 	}
 	p.list = append(p.list, builder.Demand{URL: address, Digest: digest})
 	p.size += len(address) + len(digest)
-}
-
-// goSum reads a go.sum: MODULE VERSION h1:…, and MODULE VERSION/go.mod h1:…
-// (go.dev/ref/mod#go-sum-files). The paths are those of the module proxy protocol.
-func (p *pins) goSum(text []byte) {
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) != 3 || !strings.HasPrefix(f[2], "h1:") {
-			continue
-		}
-		version, mod := strings.CutSuffix(f[1], "/go.mod")
-		name, err := module.EscapePath(f[0])
-		if err != nil {
-			continue
-		}
-		if version, err = module.EscapeVersion(version); err != nil {
-			continue
-		}
-		end := ".zip"
-		if mod {
-			end = ".mod"
-		}
-		p.add("/"+name+"/@v/"+version+end, f[2])
-	}
-}
-
-// packageLock reads a package-lock.json of version 2 or 3.
-func (p *pins) packageLock(text []byte) {
-	var lock struct {
-		Packages map[string]struct{ Resolved, Integrity string } `json:"packages"`
-	}
-	if json.Unmarshal(text, &lock) != nil {
-		return
-	}
-	for _, e := range lock.Packages {
-		for digest := range strings.FieldsSeq(e.Integrity) {
-			if strings.HasPrefix(digest, "sha512-") && isHTTP(e.Resolved) {
-				p.add(e.Resolved, digest)
-				break
-			}
-		}
-	}
 }
 
 // dockerfile reads ADD --checksum=sha256:… URL.

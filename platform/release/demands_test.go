@@ -62,6 +62,63 @@ func TestFindPins(t *testing.T) {
 	}
 }
 
+// The lock files are of testdata/locks; those of uv, pdm and cargo have lines as theirs.
+func TestFindPinsOfTools(t *testing.T) {
+	const (
+		types, debug = "sha512-GsCCIZDE/p3i96vtEqx+7dBUGXrc7zeSK3wwPHIaRThS+9OhWIXRqzs4d6k1SVU8g91DrNRWxWUGhp5KXQb2VA==", "sha512-PRWFHuSU3eDtQJPvnNY7Jcket1j0t5OuOsFzPPzsekD52Zl8qUfFIPEiswXqIvHWGVHOgX+7G/vCNNhehwxfkQ=="
+		pad, ms      = "sha512-XI5MPzVNApjAyhQzphX8BkmKsKUxD4LdyK24iZeQGinBN9yTQT3bFlCBy/aVx2HrNcqQGsdot8ghrjyrvMCoEA==", "sha512-sGkPx+VjMtmA6MX27oA4FBFELFCZZ4S4XqeGOXCv68tT+jb3vk/RyaKWP0PTKyWtmLSM0b+adUTEvbs1PEaH2w=="
+		wheel, sdist = "sha256:dd01dfd66e7bf89fdb79d446fb9b2105043e6842a0ea6715d74f8c473afd4897", "sha256:cc3a969799b392efb1ec98f0905d72b094946ee41b6adba9694e38287ab85a21"
+		lib          = "sha256:f818047e65d0e70a713cda9307c7c950cfde55f7ef4bfff52201c79a39d31cda"
+	)
+	pnpm := map[string]string{"/@types/ms/-/ms-2.1.0.tgz": types, "/debug/-/debug-4.3.4.tgz": debug, "/left-pad/-/left-pad-1.3.0.tgz": pad, "/ms/-/ms-2.1.2.tgz": ms}
+	yarn := map[string]string{}
+	for end, digest := range pnpm {
+		yarn["https://registry.yarnpkg.com"+end] = digest
+	}
+	python := map[string]string{"pkg:pypi/demo@1.0": sdist + " " + wheel, "pkg:pypi/demo-lib@2.0": lib}
+	files := map[string]string{"/demo-1.0-py3-none-any.whl": wheel, "/demo-1.0.tar.gz": sdist, "/Demo_Lib-2.0-py3-none-any.whl": lib}
+	for name, c := range map[string]struct {
+		file string // its name in the commit
+		text string // empty: testdata/locks has it
+		want map[string]string
+	}{
+		"pnpm-5-lock.yaml": {file: "pnpm-lock.yaml", want: pnpm},
+		"pnpm-6-lock.yaml": {file: "pnpm-lock.yaml", want: pnpm},
+		"pnpm-9-lock.yaml": {file: "pnpm-lock.yaml", want: pnpm},
+		"yarn.lock":        {file: "yarn.lock", want: yarn},
+		"poetry.lock":      {file: "poetry.lock", want: files},
+		"Pipfile.lock":     {file: "Pipfile.lock", want: python},
+		"requirements.txt": {file: "requirements.txt", want: python},
+		"continued lines": {"requirements/base.txt", "# demo==9 --hash=" + wheel + "\n--require-hashes\ndemo [x] == 1.0 ; python_version > '3' \\\n    --hash=" + wheel + " \\\r\n    --hash " + sdist + "  # via --hash=" + lib + "\nDemo_Lib==2.0 \\\n    --hash=" + lib + "\n" +
+			"range>=1.0 --hash=" + wheel + "\nunhashed==1.0\nother==1.0 --hash=sha384:" + strings.Repeat("0", 96) + "\n", python},
+		"pdm": {"pdm.lock", "[[package]]\nname = \"demo\"\nfiles = [\n    {file = \"demo-1.0-py3-none-any.whl\", hash = \"" + wheel + "\"},\n    {file = \"demo-1.0.tar.gz\", hash = \"" + sdist + "\"},\n    {file = \"a/b.whl\", hash = \"" + lib + "\"},\n]\n" +
+			"[[package]]\nname = \"Demo-Lib\"\nfiles = [\n    {file = \"Demo_Lib-2.0-py3-none-any.whl\", hash = \"" + lib + "\"},\n]\n", files},
+		"uv": {"uv.lock", "[[package]]\nname = \"demo\"\nsdist = { url = \"https://f.example/a/demo-1.0.tar.gz\", hash = \"" + sdist + "\", size = 1 }\nwheels = [\n    { url = \"https://f.example/b/demo-1.0-py3-none-any.whl\", hash = \"" + wheel + "\", size = 2, upload-time = \"2026-01-01T00:00:00Z\" },\n" +
+			"    { url = \"file:///c.whl\", hash = \"" + lib + "\" },\n]\n",
+			map[string]string{"https://f.example/a/demo-1.0.tar.gz": sdist, "https://f.example/b/demo-1.0-py3-none-any.whl": wheel}},
+		"cargo": {"Cargo.lock", "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"9.0.0\"\n\n[[package]]\nname = \"demo\"\nversion = \"1.0.0+b\"\nsource = \"registry+https://r.example/index\"\nchecksum = \"" + lib[7:] + "\"\ndependencies = [\n \"x\",\n]\n",
+			map[string]string{"/demo/1.0.0+b/download": lib, "/demo-1.0.0+b.crate": lib}},
+		"a later yarn": {"yarn.lock", "__metadata:\n  version: 8\n\n\"ms@npm:2.1.2\":\n  version: 2.1.2\n  resolution: \"ms@npm:2.1.2\"\n  checksum: 10c0/aa\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.text == "" {
+				raw, err := os.ReadFile(filepath.Join("testdata", "locks", name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.text = string(raw)
+			}
+			got := map[string]string{}
+			for _, d := range findPins(t.Context(), writeTree(t, map[string]string{"app/" + c.file: c.text}), attest.Recipe{Dockerfile: "Dockerfile", Context: "app"}) {
+				got[d.URL] = strings.Join(slices.Sorted(strings.FieldsSeq(got[d.URL]+" "+d.Digest)), " ")
+			}
+			if !maps.Equal(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 // A commit that pins more than is kept, or in a file that is too long, or nothing that can be read,
 // builds as any other.
 func TestFindPinsIsBounded(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/modfile"
 
 	"github.com/colophon-build/colophon/internal/lazyregexp"
+	"github.com/colophon-build/colophon/internal/pypi"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/sbom"
 )
@@ -73,7 +74,7 @@ func readerOf(name string) reader {
 		return tomlLock(Cargo)
 	case base == "poetry.lock", base == "uv.lock":
 		return tomlLock(PyPI)
-	case strings.HasPrefix(base, "requirements") && strings.HasSuffix(base, ".txt"):
+	case pypi.Requirements(name):
 		return requirements
 	}
 	return nil
@@ -117,12 +118,9 @@ func (s *Set) add(kind Type, name, version string, wanted bool) {
 	}
 }
 
-// pypiRun is what counts as one hyphen in a name (PEP 503).
-var pypiRun = lazyregexp.New(`[-_.]+`)
-
 func normal(kind Type, name string) string {
 	if kind == PyPI {
-		return pypiRun.ReplaceAllString(strings.ToLower(name), "-")
+		return pypi.Name(name)
 	}
 	return name
 }

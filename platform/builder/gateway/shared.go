@@ -21,9 +21,10 @@ import (
 // The store is shared by the builds of all tenants. The gateway takes a download from it
 // only if
 //
-//   - the digest of the download is known before the request: it is in the path of the
-//     request, or a file of the commit pins it (builder.Session.Demands), and
-//   - the stored bytes have that digest. Their sha256 is computed each time, and other
+//   - the digest of the download is known before the request, or a few of which it must
+//     have one: it is in the path of the request, or a file of the commit pins it
+//     (builder.Session.Demands), and
+//   - the stored bytes have such a digest. Their sha256 is computed each time, and other
 //     digests from the same reading; which h1 the zip of a module has, the gateway is
 //     told (package sums), and
 //   - the same URL gave these bytes to an earlier build, so that the record does not say
@@ -35,8 +36,8 @@ import (
 
 // pinned is a download whose digest is known before the request.
 type pinned struct {
-	url    string // of the first request, from which redirects lead to the download
-	digest string // see builder.Demand
+	url     string // of the first request, from which redirects lead to the download
+	digests digests
 }
 
 // download is what the store remembers of a URL, in a file beside the bodies.
@@ -80,11 +81,11 @@ func (g *Gateway) pinned(e *exchange) *pinned {
 	if !e.open || e.Method != http.MethodGet || e.Range != "" || e.Request != "" {
 		return nil
 	}
-	if p := g.led.get(e.url.String()); p != nil && p.digest != "" {
+	if p := g.led.get(e.url.String()); p != nil && p.digests != nil {
 		return p
 	}
-	if digest := g.demands.of(e.url); digest != "" {
-		return &pinned{e.URL, digest}
+	if found := g.demands.of(e.url); found != nil {
+		return &pinned{e.URL, found}
 	}
 	return nil
 }
@@ -100,7 +101,7 @@ func (g *Gateway) stored(e *exchange) *http.Response {
 	if err != nil || d.Redirected && g.set.Session.Record {
 		return nil
 	}
-	c := g.compare(p.digest, e.url.Path, d)
+	c := g.compare(p.digests, e.url.Path, d)
 	if !c.met {
 		return nil
 	}
@@ -127,7 +128,7 @@ func (g *Gateway) remember(e *exchange) {
 }
 
 // redirects are the targets of redirects that answered open requests of this session, with
-// the pinned downloads that they stand for; without digest if they stand for none.
+// the pinned downloads that they stand for; without digests if they stand for none.
 type redirects struct {
 	mu sync.Mutex
 	to map[string]*pinned

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -518,17 +520,78 @@ func TestMemoryOfDownloadsIsBounded(t *testing.T) {
 }
 
 func TestDemandsThatContradict(t *testing.T) {
-	d := newDemands([]builder.Demand{{URL: "/m/@v/v1.0.0.zip", Digest: "h1:a"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/n/@v/v1.0.0.zip", Digest: "h1:a"}})
+	d := newDemands([]builder.Demand{
+		{URL: "/m/@v/v1.0.0.zip", Digest: "h1:a"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/m/@v/v1.0.0.zip", Digest: "h1:b"}, {URL: "/n/@v/v1.0.0.zip", Digest: "h1:a"}, {URL: "/n/@v/v1.0.0.zip", Digest: "h1:a"},
+		{URL: "/pad/-/pad-1.0.0.tgz", Digest: "sha512-p"}, {URL: "/@left/pad/-/pad-1.0.0.tgz", Digest: "sha512-l"},
+		{URL: "pkg:pypi/flask@3.0.0", Digest: "sha256:wheel"}, {URL: "pkg:pypi/flask@3.0.0", Digest: "sha256:source"},
+	})
 	for url, want := range map[string]string{
-		"https://p.example/m/@v/v1.0.0.zip":        "",
-		"https://p.example/n/@v/v1.0.0.zip":        "h1:a",
-		"https://p.example/prefix/n/@v/v1.0.0.zip": "h1:a",
-		"https://p.example/n/@v/v1.0.0.zip?x":      "",
-		"https://p.example/xn/@v/v1.0.0.zip":       "",
-		"https://p.example/n/@v/v1.0.0.zip/x":      "",
+		"https://p.example/m/@v/v1.0.0.zip":                         "",
+		"https://p.example/n/@v/v1.0.0.zip":                         "h1:a",
+		"https://p.example/prefix/n/@v/v1.0.0.zip":                  "h1:a",
+		"https://p.example/n/@v/v1.0.0.zip?x":                       "",
+		"https://p.example/xn/@v/v1.0.0.zip":                        "",
+		"https://p.example/n/@v/v1.0.0.zip/x":                       "",
+		"https://p.example/npm/pad/-/pad-1.0.0.tgz":                 "sha512-p",
+		"https://p.example/npm/@left/pad/-/pad-1.0.0.tgz":           "sha512-l",
+		"https://p.example/npm/@left%2Fpad/-/pad-1.0.0.tgz":         "sha512-l",
+		"https://p.example/npm/@right/pad/-/pad-1.0.0.tgz":          "", // another package
+		"https://p.example/ab/cd/flask-3.0.0-py3-none-any.whl":      "sha256:source sha256:wheel",
+		"https://p.example/ab/cd/Flask-3.0.0.tar.gz":                "sha256:source sha256:wheel",
+		"https://p.example/ab/cd/flask-3.0.1-py3-none-any.whl":      "",
+		"https://p.example/flask-3.0.0-py3-none-any.whl.metadata":   "",
+		"https://p.example/ab/cd/flask-3.0.0-py3-none-any.whl?sig=": "",
+		"https://p.example":                                         "",
 	} {
-		if got := d.of(mustURL(t, url)); got != want {
+		got := strings.Join(slices.Sorted(maps.Keys(d.of(mustURL(t, url)))), " ")
+		if got != want {
 			t.Errorf("%s: got %q, want %q", url, got, want)
 		}
+	}
+}
+
+// An archive of Python comes from the store if the commit pins its digest for this package and version,
+// and not if it pins that of another one: whoever wrote the note of the URL chose among the pinned.
+func TestArchivesOfOneVersion(t *testing.T) {
+	content := map[string]string{"/a/flask-3.0.0-py3-none-any.whl": "wheel", "/b/flask-3.0.0.tar.gz": "source", "/c/flask-2.0.0.tar.gz": "old"}
+	up, s, asked := counted(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, content[r.URL.Path]) })
+	demand := func(version, text string) builder.Demand {
+		return builder.Demand{URL: "pkg:pypi/flask@" + version, Digest: "sha256:" + hexSum(text)}
+	}
+	s.Session.Demands = []builder.Demand{demand("3.0.0", "wheel"), demand("3.0.0", "source"), demand("2.0.0", "old")}
+	build := func() {
+		t.Helper()
+		room := start(t, s)
+		for path, text := range content {
+			room.want(200, text, "GET", up.URL+path)
+		}
+		room.end()
+	}
+	build()
+	before := asked.Load()
+	build()
+	if n := asked.Load() - before; n != 0 {
+		t.Errorf("the second build made %d requests, want none", n)
+	}
+	store, err := openStore(s.Store, defaultStoreSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := store.recall(up.URL + "/a/flask-3.0.0-py3-none-any.whl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	note.SHA256, note.Size = hexSum("old"), 3
+	if err := store.remember(note); err != nil {
+		t.Fatal(err)
+	}
+	build()
+	if n := asked.Load() - before; n != 1 {
+		t.Errorf("with the note of another version: %d requests, want one", n)
+	}
+	s.Session.Demands = []builder.Demand{demand("3.0.0", "another wheel"), demand("3.0.0", "another source")}
+	build()
+	if n := asked.Load() - before; n != 4 {
+		t.Errorf("with other digests: %d requests, want three", n-1)
 	}
 }

@@ -173,8 +173,9 @@ func TestOpeningKeepsTheDeathSignal(t *testing.T) {
 func TestCrowdedFiles(t *testing.T) {
 	needRooms(t)
 	small, large := open(t, builder.Limits{}), open(t, builder.Limits{})
-	if got := ask(t, large, "take open files"); !strings.HasPrefix(got, "took ") {
-		t.Fatal(got)
+	took := ask(t, large, "take open files")
+	if !strings.HasPrefix(took, "took ") {
+		t.Fatal(took)
 	}
 	const most = 8 * 4096 // the machine's, as it were
 	both := func() ([]string, error) { return []string{small.cgroup.name, large.cgroup.name}, nil }
@@ -192,7 +193,9 @@ func TestCrowdedFiles(t *testing.T) {
 	} {
 		err := c.room.cgroup.crowded(c.used, most, both)
 		if (err != nil) != c.ends {
-			t.Errorf("%s: got %v, want an error: %v", name, err, c.ends)
+			mine, _ := large.cgroup.kernelMemory(large.cgroup.name)
+			other, _ := small.cgroup.kernelMemory(small.cgroup.name)
+			t.Errorf("%s: got %v, want an error: %v; it %s; kernel memory %d, of the other %d", name, err, c.ends, took, mine, other)
 		}
 	}
 	if err := large.cgroup.crowded(1<<40, 1<<41, both); err != nil {
