@@ -38,7 +38,8 @@ func TestFindPins(t *testing.T) {
 		"web/go.sum": "github.com/BurntSushi/toml v1.0.0 h1:a=\ngithub.com/BurntSushi/toml v1.0.0/go.mod h1:b=\nx.example/m v2.0.0+incompatible h1:c=\n" +
 			"too few\nx.example/m v1.0.0 h2:d=\n../up v1.0.0 h1:e=\n",
 		"web/package-lock.json": `{"lockfileVersion": 3, "packages": {"": {}, "node_modules/a": {"resolved": "https://r.example/a.tgz", "integrity": "sha1-x sha512-y"},
-			"node_modules/b": {"resolved": "git+ssh://git@r.example/b.git", "integrity": "sha512-z"}, "node_modules/c": {"link": true}}}`,
+			"node_modules/b": {"resolved": "git+ssh://git@r.example/b.git", "integrity": "sha512-z"}, "node_modules/c": {"link": true},
+			"node_modules/x/node_modules/@s/d": {"version": "1.0.0", "resolved": "https://r.example/elsewhere/d.tgz", "integrity": "sha512-d"}, "node_modules/alias": {"name": "real", "version": "2.0.0", "integrity": "sha512-r"}}}`,
 		"web/deep/go.work.sum":    "x.example/w v1.0.0 h1:w=\n",
 		"web/b/package-lock.json": "{",
 		"api/go.sum":              "x.example/outside v1.0.0 h1:o=\n",
@@ -51,7 +52,7 @@ func TestFindPins(t *testing.T) {
 		"https://h.example/a.tar":                     pinnedSum,
 		"/github.com/!burnt!sushi/toml/@v/v1.0.0.zip": "h1:a=", "/github.com/!burnt!sushi/toml/@v/v1.0.0.mod": "h1:b=",
 		"/x.example/m/@v/v2.0.0+incompatible.zip": "h1:c=", "/x.example/w/@v/v1.0.0.zip": "h1:w=",
-		"https://r.example/a.tgz": "sha512-y",
+		"https://r.example/a.tgz": "sha512-y", "https://r.example/elsewhere/d.tgz": "sha512-d", "/real/-/real-2.0.0.tgz": "sha512-r",
 	}
 	got := map[string]string{}
 	for _, d := range findPins(t.Context(), tree, attest.Recipe{Dockerfile: "web/Dockerfile", Context: "web"}) {
@@ -82,13 +83,15 @@ func TestFindPinsOfTools(t *testing.T) {
 		text string // empty: testdata/locks has it
 		want map[string]string
 	}{
-		"pnpm-5-lock.yaml": {file: "pnpm-lock.yaml", want: pnpm},
-		"pnpm-6-lock.yaml": {file: "pnpm-lock.yaml", want: pnpm},
-		"pnpm-9-lock.yaml": {file: "pnpm-lock.yaml", want: pnpm},
-		"yarn.lock":        {file: "yarn.lock", want: yarn},
-		"poetry.lock":      {file: "poetry.lock", want: files},
-		"Pipfile.lock":     {file: "Pipfile.lock", want: python},
-		"requirements.txt": {file: "requirements.txt", want: python},
+		"pnpm-5-lock.yaml":                    {file: "pnpm-lock.yaml", want: pnpm},
+		"pnpm-6-lock.yaml":                    {file: "pnpm-lock.yaml", want: pnpm},
+		"pnpm-9-lock.yaml":                    {file: "pnpm-lock.yaml", want: pnpm},
+		"yarn.lock":                           {file: "yarn.lock", want: yarn},
+		"package-lock.json":                   {file: "package-lock.json", want: pnpm},
+		"package-lock-omitting-resolved.json": {file: "package-lock.json", want: pnpm},
+		"poetry.lock":                         {file: "poetry.lock", want: files},
+		"Pipfile.lock":                        {file: "Pipfile.lock", want: python},
+		"requirements.txt":                    {file: "requirements.txt", want: python},
 		"continued lines": {"requirements/base.txt", "# demo==9 --hash=" + wheel + "\n--require-hashes\ndemo [x] == 1.0 ; python_version > '3' \\\n    --hash=" + wheel + " \\\r\n    --hash " + sdist + "  # via --hash=" + lib + "\nDemo_Lib==2.0 \\\n    --hash=" + lib + "\n" +
 			"range>=1.0 --hash=" + wheel + "\nunhashed==1.0\nother==1.0 --hash=sha384:" + strings.Repeat("0", 96) + "\n", python},
 		"pdm": {"pdm.lock", "[[package]]\nname = \"demo\"\nfiles = [\n    {file = \"demo-1.0-py3-none-any.whl\", hash = \"" + wheel + "\"},\n    {file = \"demo-1.0.tar.gz\", hash = \"" + sdist + "\"},\n    {file = \"a/b.whl\", hash = \"" + lib + "\"},\n]\n" +

@@ -2,6 +2,7 @@ package release
 
 import (
 	"encoding/json"
+	"path"
 	"strings"
 
 	"golang.org/x/mod/module"
@@ -40,16 +41,28 @@ func (p *pins) goSum(text []byte) {
 // packageLock reads a package-lock.json of version 2 or 3.
 func (p *pins) packageLock(text []byte) {
 	var lock struct {
-		Packages map[string]struct{ Resolved, Integrity string } `json:"packages"`
+		Packages map[string]struct{ Name, Version, Resolved, Integrity string } `json:"packages"`
 	}
 	if json.Unmarshal(text, &lock) != nil {
 		return
 	}
-	for _, e := range lock.Packages {
-		if isHTTP(e.Resolved) {
+	const dir = "node_modules/"
+	for at, e := range lock.Packages {
+		if i := strings.LastIndex(at, dir); i >= 0 && e.Name == "" {
+			e.Name = at[i+len(dir):]
+		}
+		// npm takes another registry than the one in resolved if it is configured to, and can leave resolved out.
+		if end := npmTarball(e.Name, e.Version); e.Resolved == "" || isHTTP(e.Resolved) && strings.HasSuffix(e.Resolved, end) {
+			p.addSRI(end, e.Integrity)
+		} else if isHTTP(e.Resolved) {
 			p.addSRI(e.Resolved, e.Integrity)
 		}
 	}
+}
+
+// npmTarball returns the end of the address that each registry of npm has for a package.
+func npmTarball(name, version string) string {
+	return "/" + name + "/-/" + path.Base(name) + "-" + version + ".tgz"
 }
 
 // addSRI adds the sha512 of an integrity (www.w3.org/TR/SRI).
@@ -81,7 +94,7 @@ func (p *pins) yarnLock(text []byte) {
 // pnpmPackage and pnpmDigest are lines of pnpm-lock.yaml, of versions 5 to 9: NAME@VERSION, /NAME@VERSION or
 // /NAME/VERSION, with (PEER@VERSION) or _PEER@VERSION after it.
 var (
-	pnpmPackage = lazyregexp.New(`^  '?/?((?:@[a-z0-9._~-]+/)?([A-Za-z0-9._~-]+))[@/]([0-9][A-Za-z0-9.+-]*)(?:[(_].*)?'?:$`)
+	pnpmPackage = lazyregexp.New(`^  '?/?((?:@[a-z0-9._~-]+/)?[A-Za-z0-9._~-]+)[@/]([0-9][A-Za-z0-9.+-]*)(?:[(_].*)?'?:$`)
 	pnpmDigest  = lazyregexp.New(`^    resolution: \{integrity: (sha512-[A-Za-z0-9+/=]+)\}$`)
 )
 
@@ -91,7 +104,7 @@ func (p *pins) pnpmLock(text []byte) {
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\r\n")
 		if m := pnpmPackage.FindStringSubmatch(line); m != nil {
-			end = "/" + m[1] + "/-/" + m[2] + "-" + m[3] + ".tgz"
+			end = npmTarball(m[1], m[2])
 		} else if m := pnpmDigest.FindStringSubmatch(line); m != nil && end != "" {
 			p.add(end, m[1])
 			end = ""
