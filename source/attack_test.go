@@ -470,20 +470,30 @@ func TestTamperedObject(t *testing.T) {
 func TestTooManySubmodules(t *testing.T) {
 	sub := newRepo(t)
 	sub.commit("s", "1")
-	many := newRepo(t)
-	many.commit("a", "1")
-	var modules strings.Builder
-	head, links := sub.git("rev-parse", "HEAD"), []string{"update-index", "--add"}
-	for i := range limits.Submodules + 1 {
-		fmt.Fprintf(&modules, "[submodule \"s%d\"]\n\tpath = s%d\n\turl = %s\n", i, i, sub.uri())
-		links = append(links, "--cacheinfo", fmt.Sprintf("160000,%s,s%d", head, i))
+	// with returns a repository with n submodules, of which the first is first and the others are sub.
+	with := func(n int, first *repo) *repo {
+		r := newRepo(t)
+		var modules strings.Builder
+		links := []string{"update-index", "--add"}
+		for i := range n {
+			of := sub
+			if i == 0 {
+				of = first
+			}
+			fmt.Fprintf(&modules, "[submodule \"s%d\"]\n\tpath = s%d\n\turl = %s\n", i, i, of.uri())
+			links = append(links, "--cacheinfo", fmt.Sprintf("160000,%s,s%d", of.git("rev-parse", "HEAD"), i))
+		}
+		r.git(links...)
+		r.write(".gitmodules", modules.String())
+		r.git("add", ".gitmodules")
+		r.git("commit", "-q", "-m", "m")
+		return r
 	}
-	many.git(links...)
-	many.write(".gitmodules", modules.String())
-	many.git("add", ".gitmodules")
-	many.git("commit", "-q", "-m", "m")
-	if _, _, err := fetch(t, Request{URI: many.uri(), Ref: "main"}); err == nil || !strings.Contains(err.Error(), "more than 128 submodules") {
-		t.Errorf("got %v, want 129 submodules refused", err)
+	half := with(limits.Submodules/2+1, sub)
+	for name, r := range map[string]*repo{"one commit": with(limits.Submodules+1, sub), "two commits": with(limits.Submodules/2, half)} {
+		if _, _, err := fetch(t, Request{URI: r.uri(), Ref: "main"}); err == nil || !strings.Contains(err.Error(), "more than 128 submodules") {
+			t.Errorf("of %s: got %v, want 129 submodules refused", name, err)
+		}
 	}
 	deep := sub
 	for depth := 1; depth <= limits.ModuleDepth+1; depth++ {

@@ -290,10 +290,10 @@ func (f *fetcher) submodules(ctx context.Context, g *git, repo *Repo, depth int)
 	if err != nil {
 		return err
 	}
+	if f.subs += len(links); f.subs > limits.Submodules {
+		return fmt.Errorf("got more than %d submodules: %w", limits.Submodules, errLimit)
+	}
 	for i, link := range links {
-		if f.subs++; f.subs > limits.Submodules {
-			return fmt.Errorf("got more than %d submodules: %w", limits.Submodules, errLimit)
-		}
 		dir := filepath.Join(repo.dir, "modules", strconv.Itoa(i))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err

@@ -30,16 +30,16 @@ func TestPagesCostWhatTheyShow(t *testing.T) {
 	}
 	put("v1")
 	s := c.reg.store
-	const many = 20_000
+	const many = 2000
 	for i := range many {
-		if err := os.WriteFile(s.tag("a", fmt.Sprintf("t%05d", i)), []byte(sum("sha256", raw)+"\n"), 0o600); err != nil {
+		if err := os.WriteFile(s.tag("a", fmt.Sprintf("t%04d", i)), []byte(sum("sha256", raw)+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	page := func(query string) string {
 		return string(c.as("").want(200, "GET", "/v2/a/tags/list"+query, nil).body)
 	}
-	if got := page("?n=1"); !strings.Contains(got, `["t00000"]`) {
+	if got := page("?n=1"); !strings.Contains(got, `["t0000"]`) {
 		t.Fatalf("got %s", got)
 	}
 	// Whoever reads the directory again sees other names than this process wrote.
@@ -49,15 +49,15 @@ func TestPagesCostWhatTheyShow(t *testing.T) {
 	if err := os.Mkdir(s.repo("a", "tags"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if got := page("?n=2&last=t10000"); !strings.Contains(got, `["t10001","t10002"]`) {
+	if got := page("?n=2&last=t1000"); !strings.Contains(got, `["t1001","t1002"]`) {
 		t.Errorf("got %s, want the list that was read before", got)
 	}
-	put("t10001-new")
-	if got := page("?n=2&last=t10001"); !strings.Contains(got, `["t10001-new","t10002"]`) {
+	put("t1001-new")
+	if got := page("?n=2&last=t1001"); !strings.Contains(got, `["t1001-new","t1002"]`) {
 		t.Errorf("got %s, want the new tag in its place", got)
 	}
-	c.want(202, "DELETE", "/v2/a/manifests/t10001-new", nil)
-	if got := page("?n=1&last=t10001"); !strings.Contains(got, `["t10002"]`) {
+	c.want(202, "DELETE", "/v2/a/manifests/t1001-new", nil)
+	if got := page("?n=1&last=t1001"); !strings.Contains(got, `["t1002"]`) {
 		t.Errorf("got %s, want the deleted tag to be gone", got)
 	}
 	// What nobody lists is not kept: anybody may ask for any digest.

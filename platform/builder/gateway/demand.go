@@ -94,9 +94,9 @@ func (g *Gateway) compare(want digests, path string, d *download) (c comparison)
 		case isSRI:
 			c = comparison{met: true, also: sha512.New(), want: sri}
 		case strings.HasPrefix(digest, "h1:") && strings.HasSuffix(path, ".mod"):
-			c.met = digest == h1OfMod(d.SHA256)
+			c = comparison{met: digest == h1OfMod(d.SHA256)}
 		case strings.HasPrefix(digest, "h1:") && sums.IsModule(path):
-			c.met = digest == g.sums[d.SHA256]
+			c = comparison{met: digest == g.sums[d.SHA256]}
 		}
 	}
 	return c
