@@ -20,13 +20,15 @@ const (
 	maxDemands     = limits.LockFetches // downloads that a commit pins
 	maxDemandBytes = 16 << 20           // bytes of their URLs and digests
 	maxLockFile    = 32 << 20           // bytes of one, but for go.sum
+	maxLocks       = 64 << 20           // bytes of all that are read: 32 MiB can take 4 s of a processor
 )
 
 // pins collects the downloads that the files of a commit pin by digest. What cannot be read,
 // and what is too much, is left out: the build then downloads it, as it does without pins.
 type pins struct {
 	list []builder.Demand
-	size int
+	size int   // bytes of their URLs and digests
+	read int64 // bytes of lock files
 }
 
 // findPins reads the lock files of a build's context and its Dockerfile.
@@ -51,7 +53,8 @@ func findPins(ctx context.Context, tree string, r attest.Recipe) []builder.Deman
 		if read == nil {
 			return nil
 		}
-		if text, err := readInTree(tree, rel, limit); err == nil {
+		if text, err := readInTree(tree, rel, min(limit, maxLocks-p.read)); err == nil {
+			p.read += int64(len(text))
 			read(text)
 		}
 		return nil
@@ -59,7 +62,8 @@ func findPins(ctx context.Context, tree string, r attest.Recipe) []builder.Deman
 	return p.list
 }
 
-// reader returns what reads a lock file; nil if it is none.
+// reader returns the method that reads the lock file with a path, and the most bytes of one. It returns nil for
+// other files.
 func (p *pins) reader(file string) (read func([]byte), limit int64) {
 	switch path.Base(file) {
 	case "go.sum", "go.work.sum":

@@ -139,6 +139,15 @@ func TestFindPinsIsBounded(t *testing.T) {
 			t.Errorf("a package-lock.json of %d bytes: got %d pins, want %d", size, len(list), pins)
 		}
 	}
+	const part = 30 << 20 // each of these files takes up to 4 s to read; git stores one of them
+	files := map[string]string{}
+	for i := range 4 {
+		files[fmt.Sprint(i, "/requirements.txt")] = fmt.Sprintf("a==1.%d --hash=%s\n", i, pinnedSum) + strings.Repeat("#", part)
+	}
+	list := findPins(t.Context(), writeTree(t, files), attest.Recipe{Dockerfile: "Dockerfile"})
+	if want := maxLocks / part; len(list) != want {
+		t.Errorf("4 lock files of %d bytes: got %d pins, want %d", part, len(list), want)
+	}
 	for what, text := range map[string]string{"many": many.String(), "long": long.String(), "too long": "x.example/" + strings.Repeat("a", limits.FetchURL) + " v1.0.0 h1:a=\n"} {
 		list := findPins(t.Context(), writeTree(t, map[string]string{"go.sum": text}), attest.Recipe{Dockerfile: "Dockerfile"})
 		raw, err := json.Marshal(list)

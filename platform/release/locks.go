@@ -189,7 +189,7 @@ func (p *pins) requirements(text []byte) {
 			continue
 		}
 		line, _, _ = strings.Cut(line, " #")
-		for _, h := range pipHash.FindAllStringSubmatch(line, -1) {
+		for _, h := range pipHash.FindAllStringSubmatch(line, maxDemands) {
 			p.add(pypi.PackageURL(m[1], m[2]), h[1])
 		}
 	}

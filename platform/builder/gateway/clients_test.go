@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"crypto/sha512"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -130,11 +131,20 @@ func withCredential(list []builder.Exchange) bool {
 
 // goModule returns the zip file of example.com/lib@v1.0.0.
 func goModule(t *testing.T) []byte {
+	return zipFile(t, map[string]string{"example.com/lib@v1.0.0/go.mod": "module example.com/lib\n", "example.com/lib@v1.0.0/lib.go": "package lib\n"})
+}
+
+// npmPackage returns the tar file of @scope/lib 1.0.0.
+func npmPackage(t *testing.T) []byte {
+	return tarFile(t, map[string]string{"package/package.json": `{"name":"@scope/lib","version":"1.0.0"}`})
+}
+
+func zipFile(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	for name, text := range map[string]string{"go.mod": "module example.com/lib\n", "lib.go": "package lib\n"} {
-		w, err := z.Create("example.com/lib@v1.0.0/" + name)
+	for name, text := range files {
+		w, err := z.Create(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,18 +156,20 @@ func goModule(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// npmPackage returns the tar file of @scope/lib 1.0.0.
-func npmPackage(t *testing.T) []byte {
+// tarFile returns a tar file, compressed with gzip.
+func tarFile(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	g := gzip.NewWriter(&b)
 	w := tar.NewWriter(g)
-	text := `{"name":"@scope/lib","version":"1.0.0"}`
-	if err := w.WriteHeader(&tar.Header{Name: "package/package.json", Mode: 0o644, Size: int64(len(text))}); err != nil {
+	for name, text := range files {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(w, text)
+	}
+	if err := errors.Join(w.Close(), g.Close()); err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(w, text)
-	w.Close()
-	g.Close()
 	return b.Bytes()
 }

@@ -1,12 +1,7 @@
 package gateway
 
 import (
-	"archive/tar"
-	"archive/zip"
-	"bytes"
-	"compress/gzip"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +12,7 @@ import (
 	"golang.org/x/mod/semver"
 
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/test/needs"
 )
 
 // TestPinnedClients: what pip, npm and cargo install in a first build, a second one gets from the
@@ -79,11 +75,12 @@ func TestPinnedClients(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := exec.LookPath(c.args[0]); err != nil {
-				t.Skip("NOT HERE: " + err.Error())
-			}
-			if said, err := exec.Command(c.args[0], "--version").Output(); name == "cargo" && (err != nil || semver.Compare("v"+strings.Fields(string(said))[1], "v1.68.0") < 0) {
+			said, err := exec.Command(c.args[0], "--version").Output()
+			switch version := strings.Fields(string(said) + " v"); {
+			case name == "cargo" && (err != nil || semver.Compare("v"+version[1], "v1.68.0") < 0): // make test installs none
 				t.Skipf("NOT HERE: a cargo that reads sparse registries: %s, %v", said, err)
+			case err != nil:
+				needs.Missing(t, "%s: %v", name, err)
 			}
 			s := s
 			s.Store = filepath.Join(t.TempDir(), "store")
@@ -121,42 +118,13 @@ func TestPinnedClients(t *testing.T) {
 
 // pythonWheel returns a wheel of Demo-Lib 2.0.
 func pythonWheel(t *testing.T) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for name, text := range map[string]string{
+	return zipFile(t, map[string]string{
 		"demo_lib.py": "X = 1\n", "Demo_Lib-2.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: Demo-Lib\nVersion: 2.0\n",
 		"Demo_Lib-2.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n", "Demo_Lib-2.0.dist-info/RECORD": "",
-	} {
-		w, err := z.Create(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(w, text)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	})
 }
 
 // rustCrate returns the crate demo 1.0.0.
 func rustCrate(t *testing.T) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	g := gzip.NewWriter(&b)
-	w := tar.NewWriter(g)
-	for name, text := range map[string]string{"demo-1.0.0/Cargo.toml": "[package]\nname = \"demo\"\nversion = \"1.0.0\"\n", "demo-1.0.0/src/lib.rs": ""} {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(w, text)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return tarFile(t, map[string]string{"demo-1.0.0/Cargo.toml": "[package]\nname = \"demo\"\nversion = \"1.0.0\"\n", "demo-1.0.0/src/lib.rs": ""})
 }

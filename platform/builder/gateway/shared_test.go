@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"archive/zip"
-	"bytes"
 	"crypto/sha512"
 	"encoding/base64"
 	"errors"
@@ -45,24 +43,16 @@ func moduleZip(t *testing.T, content string) (raw, h1 string) {
 
 func zipOf(t *testing.T, name, content string) (raw, h1 string) {
 	t.Helper()
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	w, err := z.Create(name)
+	zipped := zipFile(t, map[string]string{name: content})
+	file := filepath.Join(t.TempDir(), "m.zip")
+	if err := os.WriteFile(file, zipped, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h1, err := dirhash.HashZip(file, dirhash.Hash1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(w, content)
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "m.zip")
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if h1, err = dirhash.HashZip(file, dirhash.Hash1); err != nil {
-		t.Fatal(err)
-	}
-	return b.String(), h1
+	return string(zipped), h1
 }
 
 func h1Mod(t *testing.T, text string) string {
