@@ -80,7 +80,65 @@ func platformExit(e *api.Error) *exitError {
 	return &exitError{code: code, msg: e.Message, hint: e.Hint}
 }
 
+// made is a command below the root, which make returns.
+type made struct {
+	name string
+	make func() *cobra.Command
+}
+
+// commands are those below the root, by the task under which help lists them.
+var commands = []struct {
+	group string
+	made  []made
+}{
+	{groupRelease, []made{{"release", newReleaseCommand}, {"releases", newReleasesCommand}, {"login", newLoginCommand}, {"status", newStatusCommand}, {"stop", newStopCommand}}},
+	{groupSign, []made{{"sign", newSignCommand}, {"attest", newAttestCommand}}},
+	{groupDecide, []made{{"verify", newVerifyCommand}, {"why", newWhyCommand}, {"inspect", newInspectCommand}, {"policy", newPolicyCommand}, {"sbom", newSBOMCommand}, {"copy", newCopyCommand},
+		{"level", newLevelCommand}, {"init", newInitCommand}, {"lint", newLintCommand}, {"pin", newPinCommand}, {"kube", newKubeCommand}, {"log", newLogCommand},
+		{"investigate", newInvestigateCommand}, {"case", newCaseCommand}, {"audit", newAuditCommand}}},
+	{groupTrust, []made{{"trust", newTrustCommand}, {"distrust", newDistrustCommand}}},
+	{groupOther, []made{{"version", newVersionCommand}}},
+}
+
+// newRootCommand returns the root with all commands.
 func newRootCommand() *cobra.Command {
+	root := newRoot()
+	for _, g := range commands {
+		for _, m := range g.made {
+			addCommand(root, g.group, m)
+		}
+	}
+	root.AddCommand(newTopics()...)
+	root.AddCommand(usage.NewManCommand(root))
+	addCompletion(root)
+	usage.Translate(root)
+	return root
+}
+
+// rootFor returns the root with what the command line args needs: one command, if they begin with
+// its name. To make all of them takes a tenth of the time of a short run.
+func rootFor(args []string) *cobra.Command {
+	for _, g := range commands {
+		for _, m := range g.made {
+			if len(args) > 0 && args[0] == m.name {
+				root := newRoot()
+				addCommand(root, g.group, m)
+				usage.Translate(root)
+				return root
+			}
+		}
+	}
+	return newRootCommand()
+}
+
+func addCommand(root *cobra.Command, group string, m made) {
+	c := m.make()
+	c.GroupID = group
+	root.AddCommand(c)
+}
+
+// newRoot returns the root without commands.
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "colophon",
 		Short: "prove which git commit a container image came from",
@@ -100,25 +158,16 @@ Exit codes: 0 accepted or done, 1 failure, 2 usage error, 3 rejected, 4 undecide
 		&cobra.Group{ID: groupDecide, Title: "Decide about images:"},
 		&cobra.Group{ID: groupTrust, Title: "Choose whom to trust:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"})
-	root.AddCommand(group(groupRelease, newReleaseCommand(), newReleasesCommand(), newLoginCommand(), newStatusCommand(), newStopCommand())...)
-	root.AddCommand(group(groupSign, newSignCommand(), newAttestCommand())...)
-	root.AddCommand(group(groupDecide, newVerifyCommand(), newWhyCommand(), newInspectCommand(), newPolicyCommand(), newSBOMCommand(), newCopyCommand(), newLevelCommand(), newInitCommand(), newLintCommand(), newPinCommand(), newKubeCommand(), newLogCommand(), newInvestigateCommand(), newCaseCommand(), newAuditCommand())...)
-	root.AddCommand(group(groupTrust, newTrustCommand(), newDistrustCommand())...)
-	root.AddCommand(group(groupOther, newVersionCommand())...)
-	root.AddCommand(newTopics()...)
-	root.AddCommand(usage.NewManCommand(root))
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	usage.AddVersion(root, version)
 	addCAFile(root)
-	addCompletion(root)
-	usage.Translate(root)
 	return root
 }
 
 // run runs the command line args and returns the exit code.
 func run(ctx context.Context, args []string) int {
-	root := newRootCommand()
+	root := rootFor(args)
 	root.SetArgs(args)
 	return execute(ctx, root)
 }

@@ -15,14 +15,6 @@ const (
 	groupOther   = "other"
 )
 
-// group puts commands into a group.
-func group(id string, commands ...*cobra.Command) []*cobra.Command {
-	for _, c := range commands {
-		c.GroupID = id
-	}
-	return commands
-}
-
 // newTopics returns pages of help that are no commands.
 func newTopics() []*cobra.Command {
 	return []*cobra.Command{

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"sync"
 
 	"github.com/colophon-build/colophon/internal/inert"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -64,14 +65,17 @@ var page string
 //go:embed report.css
 var style string
 
-var pageTemplate = template.Must(template.New("report").Parse(inert.Head + page))
+// pageTemplate is parsed when a report is wanted: most commands make none.
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("report").Parse(inert.Head + page))
+})
 
 // HTML returns the report of a case as one page without scripts, links and outer resources. Its
 // policy forbids them too.
 func HTML(c *investigate.Case) ([]byte, error) {
 	shown := clean(c)
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, struct {
+	err := pageTemplate().Execute(&b, struct {
 		Case            *investigate.Case
 		Page            inert.Page
 		Timeline, Graph template.URL

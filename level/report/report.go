@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+	"sync"
 
 	"github.com/colophon-build/colophon/internal/inert"
 	"github.com/colophon-build/colophon/internal/printable"
@@ -160,17 +161,20 @@ var page string
 //go:embed report.css
 var style string
 
-var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"line": line, "level": levelOf, "word": func(s level.Status) string { return words[s] },
-	"class": func(s level.Status) string { return strings.ReplaceAll(string(s), " ", "-") },
-	"met":   func(s level.Status) bool { return s == level.Met },
-}).Parse(inert.Head + page))
+// pageTemplate is parsed when a report is wanted: most commands make none.
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("report").Funcs(template.FuncMap{
+		"line": line, "level": levelOf, "word": func(s level.Status) string { return words[s] },
+		"class": func(s level.Status) string { return strings.ReplaceAll(string(s), " ", "-") },
+		"met":   func(s level.Status) bool { return s == level.Met },
+	}).Parse(inert.Head + page))
+})
 
 // HTML returns the report as one page without scripts and outer resources. Its policy forbids
 // them too. It links to the specification alone.
 func HTML(d *Document) ([]byte, error) {
 	var b bytes.Buffer
-	err := pageTemplate.Execute(&b, struct {
+	err := pageTemplate().Execute(&b, struct {
 		*Document
 		All   []reached
 		Page  inert.Page

@@ -35,7 +35,6 @@ func BenchmarkPlatform(b *testing.B) {
 	fmt.Printf("%-58s %8.0f MiB  aim 150\n", "colophond idle, all processes, shared pages counted once", pss)
 	fmt.Printf("%-58s %8.0f MiB\n", "  shared pages counted in each process", rss)
 
-	row("colophon version, whole process", times(20, func() { run(b, exec.Command(harness.Bin(b, "colophon"), "version")) }), "")
 	signing(b, p)
 	image, builder := releases(b, p)
 	verifying(b, p, image, builder)

@@ -41,7 +41,9 @@ func BenchmarkCommand(b *testing.B) {
 		cmd.Env = env
 		return cmd
 	}
+	row("colophon version, whole process", times(100, func() { run(b, colophon("version")) }), "aim 10 ms")
 	run(b, colophon("trust", "add", document, "--yes"))
+	row("colophon completes a trust root, whole process", times(100, func() { run(b, colophon("__complete", "trust", "remove", "")) }), "aim 30 ms")
 	oneLayout(b, p, colophon)
 	manyImages(b, p, colophon)
 }

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestOneCommandIsMade: a command line that begins with a command's name gets that command alone, and
+// it is the same as among all others. Any other command line gets all.
+func TestOneCommandIsMade(t *testing.T) {
+	helpOf := func(root *cobra.Command, args ...string) string {
+		var out bytes.Buffer
+		root.SetOut(&out)
+		root.SetErr(&out)
+		root.SetArgs(append(args, "--help"))
+		if code := execute(t.Context(), root); code != exitOK {
+			t.Errorf("%q: got exit code %d", args, code)
+		}
+		return out.String()
+	}
+	var look func(path []string, c *cobra.Command)
+	look = func(path []string, c *cobra.Command) {
+		if got, want := helpOf(rootFor(path), path...), helpOf(newRootCommand(), path...); got != want {
+			t.Errorf("%q: got\n%s\nwant\n%s", path, got, want)
+		}
+		for _, sub := range c.Commands() {
+			look(append(path[:len(path):len(path)], sub.Name()), sub)
+		}
+	}
+	all := 0
+	for _, g := range commands {
+		for _, m := range g.made {
+			root := rootFor([]string{m.name})
+			made := root.Commands()
+			if len(made) != 1 || made[0].Name() != m.name || len(made[0].Aliases) > 0 {
+				t.Errorf("%s: got %d commands, the first %q with aliases %q, want it alone and without", m.name, len(made), made[0].Name(), made[0].Aliases)
+			}
+			look([]string{m.name}, made[0])
+			all++
+		}
+	}
+	for _, args := range [][]string{nil, {""}, {"--help"}, {"help", "verify"}, {"verfy"}, {"--ca-file", "ca.pem", "verify"}, {"__complete", "verify", ""}, {"man", "."}, {"environment"}} {
+		if got := len(rootFor(args).Commands()); got < all {
+			t.Errorf("%q: got %d commands, want all", args, got)
+		}
+	}
+}
