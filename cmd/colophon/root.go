@@ -80,7 +80,7 @@ func platformExit(e *api.Error) *exitError {
 	return &exitError{code: code, msg: e.Message, hint: e.Hint}
 }
 
-// made is a command below the root, which make returns.
+// made is a command below the root, by name.
 type made struct {
 	name string
 	make func() *cobra.Command
@@ -116,7 +116,7 @@ func newRootCommand() *cobra.Command {
 }
 
 // rootFor returns the root with what the command line args needs: one command, if they begin with
-// its name. To make all of them takes a tenth of the time of a short run.
+// its name. To make all of them takes a fifth of the time of a short run.
 func rootFor(args []string) *cobra.Command {
 	for _, g := range commands {
 		for _, m := range g.made {
