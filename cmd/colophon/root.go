@@ -80,33 +80,28 @@ func platformExit(e *api.Error) *exitError {
 	return &exitError{code: code, msg: e.Message, hint: e.Hint}
 }
 
-// made is a command below the root, by name.
-type made struct {
-	name string
-	make func() *cobra.Command
-}
-
-// commands are those below the root, by the task under which help lists them.
+// commands are those below the root, and the task under which help lists them.
 var commands = []struct {
-	group string
-	made  []made
+	group, name string
+	make        func() *cobra.Command
 }{
-	{groupRelease, []made{{"release", newReleaseCommand}, {"releases", newReleasesCommand}, {"login", newLoginCommand}, {"status", newStatusCommand}, {"stop", newStopCommand}}},
-	{groupSign, []made{{"sign", newSignCommand}, {"attest", newAttestCommand}}},
-	{groupDecide, []made{{"verify", newVerifyCommand}, {"why", newWhyCommand}, {"inspect", newInspectCommand}, {"policy", newPolicyCommand}, {"sbom", newSBOMCommand}, {"copy", newCopyCommand},
-		{"level", newLevelCommand}, {"init", newInitCommand}, {"lint", newLintCommand}, {"pin", newPinCommand}, {"kube", newKubeCommand}, {"log", newLogCommand},
-		{"investigate", newInvestigateCommand}, {"case", newCaseCommand}, {"audit", newAuditCommand}}},
-	{groupTrust, []made{{"trust", newTrustCommand}, {"distrust", newDistrustCommand}}},
-	{groupOther, []made{{"version", newVersionCommand}}},
+	{groupRelease, "release", newReleaseCommand}, {groupRelease, "releases", newReleasesCommand}, {groupRelease, "login", newLoginCommand},
+	{groupRelease, "status", newStatusCommand}, {groupRelease, "stop", newStopCommand},
+	{groupSign, "sign", newSignCommand}, {groupSign, "attest", newAttestCommand},
+	{groupDecide, "verify", newVerifyCommand}, {groupDecide, "why", newWhyCommand}, {groupDecide, "inspect", newInspectCommand},
+	{groupDecide, "policy", newPolicyCommand}, {groupDecide, "sbom", newSBOMCommand}, {groupDecide, "copy", newCopyCommand},
+	{groupDecide, "level", newLevelCommand}, {groupDecide, "init", newInitCommand}, {groupDecide, "lint", newLintCommand},
+	{groupDecide, "pin", newPinCommand}, {groupDecide, "kube", newKubeCommand}, {groupDecide, "log", newLogCommand},
+	{groupDecide, "investigate", newInvestigateCommand}, {groupDecide, "case", newCaseCommand}, {groupDecide, "audit", newAuditCommand},
+	{groupTrust, "trust", newTrustCommand}, {groupTrust, "distrust", newDistrustCommand},
+	{groupOther, "version", newVersionCommand},
 }
 
 // newRootCommand returns the root with all commands.
 func newRootCommand() *cobra.Command {
 	root := newRoot()
-	for _, g := range commands {
-		for _, m := range g.made {
-			addCommand(root, g.group, m)
-		}
+	for _, c := range commands {
+		add(root, c.group, c.make())
 	}
 	root.AddCommand(newTopics()...)
 	root.AddCommand(usage.NewManCommand(root))
@@ -118,21 +113,19 @@ func newRootCommand() *cobra.Command {
 // rootFor returns the root with what the command line args needs: one command, if they begin with
 // its name. To make all of them takes a fifth of the time of a short run.
 func rootFor(args []string) *cobra.Command {
-	for _, g := range commands {
-		for _, m := range g.made {
-			if len(args) > 0 && args[0] == m.name {
-				root := newRoot()
-				addCommand(root, g.group, m)
-				usage.Translate(root)
-				return root
-			}
+	for _, c := range commands {
+		if len(args) > 0 && args[0] == c.name {
+			root := newRoot()
+			add(root, c.group, c.make())
+			usage.Translate(root)
+			return root
 		}
 	}
 	return newRootCommand()
 }
 
-func addCommand(root *cobra.Command, group string, m made) {
-	c := m.make()
+// add puts a command below the root, into a group.
+func add(root *cobra.Command, group string, c *cobra.Command) {
 	c.GroupID = group
 	root.AddCommand(c)
 }
