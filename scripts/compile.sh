@@ -59,7 +59,7 @@ load() { # NUMBER
     while IFS= read -r line; do
       case $line in
       'go: downloading '*)
-        echo >>"$work/downloaded"
+        printf '%s\n' "$line" >>"$work/downloaded"
         [ "$1" -ne 0 ] || ! due || show "downloading modules: $(downloaded) ($(duration $SECONDS))"
         ;;
       *) printf '%s\n' "$line" >&2 ;;
@@ -67,7 +67,8 @@ load() { # NUMBER
     done
 }
 
-downloaded() { wc -l <"$work/downloaded"; }
+# Programs that are loaded together both name a module that one of them waits for.
+downloaded() { sort -u "$work/downloaded" | wc -l; }
 
 # left prints the size of each package that programs still need: PACKAGE BYTES.
 left() { # NUMBER...
@@ -141,7 +142,13 @@ load 0
 touch "$work/downloading"
 (
   trap - EXIT
-  for n in "${rest[@]}"; do load "$n"; done
+  started=()
+  for n in "${rest[@]}"; do
+    load "$n" &
+    started+=("$!")
+  done
+  for pid in "${started[@]}"; do wait "$pid"; done
+  duration $SECONDS >"$work/downloads"
   rm "$work/downloading"
 ) &
 loads=$!
@@ -151,7 +158,7 @@ while kill -0 "$loads" 2>/dev/null; do
   ! due || show "downloading modules: $(downloaded) ($(duration $SECONDS))"
 done
 wait "$loads"
-[ "$(downloaded)" -eq 0 ] || line_of "downloaded $(downloaded) modules in $(duration $SECONDS)"
+[ "$(downloaded)" -eq 0 ] || line_of "downloaded $(downloaded) modules in $(<"$work/downloads")"
 
 joined
 # shellcheck disable=SC2086

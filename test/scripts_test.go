@@ -30,8 +30,10 @@ func script(t *testing.T, path, text string) string {
 }
 
 // fakeGo prints what go prints: TestCompileShowsProgress gives it one package to compile of
-// two files, and one module to download.
+// two files, and one module to download, for each program.
 const fakeGo = `case "$*" in
+*-deps*$MISSING)
+	echo 'directory not found' >&2; exit 1 ;;
 *-deps*)
 	echo "go: downloading example.com/m v1.0.0" >&2
 	printf 'example.com/m/p\t%s\nexample.com/m/p\t%s\n\n' "$PWD/go.mod" "$PWD/go.sum" ;;
@@ -45,16 +47,18 @@ esac
 func TestCompileShowsProgress(t *testing.T) {
 	fake := script(t, filepath.Join(t.TempDir(), "go"), fakeGo)
 	for _, c := range []struct {
-		name, fail string
-		ok         bool
-		want       []string
+		name, fail, missing string
+		ok                  bool
+		want                []string
 	}{
-		{"compiled", "", true, []string{"downloaded 1 modules in ", "compiled 1 packages in "}},
-		{"refused", "1", false, []string{"p.go:1:1: syntax error\n"}},
+		{"compiled", "", "none", true, []string{"downloaded 1 modules in ", "compiled 1 packages in "}},
+		{"refused", "1", "none", false, []string{"p.go:1:1: syntax error\n"}},
+		{"first not found", "", "m/p", false, []string{"directory not found\n"}},
+		{"second not found", "", "m/q", false, []string{"directory not found\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := exec.Command("../scripts/compile.sh", "example.com/m/p")
-			cmd.Env = append(os.Environ(), "GO="+fake, "FAIL="+c.fail)
+			cmd := exec.Command("../scripts/compile.sh", "example.com/m/p", "example.com/m/q", "example.com/m/r")
+			cmd.Env = append(os.Environ(), "GO="+fake, "FAIL="+c.fail, "MISSING="+c.missing)
 			out, err := cmd.CombinedOutput()
 			if (err == nil) != c.ok {
 				t.Errorf("got error %v, want none: %t", err, c.ok)
