@@ -16,6 +16,9 @@ func NormalPlatform(name string) (string, error) {
 	if err != nil || p.OS == "" || p.Architecture == "" || p.OSVersion != "" {
 		return "", fmt.Errorf("platform: got %q, want OS/ARCHITECTURE, such as linux/amd64", name)
 	}
+	if p.OS == "macos" {
+		p.OS = "darwin"
+	}
 	p.Architecture, p.Variant = normalArchitecture(p.Architecture, p.Variant)
 	return p.String(), nil
 }

@@ -10,7 +10,7 @@ import (
 func TestNormalPlatform(t *testing.T) {
 	for name, want := range map[string]string{
 		"linux/arm": "linux/arm/v7", "linux/armhf": "linux/arm/v7", "linux/armel": "linux/arm/v6", "linux/aarch64": "linux/arm64", "linux/arm64/v8": "linux/arm64",
-		"linux/x86_64": "linux/amd64", "linux/amd64/v1": "linux/amd64", "linux/amd64/v3": "linux/amd64/v3", "linux/i386": "linux/386", "Linux/AMD64": "linux/amd64",
+		"linux/x86_64": "linux/amd64", "linux/amd64/v1": "linux/amd64", "linux/amd64/v3": "linux/amd64/v3", "linux/i386": "linux/386", "Linux/AMD64": "linux/amd64", "macOS/arm64": "darwin/arm64",
 		"": "", "linux": "", "/": "", "linux/": "", "/amd64": "", "linux/amd64:10": "", "linux/amd64/v1/x": "",
 	} {
 		if got, err := NormalPlatform(name); got != want || (err == nil) != (want != "") {

@@ -236,12 +236,32 @@ func selected(digest v1.Hash, raw []byte, want *v1.Platform) (entries []v1.Descr
 	return entries, len(entries) < len(has), nil
 }
 
-// satisfies reports whether an entry for the platform p is for the platform want. A want
-// without a variant stands for all of them. An entry without one means what containerd
-// takes it for: arm/v7, arm64/v8.
+// satisfies reports whether a client may take an entry for the platform p for one for the
+// platform want. Clients normalize what indexes say, so the spelling does not count, and an
+// entry whose platform cannot be told may be for any. A want without a variant stands for all.
 func satisfies(p, want *v1.Platform) bool {
-	byDefault := map[string]string{"arm": "v7", "arm64": "v8"}[p.Architecture]
-	return platformName(p) == platformName(want) && (want.Variant == "" || cmp.Or(p.Variant, byDefault) == want.Variant)
+	has, err := normalPlatform(p)
+	if err != nil {
+		return true
+	}
+	wanted, err := normalPlatform(want)
+	if err != nil {
+		return true
+	}
+	return has.OS == wanted.OS && has.Architecture == wanted.Architecture && (want.Variant == "" || has.Variant == wanted.Variant)
+}
+
+// normalPlatform is attest.NormalPlatform of a platform.
+func normalPlatform(p *v1.Platform) (*v1.Platform, error) {
+	name := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		name += "/" + p.Variant
+	}
+	name, err := attest.NormalPlatform(name)
+	if err != nil {
+		return nil, err
+	}
+	return v1.ParsePlatform(name)
 }
 
 // attachmentPlatform is the name for people of the platform unknown/unknown, which

@@ -237,6 +237,9 @@ func TestProofsOfOnePlatform(t *testing.T) {
 		"another for the same": {second(amd64), amd64, verify.Rejected, "linux/amd64 (sha256:"},
 		"another variant":      {second(&v1.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"}), amd64, verify.Rejected, "linux/amd64 (sha256:"},
 		"one for any":          {second(nil), amd64, verify.Rejected, "linux/amd64 (sha256:"},
+		"another spelling":     {second(&v1.Platform{OS: "Linux", Architecture: "x86_64"}), amd64, verify.Rejected, "linux/amd64 (sha256:"},
+		"no OS":                {second(&v1.Platform{Architecture: "amd64"}), amd64, verify.Rejected, "linux/amd64 (sha256:"},
+		"what nobody knows":    {second(&v1.Platform{OS: "linux", Architecture: "amd64:1"}), amd64, verify.Rejected, "linux/amd64 (sha256:"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWrapping(t)
