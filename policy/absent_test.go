@@ -25,6 +25,12 @@ func TestAbsent(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want an error", predicate, got, err)
 		}
 	}
+	severe := policy.Absent{PredicateType: "a:b", Equals: map[string]any{"/severity": float64(9)}}
+	for number, want := range map[string]bool{"9": true, "9.0": true, " 9e0": true, "0.9E+1": true, "9.00000000000000000001": true, "-9": false, "8.9": false, "90": false, "1e999": false, `"9"`: false, "true": false} {
+		if got, err := severe.Match([]byte(`{"severity":` + number + `}`)); got != want || err != nil {
+			t.Errorf("%s: got %v, %v, want %v", number, got, err, want)
+		}
+	}
 	if got, err := (policy.Absent{PredicateType: "a:b"}).Match(nil); !got || err != nil {
 		t.Errorf("without values: got %v, %v, want a match", got, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -50,7 +51,7 @@ func (a Attestation) check() error {
 // Match fails unless the predicate, JSON, has every value demanded.
 func (a Attestation) Match(predicate []byte) error {
 	for pointer, want := range a.Equals {
-		if err := equals(predicate, pointer, want); err != nil {
+		if err := equals(predicate, pointer, want, sameScalar); err != nil {
 			return err
 		}
 	}
@@ -64,9 +65,9 @@ func (e *valueError) Error() string { return e.text }
 
 func differs(format string, args ...any) error { return &valueError{fmt.Sprintf(format, args...)} }
 
-// equals fails unless the pointer leads to the value wanted. The error is a valueError if it
-// leads to another value, or to none.
-func equals(predicate []byte, pointer string, want any) error {
+// equals fails unless the pointer leads to the value wanted, as same compares them. The error is
+// a valueError if it leads to another value, or to none.
+func equals(predicate []byte, pointer string, want any, same func(got, want jsontext.Value) bool) error {
 	got, err := at(predicate, jsontext.Pointer(pointer))
 	if err != nil {
 		return fmt.Errorf("predicate: %s: %w", pointer, err)
@@ -75,7 +76,7 @@ func equals(predicate []byte, pointer string, want any) error {
 	if err != nil {
 		return err
 	}
-	if !sameScalar(got, wanted) {
+	if !same(got, wanted) {
 		return differs("predicate: %s: got %s, want %s", pointer, short(got), wanted)
 	}
 	return nil
@@ -120,6 +121,17 @@ func sameScalar(got, want jsontext.Value) bool {
 	}
 	var g, w string
 	return strict.Unmarshal(got, limits.Statement, &g) == nil && json.Unmarshal(want, &w) == nil && g == w
+}
+
+// mayBeSame also reports numbers that are equal however they are written, and those that a
+// double cannot tell apart.
+func mayBeSame(got, want jsontext.Value) bool {
+	if got.Kind() != '0' || want.Kind() != '0' {
+		return sameScalar(got, want)
+	}
+	g, err := strconv.ParseFloat(string(bytes.TrimSpace(got)), 64)
+	w, wrong := strconv.ParseFloat(string(want), 64)
+	return err == nil && wrong == nil && g == w
 }
 
 // short returns the beginning of a value, for an error.

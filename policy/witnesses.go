@@ -75,7 +75,7 @@ func (w Witnesses) check(p Policy) error {
 			return fmt.Errorf("policy: log: the policy accepts an attestation without a log: %s", a.PredicateType)
 		}
 	}
-	for _, v := range p.Verifiers {
+	for _, v := range slices.Concat(p.Verifiers, p.Provenance().SourceVerifiers) {
 		if withoutLog(v.Signer) {
 			return fmt.Errorf("policy: log: the policy accepts a verification summary without a log: that of %s", v.ID)
 		}

@@ -51,10 +51,14 @@ func TestWitnesses(t *testing.T) {
 	if again, err := policy.ParseSets(text); err != nil || !again[0].Rules[0].Accept[0].Equal(p) {
 		t.Errorf("got %v, %v back from\n%s", again, err, text)
 	}
-	logless := policy.Key{InsecureNoLog: true}
+	logless := parseKey(t, publicKey)
+	logless.InsecureNoLog = true
+	tracked := p.Origin.(policy.BuilderProvenance)
+	tracked.SourceTrack.MinLevel, tracked.SourceVerifiers = 3, []policy.Verifier{{ID: "https://v.example.com", Signer: logless}}
 	for name, p := range map[string]policy.Policy{
 		"an attestation without a log": {Origin: p.Origin, Witnesses: p.Witnesses, Attestations: []policy.Attestation{{PredicateType: "https://example.com/x", Signer: logless}}},
 		"a summary without a log":      {Origin: p.Origin, Witnesses: p.Witnesses, Verifiers: []policy.Verifier{{ID: "https://v.example.com", Signer: logless}}},
+		"of the source, without a log": {Origin: tracked, Witnesses: p.Witnesses},
 	} {
 		if err := p.Check(); err == nil || !strings.Contains(err.Error(), "without a log") {
 			t.Errorf("%s: got %v", name, err)

@@ -286,19 +286,24 @@ func (c *check) lastSummary(ev *evidence, by policy.Verifier, resource string) (
 	if last == nil {
 		return nil, ev.lacking(LinkSummary, takes, "verification summary", best(found))
 	}
-	var against error
-	ev.underStale(takes, signed(by.Signer), func(it *item, p *proof) {
-		if it.vsaErr != nil || by.Concerns(it.vsa, resource) != nil || it.vsa.VerificationResult == attest.VSAPassed {
-			return
-		}
-		if at, err := c.timeOf(it.vsa, p); err == nil && (at.IsZero() || !at.Before(last.at)) {
-			against = fmt.Errorf("summary by %s: result: got %q, and its trust root is stale", by.ID, it.vsa.VerificationResult)
-		}
-	})
-	if against != nil && last.vsa.VerificationResult == attest.VSAPassed {
+	if against := c.staleAgainst(ev, by, resource, last.at); against != nil && last.vsa.VerificationResult == attest.VSAPassed {
 		return nil, failed(LinkSummary, Unknown, against)
 	}
 	return last, Link{}
+}
+
+// staleAgainst returns what one verifier may have said against a resource since a time, under a
+// stale trust root.
+func (c *check) staleAgainst(ev *evidence, by policy.Verifier, resource string, since time.Time) (against error) {
+	ev.underStale(ofKind(attest.PredicateVSA), signed(by.Signer), func(it *item, p *proof) {
+		if it.vsaErr != nil || by.Concerns(it.vsa, resource) != nil || it.vsa.VerificationResult == attest.VSAPassed {
+			return
+		}
+		if at, err := c.timeOf(it.vsa, p); err == nil && (at.IsZero() || !at.Before(since)) {
+			against = fmt.Errorf("summary by %s: result: got %q, and its trust root is stale", by.ID, it.vsa.VerificationResult)
+		}
+	})
+	return against
 }
 
 // Distrust is what to compare with an accepted image: lists of what is no longer trusted. The zero
@@ -314,12 +319,13 @@ func (d Distrust) asked() bool { return len(d.Lists) > 0 || d.MaxAge > 0 }
 type rests struct {
 	inside []string          // digests of the manifests in the index
 	inputs []distrust.Input  // of the build
-	beside []distrust.Signer // of attestations and summaries that the policy demands
+	beside []distrust.Signer // of attestations and summaries that the policy demands, and the certificates of notation
 	unkept bool              // inputs were not kept: nobody asked for them
+	listed bool              // the SBOMs that were signed with it are among its proofs: those of others are not read
 }
 
 func (c *check) restsOn(s set) *rests {
-	r := &rests{inside: c.read.inside, beside: c.beside}
+	r := &rests{inside: c.read.inside, beside: c.beside, listed: s.rules == ofPlatform}
 	if s.provenance.holds() {
 		r.inputs, r.unkept = s.provenance.proof.build.inputs, !c.keepsInputs()
 	}
@@ -401,14 +407,19 @@ func (v *Verdict) distrustLink(d Distrust, now time.Time, packages func() ([]dis
 
 // unlisted returns an error if the verdict does not know what entries of the lists are about.
 func (v *Verdict) unlisted(d Distrust) error {
+	if v.rests == nil || v.rests.unkept {
+		return errNotGathered
+	}
 	known, without := []distrust.Kind{distrust.Digest, distrust.Identity, distrust.Key}, "its own proofs"
 	switch {
-	case v.rests == nil, v.rests.unkept:
-		return errNotGathered
-	case v.Facts != nil && v.Facts.Build != nil:
-		return nil
-	case v.Facts != nil: // a signature alone
-		known, without = append(known, distrust.Package), "provenance"
+	case v.Facts == nil:
+	case v.Facts.Build == nil:
+		without = "provenance"
+	default:
+		known, without = append(known, distrust.Commit, distrust.Source, distrust.Builder, distrust.Base, distrust.Fetched), "verified SBOMs"
+	}
+	if v.rests.listed {
+		known = append(known, distrust.Package)
 	}
 	if d.MaxAge > 0 && d.Lists.Beyond(known...) {
 		return fmt.Errorf("the policy accepts the image without %s, so that it is not known whether the entries of the lists are about it", without)

@@ -53,8 +53,8 @@ type item struct {
 	anyone  []*proof // by any signer: one for each trust root and key
 	forbids []*proof // of a type that must be absent: anyone's, and those under stale trust roots
 	stale   []*proof // of a summary or an attestation that is demanded: by any signer, under the stale trust roots
-	source  []*proof // of a summary about commit: anyone's
-	commit  string   // id of the commit that a summary is about; empty if it is about none
+	commits *item    // the same summary as one about commits; nil if it is about none
+	names   []string // ids of the commits that it is about
 
 	// What the statement says, read only if its signature holds under a trust root.
 	matches map[int]error     // by index in the policy's Attestations: what differs from the demand, or nil

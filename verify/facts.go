@@ -165,24 +165,35 @@ func (ev *Evidence) lastStatement(p policy.Policy, a policy.Attestation, v *Verd
 		at time.Time
 		Statement
 	}
-	var all, stale []made
-	test := attestationTest(p, a, v)
+	var all, stale, unseen []made
+	test, c := attestationTest(p, a, v), ev.check(p, nil)
+	witnessed := func(p *proof) bool {
+		_, err := c.witnessed(p)
+		return test(p) && err == nil
+	}
 	err := ev.eachStatement(p, a.PredicateType, func(it *item, proofs, old []*proof) {
-		if i := slices.IndexFunc(proofs, test); i >= 0 {
+		if i := slices.IndexFunc(proofs, witnessed); i >= 0 {
 			all = append(all, made{lastTime(proofs[i]), Statement{signedThing(ref{item: it, proof: proofs[i]}), it.fact}})
+		} else if i := slices.IndexFunc(proofs, test); i >= 0 {
+			unseen = append(unseen, made{at: lastTime(proofs[i])})
 		} else if i := slices.IndexFunc(old, test); i >= 0 {
 			stale = append(stale, made{at: lastTime(old[i])})
 		}
 	})
+	mayBeLast := func(m made) bool { return m.at.IsZero() || !m.at.Before(all[0].at) }
 	slices.SortStableFunc(all, func(a, b made) int { return b.at.Compare(a.at) })
 	switch {
 	case err != nil:
 		return Statement{}, err
+	case len(all) == 0 && len(unseen) > 0:
+		return Statement{}, fmt.Errorf("no %s by the signer demanded has enough witnesses", a.PredicateType)
 	case len(all) == 0:
 		return Statement{}, fmt.Errorf("there is no %s by the signer demanded", a.PredicateType)
 	case len(all) > 1 && (all[0].at.Equal(all[1].at) || all[len(all)-1].at.IsZero()):
 		return Statement{}, fmt.Errorf("each of several %s may be the last", a.PredicateType)
-	case slices.ContainsFunc(stale, func(m made) bool { return m.at.IsZero() || !m.at.Before(all[0].at) }):
+	case slices.ContainsFunc(unseen, mayBeLast):
+		return Statement{}, fmt.Errorf("the last %s has too few witnesses", a.PredicateType)
+	case slices.ContainsFunc(stale, mayBeLast):
 		return Statement{}, fmt.Errorf("the last %s is under a stale trust root", a.PredicateType)
 	}
 	return all[0].Statement, nil

@@ -168,14 +168,14 @@ func (c *check) judgeAnyone(it *item, b *bundle.Bundle, subject func() bundle.Su
 	if isForbidden {
 		it.forbids = slices.Concat(it.anyone, it.stale)
 	}
-	if !slices.ContainsFunc(slices.Concat(it.anyone, it.stale), func(p *proof) bool { return p.Err() == nil }) {
+	if !it.holds() {
 		return
 	}
 	if isFact {
 		it.fact, it.factErr = recall(c, c.of, factKey{}, func() (*fact, error) { return c.keepFact(b.Statement.Predicate) })
 	}
 	if isSummary {
-		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
+		c.readSummary(it, b)
 	}
 	it.matches = make(map[int]error)
 	for i, a := range c.opts.Policy.Attestations {
@@ -208,7 +208,7 @@ type (
 	documentKey struct{}
 	factsKey    string // signer
 	summaryKey  struct{}
-	commitKey   struct{}
+	commitsKey  struct{}
 	factKey     struct{}
 	matchKey    string // values demanded
 	absentKey   string // values that must be absent
@@ -239,30 +239,42 @@ func (c *check) byAnyone(b *bundle.Bundle, roots []*trust.Root, subject func() b
 	return all
 }
 
-// judgeSource verifies a summary about a commit, for the policy's SourceVerifiers. It is about
-// the commit that it names; trackLink compares that with the commit of the provenance.
+// judgeSource verifies a summary about commits, for the policy's SourceVerifiers. It is about
+// the commits that it names; trackLink asks whether that of the provenance is among them.
 func (c *check) judgeSource(it *item, b *bundle.Bundle) {
 	if it.kind != attest.PredicateVSA || b.Statement == nil || !demandsTrack(c.opts.Policy) || len(c.opts.Policy.Provenance().SourceVerifiers) == 0 {
 		return
 	}
-	var err error
-	it.commit, err = recall(c, c.of, commitKey{}, func() (string, error) {
+	names, err := recall(c, c.of, commitsKey{}, func() (names []string, _ error) {
 		for _, s := range b.Statement.Subject {
 			if id := s.Digest[attest.GitCommit]; id != "" {
-				return id, nil
+				names = append(names, id)
 			}
 		}
-		return "", nil
+		return names, nil
 	})
-	if err != nil || it.commit == "" {
+	if err != nil || len(names) == 0 {
 		return
 	}
-	it.source = c.byAnyone(b, c.opts.Trust, func() bundle.Subject {
-		return bundle.Subject{Digest: v1.Hash{Algorithm: attest.GitCommit, Hex: it.commit}}
-	})
-	if slices.ContainsFunc(it.source, func(p *proof) bool { return p.Err() == nil }) {
+	subject := func() bundle.Subject { // one signature is about all of them
+		return bundle.Subject{Digest: v1.Hash{Algorithm: attest.GitCommit, Hex: names[0]}}
+	}
+	of := &item{at: it.at, kind: it.kind, read: it.read, names: names}
+	of.anyone, of.stale = c.byAnyone(b, c.opts.Trust, subject), c.byAnyone(b, c.stale, subject)
+	c.readSummary(of, b)
+	it.commits = of
+}
+
+// readSummary reads the summary of an item if a signature of it holds.
+func (c *check) readSummary(it *item, b *bundle.Bundle) {
+	if it.holds() {
 		it.vsa, it.vsaErr = recall(c, c.of, summaryKey{}, func() (*attest.VSA, error) { return attest.ParseVSA(b.Statement.Predicate) })
 	}
+}
+
+// holds reports whether a signature of an item holds under a trust root, or a stale one.
+func (it *item) holds() bool {
+	return slices.ContainsFunc(slices.Concat(it.anyone, it.stale), func(p *proof) bool { return p.Err() == nil })
 }
 
 // result verifies a bundle under one trust root, as signed by signer; the zero Signer
@@ -420,8 +432,13 @@ func signerFact(p *proof, named policy.Signer) distrust.Signer {
 		public, ok = p.key.Key, true
 	}
 	if der, err := x509.MarshalPKIXPublicKey(public); ok && err == nil {
-		sum := sha256.Sum256(der)
-		s.Key = "sha256:" + hex.EncodeToString(sum[:])
+		s.Key = keyName(der)
 	}
 	return s
+}
+
+// keyName returns how a list names a key, SubjectPublicKeyInfo in DER.
+func keyName(der []byte) string {
+	sum := sha256.Sum256(der)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/colophon-build/colophon/bundle/notation"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/trust"
@@ -151,6 +152,7 @@ func (c *check) notationLink(ev *evidence, subject v1.Descriptor) (Link, *Signed
 		if s.signature != nil {
 			var r *notation.Result
 			if r, err = s.signature.Verify(subject, c.trustsNotation(), c.now); err == nil {
+				c.besideNotation(s.signature.Chain, r)
 				return notationHolds(s, r)
 			}
 			passed, err = r.Passed, fmt.Errorf("signature %s: %w", s.at, err)
@@ -172,6 +174,13 @@ func (c *check) notationLink(ev *evidence, subject v1.Descriptor) (Link, *Signed
 	}
 	what := "signature of notation"
 	return Link{Name: LinkSignature, Status: Absent, Reason: "the image carries no " + what, Cause: Cause{Kind: CauseMissing, Want: what}}, nil
+}
+
+// besideNotation notes the keys of the certificates: who trusts one no longer may list it as a key.
+func (c *check) besideNotation(chain []*x509.Certificate, r *notation.Result) {
+	for _, cert := range chain {
+		c.beside = append(c.beside, distrust.Signer{Key: keyName(cert.RawSubjectPublicKeyInfo), Before: r.At})
+	}
 }
 
 func notationHolds(s *notationSignature, r *notation.Result) (Link, *Signed) {

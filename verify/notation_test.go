@@ -2,7 +2,9 @@ package verify_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -12,7 +14,9 @@ import (
 	core "github.com/notaryproject/notation-core-go/signature"
 
 	"github.com/colophon-build/colophon/bundle/notation"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
+	"github.com/colophon-build/colophon/test/distrusttest"
 	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -183,5 +187,39 @@ func TestManyNotations(t *testing.T) {
 	v = verify.Image(context.Background(), other, "v1", n.Now, verify.Options{Policy: byNotary(n)})
 	if v.Outcome != verify.Undecided || !strings.Contains(v.Why(), "more than 256") {
 		t.Errorf("more than are verified: got %s: %s", v.Outcome, v.Why())
+	}
+}
+
+// TestNotationDistrusted: the keys of the certificates can be in a list. What else can be in one is not
+// known of such an image.
+func TestNotationDistrusted(t *testing.T) {
+	n, s := prooftest.NewNotary(t, "acme root"), prooftest.NewStore(t)
+	image, _ := s.Image("v1")
+	signer := n.Signer()
+	s.AttachNotation(image, signer.Sign(notation.JWS, image), notation.JWS)
+	key := func(c *x509.Certificate) distrust.Scope {
+		sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+		return distrust.Scope{Key: "sha256:" + hex.EncodeToString(sum[:])}
+	}
+	for name, tt := range map[string]struct {
+		scope  distrust.Scope
+		maxAge time.Duration
+		want   verify.Outcome
+	}{
+		"the signer's key":        {key(signer.Chain[0]), 0, verify.Rejected},
+		"an authority's key":      {key(signer.Chain[len(signer.Chain)-1]), time.Hour, verify.Rejected},
+		"another key":             {distrust.Scope{Key: "sha256:" + strings.Repeat("ab", 32)}, time.Hour, verify.Accepted},
+		"a package":               {distrust.Scope{Package: "log4j-core@2.14.1"}, time.Hour, verify.Undecided},
+		"a package, not demanded": {distrust.Scope{Package: "log4j-core@2.14.1"}, 0, verify.Accepted},
+	} {
+		i := distrusttest.New(t)
+		i.Add(tt.scope)
+		set := policy.Every(byNotary(n))
+		set.Rules[0].DistrustMaxAge = tt.maxAge
+		asked := policy.Image{Name: "reg.example.com/app", Digest: image.Digest.String()}
+		ev := verify.Gather(t.Context(), s, "v1", n.Now, verify.Options{}, verify.AskFor([]*policy.Set{set}, asked))
+		if d := ev.DecideWith([]*policy.Set{set}, asked, verify.With{Lists: distrust.Lists{i.Known("shop")}}); d.Outcome != tt.want {
+			t.Errorf("%s: got %s, %s, want %s", name, d.Outcome, d.Reason, tt.want)
+		}
 	}
 }

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
-	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source"
 	"github.com/colophon-build/colophon/source/track"
 )
@@ -106,9 +106,6 @@ func (c *check) trackLink(ctx context.Context, ev *evidence, s set) Link {
 		return l
 	}
 	b := s.provenance.proof.build
-	if unread := ev.unread(ofKind(attest.PredicateVSA)); unread != nil && len(want.SourceVerifiers) > 0 {
-		return failed(LinkTrack, Unknown, unread) // it may be the last summary
-	}
 	last, miss := c.lastSource(ev, b.Source, b.Commit)
 	switch {
 	case last != nil:
@@ -119,8 +116,10 @@ func (c *check) trackLink(ctx context.Context, ev *evidence, s set) Link {
 		l.Status, l.Claim = Holds, "commit "+b.Commit+": "+last.claim()
 		c.beside = append(c.beside, last.signer)
 		return l
-	case c.opts.TrackCheck == nil && miss != nil:
-		l.Reason = fmt.Sprintf("no summary of commit %s by a verifier that the policy trusts holds: %v; the forge was not asked", b.Commit, miss)
+	case miss.Status == Unknown:
+		return miss
+	case c.opts.TrackCheck == nil && miss.Status == Broken:
+		l.Reason = fmt.Sprintf("no summary of commit %s by a verifier that the policy trusts holds: %s; the forge was not asked", b.Commit, miss.Reason)
 		return l
 	case c.opts.TrackCheck == nil:
 		l.Reason = fmt.Sprintf("there is no summary of commit %s by a verifier that the policy trusts, and the forge was not asked", b.Commit)
@@ -144,53 +143,38 @@ func (c *check) trackLink(ctx context.Context, ev *evidence, s set) Link {
 	return l
 }
 
-// lastSource returns the last summary about a commit by a verifier that the policy trusts, or
-// why the nearest one is none; nil and nil without any. Of several verifiers, the first that
-// has one counts.
-func (c *check) lastSource(ev *evidence, uri, commit string) (last *summary, miss error) {
+// lastSource returns the last summary about a commit by a verifier that the policy trusts. Of
+// several verifiers, the first that has one counts. Without one, the link says why not.
+func (c *check) lastSource(ev *evidence, uri, commit string) (*summary, Link) {
+	none := Link{Name: LinkTrack, Status: Absent}
+	of, resource := ev.ofCommit(commit), attest.GitURI(uri, "")
 	for _, by := range c.opts.Policy.Provenance().SourceVerifiers {
-		test := signed(by.Signer)
-		for _, it := range ev.items {
-			for _, p := range it.source {
-				at, err := c.sourceSummary(it, p, test, by, uri, commit)
-				if err != nil {
-					miss = err
-					continue
-				}
-				// Of two at the same time, the one that failed counts.
-				if last == nil || at.After(last.at) || at.Equal(last.at) && it.vsa.VerificationResult != attest.VSAPassed {
-					last = &summary{it.vsa, by, at, signerFact(p, by.Signer)}
-				}
-			}
-		}
-		if last != nil {
-			return last, nil
+		last, miss := c.lastSummary(of, by, resource)
+		against := c.staleAgainst(of, by, resource, time.Time{})
+		switch {
+		case last != nil:
+			return last, none
+		case miss.Status == Unknown: // it may be the last
+			return nil, failed(LinkTrack, Unknown, errors.New(miss.Reason))
+		case against != nil: // the forge is not asked instead
+			return nil, failed(LinkTrack, Unknown, against)
+		case miss.Status == Broken && none.Status == Absent:
+			none.Status, none.Reason = Broken, miss.Reason
 		}
 	}
-	return nil, miss
+	return nil, none
 }
 
-// sourceSummary fails unless an item is a summary by a verifier about a commit of a repository.
-// It returns when it was made.
-func (c *check) sourceSummary(it *item, p *proof, test func(*proof) error, by policy.Verifier, uri, commit string) (at time.Time, err error) {
-	if err = p.Result.Err(); err == nil {
-		err = test(p)
+// ofCommit is what was found about a commit: the summaries that name it.
+func (ev *evidence) ofCommit(id string) *evidence {
+	of := &evidence{err: ev.err}
+	for _, it := range ev.items {
+		switch {
+		case it.unread:
+			of.items = append(of.items, it)
+		case it.commits != nil && slices.Contains(it.commits.names, id):
+			of.items = append(of.items, it.commits)
+		}
 	}
-	if err == nil {
-		err = it.vsaErr
-	}
-	if err == nil && it.commit != commit {
-		err = fmt.Errorf("commit: got %q, want %q", it.commit, commit)
-	}
-	if err == nil {
-		err = by.Concerns(it.vsa, attest.GitURI(uri, ""))
-	}
-	if err != nil {
-		return at, err
-	}
-	at, err = c.timeOf(it.vsa, p)
-	if err == nil && at.IsZero() && it.vsa.VerificationResult != attest.VSAPassed {
-		at = c.now // nothing says that it is not the last
-	}
-	return at, err
+	return of
 }

@@ -2,7 +2,9 @@ package verify_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +12,9 @@ import (
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/source/track"
+	"github.com/colophon-build/colophon/test/logtest"
 	"github.com/colophon-build/colophon/test/prooftest"
+	"github.com/colophon-build/colophon/tlog"
 	"github.com/colophon-build/colophon/trust"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -68,7 +72,7 @@ func TestSourceTrack(t *testing.T) {
 		"too few reviewers":   {func(c *tracked) { c.vsa.VerifiedLevels[1] = "COLOPHON_SOURCE_REVIEWERS_1" }, verify.Rejected, verify.Broken, "got 1, want 2"},
 		"failed":              {func(c *tracked) { c.vsa.VerificationResult = attest.VSAFailed }, verify.Rejected, verify.Broken, "result"},
 		"too old":             {func(c *tracked) { c.by.MaxAge, c.vsa.TimeVerified = time.Hour, &past }, verify.Rejected, verify.Broken, "timeVerified"},
-		"another commit":      {func(c *tracked) { c.of = strings.Repeat("ab", 20) }, verify.Undecided, verify.Unknown, "commit: got"},
+		"another commit":      {func(c *tracked) { c.of = strings.Repeat("ab", 20) }, verify.Undecided, verify.Unknown, "there is no summary"},
 		"another repository":  {func(c *tracked) { c.vsa.ResourceURI = "git+https://git.example.com/evil/app" }, verify.Undecided, verify.Unknown, "resource: got"},
 		"another verifier":    {func(c *tracked) { c.vsa.Verifier.ID += "r" }, verify.Undecided, verify.Unknown, "verifier: got"},
 		"another signer":      {func(c *tracked) { c.id.SAN += "s" }, verify.Undecided, verify.Unknown, "signer: got"},
@@ -135,6 +139,90 @@ func TestSourceTrack(t *testing.T) {
 			t.Error("the summary of the commit was accepted for one of the image")
 		}
 	})
+}
+
+// TestSourceTrackAgainst: what the verifier says against a commit counts, also in one statement
+// about several commits, and under a stale trust root it leaves open what is true.
+func TestSourceTrackAgainst(t *testing.T) {
+	t.Run("of several commits", func(t *testing.T) {
+		c := newTracked(t)
+		c.opts.Bundles = [][]byte{c.sign()}
+		c.vsa.VerificationResult = attest.VSAFailed
+		raw, err := attest.NewSourceStatement(strings.Repeat("ab", 20), nil, c.vsa)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var st map[string]any
+		if err := json.Unmarshal(raw, &st); err != nil {
+			t.Fatal(err)
+		}
+		st["subject"] = append(st["subject"].([]any), map[string]any{"digest": map[string]any{attest.GitCommit: c.of}})
+		if raw, err = json.Marshal(st); err != nil {
+			t.Fatal(err)
+		}
+		c.opts.Bundles = append(c.opts.Bundles, c.p.Sign(c.id, raw))
+		c.want(verify.Rejected, verify.LinkTrack, verify.Broken, "result")
+	})
+	for _, passed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("under a stale trust root, passed before: %t", passed), func(t *testing.T) {
+			c, old := newTracked(t), prooftest.New(t)
+			old.Issuers = c.p.Issuers
+			fresh, stale := c.p.Root(), old.Root()
+			fresh.Repository = &trust.Repository{URL: "https://r.example.com", Refreshed: c.now}
+			stale.Repository = &trust.Repository{URL: "https://r.example.com", Refreshed: c.now.Add(-48 * time.Hour)}
+			c.opts.Trust = []*trust.Root{fresh, stale}
+			tracked := c.also
+			c.also = func(p *policy.Policy) {
+				p.MaxTrustAge = time.Hour
+				tracked(p)
+			}
+			c.opts.TrackCheck = func(context.Context, string, string, string) (track.Result, error) {
+				return track.Result{Level: 4, Possible: 4, Reviewers: 2}, nil
+			}
+			if passed {
+				c.opts.Bundles = [][]byte{c.sign()}
+			}
+			c.want(verify.Accepted, verify.LinkTrack, verify.Holds, "")
+			c.vsa.VerificationResult = attest.VSAFailed
+			old.Clock, c.now = c.p.Clock.Add(10*time.Second), c.now.Add(time.Minute)
+			c.p = old
+			c.opts.Bundles = append(c.opts.Bundles, c.sign())
+			c.want(verify.Undecided, verify.LinkTrack, verify.Unknown, "its trust root is stale")
+		})
+	}
+}
+
+// TestSourceTrackWitnesses: a summary that passed needs the witnesses that the policy demands; one
+// that failed counts without them.
+func TestSourceTrackWitnesses(t *testing.T) {
+	w := logtest.Cosigner(t, "a.example/w")
+	for name, tt := range map[string]struct {
+		result    string
+		witnesses []*tlog.Cosigner
+		want      verify.Outcome
+	}{
+		"seen":             {attest.VSAPassed, []*tlog.Cosigner{w}, verify.Accepted},
+		"not seen":         {attest.VSAPassed, nil, verify.Undecided},
+		"failed":           {attest.VSAFailed, []*tlog.Cosigner{w}, verify.Rejected},
+		"failed, not seen": {attest.VSAFailed, nil, verify.Rejected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTracked(t)
+			c.s, c.p.Witnesses = prooftest.NewStore(t), []*tlog.Cosigner{w}
+			c.r = c.p.Release(c.s)
+			c.r.Attach(prooftest.Kinds...)
+			tracked := c.also
+			c.also = func(p *policy.Policy) {
+				p.Witnesses = policy.Witnesses{AtLeast: 1, Keys: []string{w.Key.String()}}
+				tracked(p)
+			}
+			c.p.Witnesses, c.vsa.VerificationResult = tt.witnesses, tt.result
+			c.opts.Bundles = [][]byte{c.sign()}
+			if v := c.verdict(); v.Outcome != tt.want {
+				t.Errorf("got %v: %s, want %v", v.Outcome, v.Why(), tt.want)
+			}
+		})
+	}
 }
 
 // TestSourceTrackOfForge: without a summary, the forge's answer decides, and what it does not

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/distrust"
+	"github.com/colophon-build/colophon/provenance"
 	"github.com/colophon-build/colophon/test/distrusttest"
 )
 
@@ -37,6 +38,23 @@ func TestDistrustWithoutFacts(t *testing.T) {
 	}
 }
 
+// TestDistrustOfOthersSBOMs: the SBOMs of builders that are no platforms are not read, so that nobody knows
+// whether an entry about a package is about their images.
+func TestDistrustOfOthersSBOMs(t *testing.T) {
+	i := distrusttest.New(t)
+	i.Add(distrust.Scope{Package: "a@1"})
+	for _, tt := range []struct {
+		listed bool
+		maxAge time.Duration
+		want   Outcome
+	}{{true, time.Hour, Accepted}, {false, time.Hour, Undecided}, {false, 0, Accepted}} {
+		v := &Verdict{Outcome: Accepted, Facts: &Facts{Build: &provenance.Facts{}}, rests: &rests{listed: tt.listed}}
+		if got := v.distrusted(Distrust{distrust.Lists{i.Known("shop")}, tt.maxAge}, time.Now(), unknownPackages(v)); got.Outcome != tt.want {
+			t.Errorf("%+v: got %s, %s", tt, got.Outcome, got.Why())
+		}
+	}
+}
+
 // TestDistrustOfASignature: a signature says nothing about the source and the build of an image. Under a demand for
 // lists with entries about these, the image is undecided, as one that is accepted by a summary alone.
 func TestDistrustOfASignature(t *testing.T) {
@@ -48,12 +66,13 @@ func TestDistrustOfASignature(t *testing.T) {
 		maxAge time.Duration
 		want   Outcome
 	}{
-		"its signer":             {distrust.Scope{Identity: by.Identity, Issuer: by.Issuer}, time.Hour, Rejected},
-		"another digest":         {distrust.Scope{Digest: "sha256:bb" + digest[9:]}, time.Hour, Accepted},
-		"a package":              {distrust.Scope{Package: "a@1"}, time.Hour, Accepted},
-		"a commit, and demanded": {distrust.Scope{Commit: digest[7:47]}, time.Hour, Undecided},
-		"a base, and demanded":   {distrust.Scope{Base: "debian:12"}, time.Hour, Undecided},
-		"a commit, not demanded": {distrust.Scope{Commit: digest[7:47]}, 0, Accepted},
+		"its signer":              {distrust.Scope{Identity: by.Identity, Issuer: by.Issuer}, time.Hour, Rejected},
+		"another digest":          {distrust.Scope{Digest: "sha256:bb" + digest[9:]}, time.Hour, Accepted},
+		"a package":               {distrust.Scope{Package: "a@1"}, 0, Accepted},
+		"a package, and demanded": {distrust.Scope{Package: "a@1"}, time.Hour, Undecided},
+		"a commit, and demanded":  {distrust.Scope{Commit: digest[7:47]}, time.Hour, Undecided},
+		"a base, and demanded":    {distrust.Scope{Base: "debian:12"}, time.Hour, Undecided},
+		"a commit, not demanded":  {distrust.Scope{Commit: digest[7:47]}, 0, Accepted},
 	} {
 		i := distrusttest.New(t)
 		i.Add(tt.scope)

@@ -223,3 +223,50 @@ func TestLogAsWitness(t *testing.T) {
 	c.opts.Trust = []*trust.Root{root}
 	c.want(verify.Rejected, verify.LinkLog, verify.Broken, "log's own key")
 }
+
+// TestFactsAreWitnessed: conditions read no attestation that lacks the witnesses which the policy
+// demands, and none before it if that may be the last.
+func TestFactsAreWitnessed(t *testing.T) {
+	const kind = "https://in-toto.io/attestation/test-result/v0.1"
+	w := logtest.Cosigner(t, "a.example/w")
+	by := prooftest.Identity{SAN: "https://ci.example.com/checker", Issuer: people}
+	sets := setsOf(t, setHead+`  - name: scanned
+    images: [{glob: "**"}]
+    log: {witnesses: 1, keys: ["`+w.Key.String()+`"]}
+    accept:
+    - built:
+        source: `+prooftest.Source+`
+        attestations: [{predicateType: "`+kind+`", signer: {certificate: {issuer: "`+people+`", identity: {is: "`+by.SAN+`"}}}}]
+    conditions: [{expression: 'attestations.exists(a, a.flag("/passed"))', message: no scan passed}]
+`)
+	type scan struct{ passed, seen bool }
+	for name, tt := range map[string]struct {
+		scans []scan
+		want  verify.Outcome
+		says  string
+	}{
+		"passed":                         {[]scan{{true, true}}, verify.Accepted, ""},
+		"failed":                         {[]scan{{false, true}}, verify.Rejected, "no scan passed"},
+		"failed, then passed and unseen": {[]scan{{false, true}, {true, false}}, verify.Undecided, "no scan passed"},
+		"passed and unseen, then failed": {[]scan{{true, false}, {false, true}}, verify.Rejected, "no scan passed"},
+		"unseen, then passed":            {[]scan{{false, false}, {true, true}}, verify.Accepted, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newScene(t)
+			c.p.Issuers, c.p.Witnesses = []string{people}, []*tlog.Cosigner{w}
+			c.r.Attach(prooftest.Kinds...)
+			for _, s := range tt.scans {
+				c.p.Witnesses, c.p.Clock = nil, c.p.Clock.Add(10*time.Second)
+				if s.seen {
+					c.p.Witnesses = []*tlog.Cosigner{w}
+				}
+				c.s.Attach(c.r.Image, c.p.Sign(by, statement(t, c.r.Image.Digest.Hex, kind, map[string]any{"passed": s.passed})), kind)
+			}
+			image := policy.Image{Name: "reg.example.com/app", Digest: c.r.Image.Digest.String()}
+			d := verify.Gather(t.Context(), c.s, image.Digest, c.now.Add(time.Minute), verify.Options{Trust: []*trust.Root{c.p.Root()}}, verify.AskFor(sets, image)).Decide(sets, image)
+			if d.Outcome != tt.want || !strings.Contains(d.Reason, tt.says) {
+				t.Errorf("got %v, %s, want %v, %q", d.Outcome, d.Reason, tt.want, tt.says)
+			}
+		})
+	}
+}
