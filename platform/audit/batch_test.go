@@ -161,12 +161,17 @@ func TestNoBatch(t *testing.T) {
 func TestBatchesAreFair(t *testing.T) {
 	var mu sync.Mutex
 	held := true
+	stands := make(chan struct{}, 1)
 	turn := sync.NewCond(&mu)
 	l := open(t, Config{Dir: t.TempDir(), step: func(name string) {
 		if name == "journal" {
 			mu.Lock()
 			defer mu.Unlock()
 			for held {
+				select {
+				case stands <- struct{}{}:
+				default:
+				}
 				turn.Wait()
 			}
 		}
@@ -178,7 +183,10 @@ func TestBatchesAreFair(t *testing.T) {
 	set(true) // the disk stands still, and the queues fill
 	var wait sync.WaitGroup
 	last := make(chan int64, 4*records.MaxTogether)
-	for range 4 {
+	for i := range 4 {
+		if i == 1 {
+			<-stands // nothing is taken from the queues any more: they fill
+		}
 		var entries [][]byte
 		for n := range records.MaxTogether {
 			entries = append(entries, busy.entry(t, verdict(n)))

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func (l *Ledger) follow() {
 				continue
 			}
 		}
-		if l.tree.size-l.base >= settleAfter || l.unsettled >= settleBytes || l.tree.size > l.base && time.Since(settled) > settleAge {
+		if l.stuck != nil || l.tree.size-l.base >= settleAfter || l.unsettled >= settleBytes || l.tree.size > l.base && time.Since(settled) > settleAge {
 			settled = time.Now()
 			if err := l.settle(); err != nil {
 				l.fail(err)
@@ -217,7 +218,13 @@ func (l *Ledger) settle() error {
 	if l.tree.size == l.base {
 		return dropJournal(filepath.Join(l.cfg.Dir, "journal"), l.base)
 	}
-	if err := syncFiles(l.dir, l.unsynced); err != nil {
+	if l.stuck != nil {
+		return l.stuck
+	}
+	if err := syncFiles(l.dir, l.unsynced); errors.Is(err, errSync) {
+		l.stuck = fmt.Errorf("the ledger takes nothing until the next start, which writes its last files anew: %w", err)
+		return l.stuck
+	} else if err != nil {
 		return err
 	}
 	l.cfg.step("base")

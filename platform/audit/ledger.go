@@ -101,6 +101,7 @@ type Ledger struct {
 	base      int64           // size of the tree that is on the disk for good
 	unsettled int64           // bytes of the entries after it
 	unsynced  map[string]bool // paths written since
+	stuck     error           // what of them is on the disk is not known
 	sealed    int64           // segments that are closed
 }
 
@@ -278,6 +279,9 @@ func (l *Ledger) recover(ctx context.Context) (err error) {
 		return fmt.Errorf("the checkpoint has %d entries, and the journal only %d: acknowledged entries are missing; restore them from a backup", published.Size, l.journal.next)
 	}
 	if err := l.grow(ctx, l.behind, published); err != nil {
+		return err
+	}
+	if err := anew(l.dir, l.unsynced); err != nil {
 		return err
 	}
 	l.behind, l.taken = nil, l.tree.size

@@ -213,7 +213,31 @@ func write(dir string, out []written) error {
 	return nil
 }
 
-// syncFiles fsyncs files of the ledger and the directories that they are in.
+// anew writes files of the ledger once more, and to the disk. A file whose fsync failed before the
+// start may be in memory alone, where it looks as if it were there.
+func anew(dir string, paths map[string]bool) error {
+	for path := range paths {
+		path = filepath.Join(dir, filepath.FromSlash(path))
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) { // as in syncFiles
+			continue
+		}
+		if err == nil {
+			err = durable.WriteFile(path, data, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errSync is in the chain of an error after which nobody knows what is on the disk: the next fsync
+// may succeed, and the bytes are still not there.
+var errSync = errors.New("not written to the disk")
+
+// syncFiles fsyncs files of the ledger and the directories that they are in. What it fails with is
+// an errSync if an fsync failed.
 func syncFiles(dir string, paths map[string]bool) error {
 	dirs := map[string]bool{}
 	for path := range paths {
@@ -225,7 +249,7 @@ func syncFiles(dir string, paths map[string]bool) error {
 			return err
 		}
 		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errSync, err)
 		}
 		for d := filepath.Dir(path); len(d) >= len(dir); d = filepath.Dir(d) {
 			dirs[d] = true
@@ -233,7 +257,7 @@ func syncFiles(dir string, paths map[string]bool) error {
 	}
 	for d := range dirs {
 		if err := durable.SyncDir(d); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errSync, err)
 		}
 	}
 	return nil
