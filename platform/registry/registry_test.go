@@ -447,6 +447,56 @@ func TestUploadsAreBounded(t *testing.T) {
 	}
 }
 
+// A long push does not keep uploads of the same token that were left alone from giving way.
+func TestIdleUploadsBesideALongPush(t *testing.T) {
+	c := start(t, Config{MaxUploads: 4})
+	p := c.as("pusher")
+	begin := func() (location string, u *upload) {
+		location = p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+		c.reg.mu.Lock()
+		defer c.reg.mu.Unlock()
+		return location, c.reg.uploads[location[strings.LastIndex(location, "/")+1:]]
+	}
+	long, pushed := begin()
+	body, w := io.Pipe()
+	defer w.Close()
+	req, err := http.NewRequest("PATCH", c.url+long, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer pusher")
+	go func() {
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	await.True(t, "the push goes on", func() bool {
+		free := pushed.busy.TryLock()
+		if free {
+			pushed.busy.Unlock()
+		}
+		return !free
+	})
+	idle := []*upload{pushed}
+	for range 3 {
+		_, u := begin()
+		idle = append(idle, u)
+	}
+	for i, u := range idle {
+		u.used.Store(time.Now().Add(time.Duration(i)*time.Minute - time.Hour).UnixNano())
+	}
+	for range 3 {
+		p.want(202, "POST", "/v2/a/blobs/uploads/", nil)
+	}
+	p.want(429, "POST", "/v2/a/blobs/uploads/", nil)
+	if pushed.gone {
+		t.Error("the push that goes on was dropped")
+	}
+}
+
 // Uploads that are started and left alone do not keep others out: not those with another
 // token, and not those with the same.
 func TestIdleUploads(t *testing.T) {

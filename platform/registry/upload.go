@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,24 +68,33 @@ func (r *Registry) newUpload(repo string, a *account) (*upload, error) {
 	}
 }
 
-// evict discards the upload of an account that has been idle for the longest time. It returns
-// false if none has been idle for evictIdle.
+// evict discards the upload of an account that has been idle for the longest time: of those that
+// no request writes to. It returns false if none has been idle for evictIdle.
 func (r *Registry) evict(a *account) bool {
 	r.mu.Lock()
-	var oldest *upload
+	var own []*upload
 	for _, u := range r.uploads {
-		if u.account == a && (oldest == nil || u.used.Load() < oldest.used.Load()) {
-			oldest = u
+		if u.account == a && time.Since(time.Unix(0, u.used.Load())) >= r.mayEvict {
+			own = append(own, u)
 		}
 	}
 	r.mu.Unlock()
-	if oldest == nil || time.Since(time.Unix(0, oldest.used.Load())) < r.mayEvict || !oldest.busy.TryLock() {
-		return false
+	slices.SortFunc(own, func(a, b *upload) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
+	for _, u := range own {
+		if !u.busy.TryLock() {
+			continue
+		}
+		idle := time.Since(time.Unix(0, u.used.Load())) >= r.mayEvict // or a request came meanwhile
+		if idle {
+			r.cfg.Log.Info("registry: idle upload dropped to make room", "repository", u.repo, "bytes", u.size.Load())
+			r.discard(u)
+		}
+		u.busy.Unlock()
+		if idle {
+			return true
+		}
 	}
-	defer oldest.busy.Unlock()
-	r.cfg.Log.Info("registry: idle upload dropped to make room", "repository", oldest.repo, "bytes", oldest.size.Load())
-	r.discard(oldest)
-	return true
+	return false
 }
 
 // tryUpload starts an upload; it returns nil if the account has too many.
