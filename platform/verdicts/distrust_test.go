@@ -170,3 +170,24 @@ func TestTellList(t *testing.T) {
 	tell(issuer.Lift(0))
 	c.expect("lifted", q, verify.Accepted)
 }
+
+// TestDistrustUnread: an entry about the digest of an exempt image counts also if a rule that only watches
+// asks for the image, and the registry does not show it.
+func TestDistrustUnread(t *testing.T) {
+	c := newScene(t)
+	_, r := c.release()
+	accept := "accept: [{built: {source: https://git.example.com/team/app}}]\n"
+	c.use(rules[:strings.Index(rules, "rules:")] + `rules:
+    - name: app
+      images: [{glob: "HOST/team/**"}]
+      exemptions: [{images: [{glob: "HOST/team/**"}], reason: moved, owner: ops, until: 2099-01-01}]
+      ` + accept + `    - name: new
+      mode: warn
+      images: [{glob: "HOST/team/**"}]
+      ` + accept)
+	issuer := distrusttest.New(t)
+	issuer.Add(distrust.Scope{Digest: r.Image.Digest.String()})
+	c.store.Distrust(distrust.Lists{issuer.Known("shop")})
+	c.answer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+	c.expect("the registry denies", c.question(r.Image), verify.Rejected)
+}

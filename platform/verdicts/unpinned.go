@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/verify"
 )
@@ -25,7 +26,7 @@ func (s *Store) Enforced(namespace string, image policy.Image) bool {
 			}
 		}
 	}
-	return g.others.Enforces(image) || g.unknown(sets, Question{Image: image}, now, nil).Outcome != verify.Accepted
+	return g.others.Enforces(image) || g.unknown(sets, Question{Image: image}, now, nil, nil).Outcome != verify.Accepted
 }
 
 // anyDigest returns a pattern that matches an image if p matches it with one digest or another.
@@ -42,11 +43,11 @@ func anyDigest(p policy.ImagePattern) policy.ImagePattern {
 }
 
 // unknown returns the decision if nothing is known about an image, because of err.
-func (g *generation) unknown(sets []*policy.Set, q Question, now time.Time, err error) *verify.Decision {
+func (g *generation) unknown(sets []*policy.Set, q Question, now time.Time, lists distrust.Lists, err error) *verify.Decision {
 	v, why := &verify.Verdict{}, ""
 	if err != nil {
 		why = err.Error()
 		v.Links = []verify.Link{{Name: verify.LinkImage, Status: verify.Unknown, Reason: why}}
 	}
-	return verify.DecideWith(sets, q.Image, now, verify.With{Others: g.others.Unknown(q.Image, q.Workload, why)}, func(policy.Policy) *verify.Verdict { return v })
+	return verify.DecideWith(sets, q.Image, now, verify.With{Others: g.others.Unknown(q.Image, q.Workload, why), Lists: lists}, func(policy.Policy) *verify.Verdict { return v })
 }

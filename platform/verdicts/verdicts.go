@@ -145,7 +145,11 @@ func (s *Store) distrust() distrust.Lists {
 
 // Policies returns the id of what counts now, policies, trust roots and entries of lists, or "".
 func (s *Store) Policies() string {
-	g, l := s.current.Load(), s.lists.Load()
+	return s.idOf(s.current.Load())
+}
+
+func (s *Store) idOf(g *generation) string {
+	l := s.lists.Load()
 	switch {
 	case g == nil, l != nil && l.unread:
 		return ""
@@ -209,7 +213,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	if l := s.lists.Load(); l != nil && l.unread {
 		return Answer{Decision: &verify.Decision{Reason: "no list of what is no longer trusted was read yet"}}
 	}
-	out := Answer{Policies: s.Policies()}
+	out := Answer{Policies: s.idOf(g)}
 	sets := g.in(q.Namespace)
 	if d, ok := g.withoutEvidence(sets, q, s.config.Now(), s.distrust()); ok {
 		s.hits.Add(1)
@@ -236,7 +240,7 @@ func (s *Store) Ask(ctx context.Context, q Question) Answer {
 	}
 	e, err := s.reading.do(ctx, of, hostOf(q.Repository), read)
 	if err != nil {
-		out.Decision = g.unknown(sets, q, s.config.Now(), err)
+		out.Decision = g.unknown(sets, q, s.config.Now(), s.distrust(), err)
 		return out
 	}
 	out.Decision, out.Read = e.decide(ctx, asked, sets, q, s.config.Now(), s.distrust()), e.read
