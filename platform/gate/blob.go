@@ -42,8 +42,10 @@ func (g *Gate) blob(w http.ResponseWriter, req *request) error {
 	d := v1.Descriptor{Digest: digest, Size: size}
 	if f := g.Cache.open(d); f != nil {
 		defer f.Close()
-		g.metrics.blobs.WithLabelValues("cache").Inc()
-		return send(w, f)
+		if g.shows(ctx, req, digest) {
+			g.metrics.blobs.WithLabelValues("cache").Inc()
+			return send(w, f)
+		}
 	}
 	src, err := g.source(req)
 	if err != nil {
@@ -59,6 +61,25 @@ func (g *Gate) blob(w http.ResponseWriter, req *request) error {
 	err = send(w, io.TeeReader(body, kept))
 	kept.end(err == nil)
 	return err
+}
+
+// shows reports whether the upstream would give a blob that the cache has to the client. A manifest
+// that the client was served is no proof of that: whoever pushes it may name a blob of another
+// repository, and not every registry refuses that.
+func (g *Gate) shows(ctx context.Context, req *request, digest v1.Hash) bool {
+	if !g.AskClients {
+		return true
+	}
+	src, err := g.source(req)
+	if err != nil {
+		return false
+	}
+	resp, err := src.Forward(ctx, http.MethodHead, "blobs", digest.String(), nil)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // send streams a blob whose last Read fails if it is not what it should be. It keeps the end back until

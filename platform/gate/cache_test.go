@@ -3,6 +3,7 @@ package gate_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"os"
@@ -12,7 +13,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/gate"
+	"github.com/colophon-build/colophon/test/shop"
 )
 
 // pushBlob stores a signed image that has a layer of this content, and returns the layer. The policy
@@ -130,4 +133,60 @@ func TestCache(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "new-7")); err == nil {
 		t.Error("what a killed process wrote is still there")
 	}
+}
+
+// TestCacheOfAnotherClient: what one client's credentials brought to the cache is no answer to another's, who
+// names the blob in a manifest of his own.
+func TestCacheOfAnotherClient(t *testing.T) {
+	cache, err := gate.OpenCache(t.TempDir(), 8<<20, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close()
+	c := newScene(t, func(g *gate.Config) { g.AskClients, g.Cache = true, cache })
+	c.use(open)
+	secret := c.pushBlob([]byte("the secret of team/app"), "private")
+
+	// A layer of this type need not be in the repository of the manifest.
+	bob := shop.Open(t, c.host+"/bob/app", oci.RegistryOptions{})
+	config := []byte(`{"of":"bob"}`)
+	of := v1.Descriptor{MediaType: "application/vnd.oci.image.config.v1+json", Size: int64(len(config))}
+	of.Digest, _, _ = v1.SHA256(bytes.NewReader(config))
+	if err := bob.PushBlob(t.Context(), of, opener(config)); err != nil {
+		t.Fatal(err)
+	}
+	layer := map[string]any{"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": secret.Digest, "size": secret.Size}
+	raw, _ := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": of, "layers": []any{layer}})
+	m, err := bob.PushManifest(t.Context(), raw, "application/vnd.oci.image.manifest.v1+json")
+	if err == nil {
+		err = bob.Tag(t.Context(), "v1", m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.upstream(func(w http.ResponseWriter, r *http.Request, inner http.Handler) {
+		user, _, _ := r.BasicAuth()
+		owner := map[string]string{"alice": "/v2/team/app/", "bob": "/v2/bob/app/"}[user]
+		switch {
+		case owner == "" || r.URL.Path != "/v2/" && !strings.HasPrefix(r.URL.Path, owner):
+			w.Header().Set("WWW-Authenticate", `Basic realm="here"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		case user == "bob" && strings.HasSuffix(r.URL.Path, secret.Digest.String()): // it is not in his repository
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			inner.ServeHTTP(w, r)
+		}
+	})
+	as := func(user string) []string {
+		r := &http.Request{Header: http.Header{}}
+		r.SetBasicAuth(user, "x")
+		return []string{"Authorization", r.Header.Get("Authorization")}
+	}
+	c.want(200, "", "/v2/bob/app/manifests/v1", as("bob")...)
+	c.want(404, "", "/v2/bob/app/blobs/"+secret.Digest.String(), as("bob")...) // before
+	c.want(200, "", manifests("private"), as("alice")...)
+	for range 2 { // from the upstream, and from the cache
+		c.want(200, "secret", blobs(secret), as("alice")...)
+	}
+	c.want(404, "", "/v2/bob/app/blobs/"+secret.Digest.String(), as("bob")...) // after: the same
 }
