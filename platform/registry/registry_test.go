@@ -553,6 +553,13 @@ func TestUnfinishedBytes(t *testing.T) {
 	if n := c.reg.account("pusher").bytes.Load(); n != 0 {
 		t.Errorf("got %d bytes in unfinished uploads, want 0", n)
 	}
+	one = p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+	p.want(202, "PATCH", one, chunk)
+	c.reg.uploads[one[strings.LastIndex(one, "/")+1:]].used.Store(time.Now().Add(-time.Hour).UnixNano())
+	two = p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+	p.want(202, "PATCH", two, chunk) // in the place of the one that was left alone
+	p.want(404, "GET", one, nil)
+	p.want(429, "PATCH", two, chunk)
 }
 
 // Slow pushes of manifests with one token do not keep those with another out.

@@ -38,6 +38,7 @@ type upload struct {
 	size atomic.Int64 // bytes in file; may be read without busy
 	used atomic.Int64 // end of the last request, Unix nanoseconds; may be read without busy
 	most int64        // limit of account.bytes
+	room func() bool  // drops an idle upload of the account, if there is one
 	gone bool         // discarded
 
 	// sum is the SHA-256 of the first summed bytes. If summed is not size, or another
@@ -99,7 +100,7 @@ func (r *Registry) evict(a *account) bool {
 
 // tryUpload starts an upload; it returns nil if the account has too many.
 func (r *Registry) tryUpload(repo string, a *account) (*upload, error) {
-	u := &upload{id: rand.Text(), repo: repo, account: a, most: r.cfg.MaxUnfinished, sum: sha256.New()}
+	u := &upload{id: rand.Text(), repo: repo, account: a, most: r.cfg.MaxUnfinished, room: func() bool { return r.evict(a) }, sum: sha256.New()}
 	u.used.Store(time.Now().UnixNano())
 
 	r.mu.Lock()
@@ -391,8 +392,11 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 
 // Write appends p to the file and updates size and sum.
 func (u *upload) Write(p []byte) (int, error) {
-	if u.account.bytes.Add(int64(len(p))) > u.most {
+	for u.account.bytes.Add(int64(len(p))) > u.most {
 		u.account.bytes.Add(-int64(len(p)))
+		if u.room() {
+			continue
+		}
 		return 0, distribution.Failed(http.StatusTooManyRequests, distribution.CodeTooManyRequests, "the unfinished uploads with this token have more than %d bytes, the limit of this registry; finish or cancel one", u.most)
 	}
 	at := u.size.Load()
