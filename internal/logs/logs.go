@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/lazyregexp"
 )
 
@@ -36,13 +38,28 @@ func Parse(format, level string) (s Settings, err error) {
 }
 
 // New returns a logger that writes a line of text or JSON to w for each record. Records
-// that are logged with the context of a request (With) have its id and actor.
+// that are logged with the context of a request (With) have its id and actor. URLs in strings and
+// errors are logged without credentials (package credential).
 func New(w io.Writer, s Settings) *slog.Logger {
-	o := &slog.HandlerOptions{Level: s.Level}
+	o := &slog.HandlerOptions{Level: s.Level, ReplaceAttr: withoutCredentials}
 	if s.JSON {
 		return slog.New(handler{slog.NewJSONHandler(w, o)})
 	}
 	return slog.New(handler{slog.NewTextHandler(w, o)})
+}
+
+func withoutCredentials(_ []string, a slog.Attr) slog.Attr {
+	var text string
+	switch v := a.Value.Any().(type) {
+	case string:
+		text = v
+	case error:
+		text = v.Error()
+	}
+	if strings.Contains(text, "://") {
+		a.Value = slog.StringValue(credential.Text(text))
+	}
+	return a
 }
 
 // Library returns a logger for a library that logs by itself. What it calls info interests

@@ -3,6 +3,8 @@ package logs
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -69,6 +71,18 @@ func TestLibrary(t *testing.T) {
 		log.Log(t.Context(), -5, "far below")
 		if got := strings.Count(out.String(), "\n"); got != want || !strings.Contains(out.String(), "level=WARN msg=broken") || strings.Contains(out.String(), "INFO") {
 			t.Errorf("level %s: got %q", level, out.String())
+		}
+	}
+}
+
+// No line has a credential of a URL, whether a string or an error says it.
+func TestCredentialsAreNotLogged(t *testing.T) {
+	for _, s := range []Settings{{}, {JSON: true}} {
+		var out bytes.Buffer
+		New(&out, s).With("source", "https://ada:s3cret@example.com/a").Error("cannot read https://ada:s3cret@example.com/b",
+			"error", fmt.Errorf("step: %w", errors.New("wget https://ada:s3cret@example.com/c: exit code 1")), "digest", "sha256:ab")
+		if got := out.String(); strings.Contains(got, "s3cret") || strings.Count(got, "example.com/") != 3 || !strings.Contains(got, "exit code 1") || !strings.Contains(got, "sha256:ab") {
+			t.Errorf("got %s", got)
 		}
 	}
 }

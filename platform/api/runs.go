@@ -41,7 +41,7 @@ type State string
 
 const (
 	Waiting    State = "waiting"    // for another release of the image, or for its turn
-	Running    State = "running"    // until its image is measured; it can be cancelled
+	Running    State = "running"    // until its image is measured and its SBOMs are written; it can be cancelled
 	Publishing State = "publishing" // it runs to its end, after a restart of the platform too
 	Released   State = "released"
 	Failed     State = "failed"

@@ -162,10 +162,19 @@ func (j *journal) now(id string) (run api.Run, ok bool) {
 	return run, false
 }
 
-// event adds an event to the log of a release.
-func (j *journal) event(id string, event api.Event) {
+// kept returns an event as the journal keeps it: bounded, and without credentials in URLs.
+func kept(event api.Event) api.Event {
 	event = event.Bounded()
 	event.Step, event.Line = credential.Text(event.Step), credential.Text(event.Line)
+	if e := event.Error; e != nil { // a copy since Bounded
+		e.Message, e.Hint = credential.Text(e.Message), credential.Text(e.Hint)
+	}
+	return event
+}
+
+// event adds an event to the log of a release.
+func (j *journal) event(id string, event api.Event) {
+	event = kept(event)
 	line, err := json.Marshal(event)
 	if err != nil {
 		return // these types marshal

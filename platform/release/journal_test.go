@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (b *talks) Build(ctx context.Context, req builder.Request) (*builder.Result
 		req.Log(builder.Event{Step: "RUN make", Line: l})
 	}
 	if b.began == nil {
-		return nil, &builder.Error{Err: errors.New("exit code 1")}
+		return nil, &builder.Error{Err: errors.New("wget https://me:s3cret@example.com/x: exit code 1")}
 	}
 	b.began <- struct{}{}
 	<-ctx.Done()
@@ -80,6 +81,9 @@ func TestFailedReleaseIsKept(t *testing.T) {
 		if got := log.String(); !strings.Contains(got, "build RUN make first\n") || strings.Contains(got, "s3cret") || len(got) > 40<<10 {
 			t.Errorf("%s: log: got %d bytes: %.500s", name, len(got), got)
 		}
+	}
+	if out, err := exec.Command("grep", "-rl", "s3cret", s.Dir).CombinedOutput(); err == nil {
+		t.Errorf("the secret is in %s", out)
 	}
 	if _, err := next.Cancel(t.Context(), id, "admin"); err == nil || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("cancel: got %v", err)

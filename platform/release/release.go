@@ -301,7 +301,7 @@ func (j *run) finished() (*api.Release, error) {
 }
 
 // buildAndRelease does all the work of a release that is not finished yet. The
-// requester can cancel it until the image is measured. From then on the release runs
+// requester can cancel it until the image is measured and its SBOMs are written. From then on the release runs
 // to its end, in this process or after a restart.
 func (j *run) buildAndRelease(ctx context.Context) error {
 	b, m, err := j.build(ctx)

@@ -73,7 +73,7 @@ func (j *run) ended(ctx context.Context, rel *api.Release, err error) error {
 	default:
 		run.State, run.Error = api.Failed, &api.Error{Message: err.Error()}
 	}
-	run.Error = api.Event{Error: run.Error}.Bounded().Error
+	run.Error = kept(api.Event{Error: run.Error}).Error
 	j.journal.end(j.id, run)
 	return err
 }
