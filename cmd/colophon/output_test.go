@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,6 +116,35 @@ func TestAnswersAreOnStandardOutput(t *testing.T) {
 // fact returns a member of the build that a verdict is about.
 func (s *stage) fact(v map[string]any, name string) string {
 	return v["facts"].(map[string]any)["build"].(map[string]any)[name].(string)
+}
+
+// TestAnswerThatIsNotWritten: a full disk makes no success; the outcome of a verification stays what it is.
+func TestAnswerThatIsNotWritten(t *testing.T) {
+	s := newStage(t)
+	s.say(exitOK, "trust", "add", s.file("root.json", s.p.Document()), "--yes")
+	verify := []string{"verify", s.image, "--skip-source", "--source", "git.example.com/team/app"}
+	bad := []string{"verify", s.unproven("team/bare", "v1"), "--skip-source", "--source", "git.example.com/team/app"}
+	for _, tt := range []struct {
+		code int
+		args []string
+	}{
+		{exitFailure, verify}, {exitFailure, append(verify, "-q")}, {exitFailure, append(verify, "--json")},
+		{exitRejected, bad}, {exitFailure, []string{"trust", "list"}}, {exitFailure, []string{"help"}}, {exitFailure, []string{"version"}},
+	} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip("NOT HERE: /dev/full")
+		}
+		defer full.Close()
+		cmd := newRootCommand()
+		var errs bytes.Buffer
+		cmd.SetArgs(tt.args)
+		cmd.SetOut(full)
+		cmd.SetErr(&errs)
+		if got := execute(t.Context(), cmd); got != tt.code || !strings.Contains(errs.String(), "no space left on device") {
+			t.Errorf("%v: got exit code %d, want %d\n%s", tt.args, got, tt.code, &errs)
+		}
+	}
 }
 
 // TestOutputIsChecked: a wrong format is refused before anything is done, and an answer

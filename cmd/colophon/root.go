@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -165,13 +166,45 @@ func run(ctx context.Context, args []string) int {
 	return execute(ctx, root)
 }
 
-// execute runs the command line of c, prints the error, and returns the exit code.
+// execute runs the command line of c, prints the error, and returns the exit code. An answer that
+// could not be written is a failure, unless the exit code says something else already.
 func execute(ctx context.Context, c *cobra.Command) int {
+	out := &checkedWriter{Writer: c.OutOrStdout()}
+	if !isTerminal(out.Writer) { // commands ask whether it is one
+		c.SetOut(out)
+	}
+	code := exitOK
+	if exit := exitOf(ctx, c); exit != nil {
+		exit.print(c.ErrOrStderr())
+		code = exit.code
+	}
+	if out.err != nil && code != exitFailure {
+		(&exitError{msg: "the answer is not complete: " + out.err.Error()}).print(c.ErrOrStderr())
+		code = max(code, exitFailure)
+	}
+	return code
+}
+
+// checkedWriter notes the first error of a Writer.
+type checkedWriter struct {
+	io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (a *checkedWriter) Write(p []byte) (int, error) {
+	n, err := a.Writer.Write(p)
+	a.err = cmp.Or(a.err, err)
+	return n, err
+}
+
+// exitOf runs the command line of c, and returns the error that its exit code is of.
+func exitOf(ctx context.Context, c *cobra.Command) *exitError {
 	var began bool
 	noteBegin(c, &began)
 	cmd, err := c.ExecuteContextC(ctx)
 	if err == nil {
-		return exitOK
+		return nil
 	}
 	exit, isExit := errors.AsType[*exitError](err)
 	wrong, isUsage := errors.AsType[*usage.Error](err)
@@ -192,8 +225,7 @@ func execute(ctx context.Context, c *cobra.Command) int {
 			exit.hint = "if you trust that authority, name its certificate: --ca-file FILE"
 		}
 	}
-	exit.print(c.ErrOrStderr())
-	return exit.code
+	return exit
 }
 
 // noteBegin makes c and all commands below it set began when they start to run.
