@@ -157,7 +157,7 @@ func (p *plainProgress) Write(text []byte) (int, error) {
 }
 
 func (p *plainProgress) event(image string, e api.Event) {
-	if e.Phase == "queue" {
+	if e.Phase == "queue" && e.ID != "" {
 		e.Step = "release " + e.ID[:min(api.ShortID, len(e.ID))]
 	}
 	p.mu.Lock()

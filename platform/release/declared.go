@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/colophon-build/colophon/platform/api"
 )
@@ -12,7 +13,7 @@ import (
 // images that it declares. Each of them is released by a request of its own, for which Run
 // reads the declaration again.
 func (r *Releaser) Declared(ctx context.Context, req api.ReleaseRequest, emit func(api.Event)) (*api.Declared, error) {
-	done, err := r.turn(ctx)
+	done, err := r.turn(ctx, func() { emit(api.Event{Time: time.Now().UTC(), Phase: "queue", Step: waitsForTurn}) })
 	if err != nil {
 		return nil, err
 	}
@@ -34,11 +35,18 @@ func (r *Releaser) Declared(ctx context.Context, req api.ReleaseRequest, emit fu
 	return &api.Declared{Commit: read.Commit.ID, Images: append([]string{}, read.Images...)}, nil
 }
 
-// turn waits until fewer than Concurrent requests run.
-func (r *Releaser) turn(ctx context.Context) (done func(), err error) {
+// turn waits until fewer than Concurrent requests run. It calls waits before it does.
+func (r *Releaser) turn(ctx context.Context, waits func()) (done func(), err error) {
+	done = func() { <-r.turns }
 	select {
 	case r.turns <- struct{}{}:
-		return func() { <-r.turns }, nil
+		return done, nil
+	default:
+		waits()
+	}
+	select {
+	case r.turns <- struct{}{}:
+		return done, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -244,7 +244,7 @@ func (r *Releaser) Resume() (finish func()) {
 	mine := map[string]func(){} // unlocks, by image
 	for _, p := range r.unfinished {
 		if _, twice := mine[p.Request.Image]; !twice {
-			unlock, err := r.lock(r.closing, p.Request.Image)
+			unlock, err := r.lock(r.closing, p.Request.Image, func() {})
 			if err != nil { // closed already
 				break
 			}
@@ -263,7 +263,7 @@ func (r *Releaser) Resume() (finish func()) {
 			}
 			if unlock == nil {
 				var err error
-				if unlock, err = r.lock(r.closing, p.Request.Image); err != nil {
+				if unlock, err = r.lock(r.closing, p.Request.Image, func() {}); err != nil {
 					return
 				}
 			}

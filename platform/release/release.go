@@ -240,14 +240,20 @@ func (j *run) checkRequest() error {
 	return j.openTarget()
 }
 
+const (
+	waitsForImage = "waiting for the end of another release of this image"
+	waitsForTurn  = "waiting for a turn: the platform runs as many releases as it may"
+)
+
 // run waits for its turn and does all the work of a release.
 func (j *run) run(ctx context.Context) (*api.Release, error) {
-	unlock, err := j.Releaser.lock(ctx, j.req.Image)
+	waits := func(why string) func() { return func() { j.emit(api.Event{Phase: "queue", Step: why}) } }
+	unlock, err := j.Releaser.lock(ctx, j.req.Image, waits(waitsForImage))
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	done, err := j.turn(ctx)
+	done, err := j.turn(ctx, waits(waitsForTurn))
 	if err != nil {
 		return nil, err
 	}
@@ -440,6 +446,8 @@ func (j *run) readCommit(ctx context.Context) (read sourceAnswer, err error) {
 			return read, said
 		}
 		return read, &api.Error{Message: "source: " + err.Error(), Hint: j.loginHint(err)}
+	case read.Unknown != "" && strings.Trim(j.req.Ref, "0123456789abcdef") == "":
+		return read, &api.Error{Message: read.Unknown, Hint: "if it is a commit, give its full id: git rev-parse " + j.req.Ref}
 	case read.Unknown != "":
 		return read, &api.Error{Message: read.Unknown, Hint: "a tag or branch must be in that repository: push it first"}
 	case read.Commit.Signature.Status == source.Bad:
@@ -498,8 +506,8 @@ func (j *run) identity() (Identity, error) {
 	}, nil
 }
 
-// lock waits until this process runs no other release of the image.
-func (r *Releaser) lock(ctx context.Context, image string) (unlock func(), err error) {
+// lock waits until this process runs no other release of the image. It calls waits before it does.
+func (r *Releaser) lock(ctx context.Context, image string, waits func()) (unlock func(), err error) {
 	for {
 		r.mu.Lock()
 		busy, held := r.locks[image]
@@ -515,6 +523,7 @@ func (r *Releaser) lock(ctx context.Context, image string) (unlock func(), err e
 			}, nil
 		}
 		r.mu.Unlock()
+		waits()
 		select {
 		case <-busy:
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package release
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -205,23 +206,25 @@ func TestSecretsInBuildArguments(t *testing.T) {
 
 func TestOneReleaseOfAnImageAtATime(t *testing.T) {
 	r := &Releaser{locks: map[string]chan struct{}{}}
-	unlock, err := r.lock(t.Context(), "a")
+	never := func() { t.Error("a release that need not wait says that it waits") }
+	unlock, err := r.lock(t.Context(), "a", never)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if other, err := r.lock(t.Context(), "b"); err != nil {
+	if other, err := r.lock(t.Context(), "b", never); err != nil {
 		t.Fatal("another image had to wait")
 	} else {
 		other()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := r.lock(ctx, "a"); err == nil {
-		t.Fatal("two releases of one image at once")
+	said := 0
+	if _, err := r.lock(ctx, "a", func() { said++ }); err == nil || said != 1 {
+		t.Fatalf("two releases of one image at once: got %v, and said %d times that it waits, want once", err, said)
 	}
 	got := make(chan error, 1)
 	go func() {
-		next, err := r.lock(context.Background(), "a")
+		next, err := r.lock(context.Background(), "a", func() {})
 		if err == nil {
 			next()
 		}
@@ -230,5 +233,17 @@ func TestOneReleaseOfAnImageAtATime(t *testing.T) {
 	unlock()
 	if err := await.Value(t, "the next release", got); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An abbreviated commit is no ref: the hint says what to give.
+func TestShortCommit(t *testing.T) {
+	s := newStage(t, &talks{}, http.NotFound)
+	for ref, hint := range map[string]string{"196e8e4": "git rev-parse 196e8e4", "v9": "push it first"} {
+		s.req.Ref = ref
+		_, err := s.Run(t.Context(), s.req, func(api.Event) {})
+		if failed, ok := errors.AsType[*api.Error](err); !ok || !strings.Contains(failed.Hint, hint) {
+			t.Errorf("%s: got %#v, want the hint %q", ref, err, hint)
+		}
 	}
 }
