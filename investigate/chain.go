@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/oci"
@@ -39,7 +40,7 @@ func ChainAsker(src oci.Source, reference string, layout bool) Asker {
 		}
 		rec := newRecorder(src, in.Evidence)
 		rec.record.Layout = layout
-		facts, err := examine(ctx, rec, reference, in.At, in.Trust, raw, layout)
+		facts, inputs, err := examine(ctx, rec, reference, in.At, in.Trust, raw, layout)
 		if err != nil {
 			return reply, err
 		}
@@ -49,7 +50,7 @@ func ChainAsker(src oci.Source, reference string, layout bool) Asker {
 			}
 		}
 		facts.Verdict.Image = in.Subject.Name
-		reply.Facts = facts
+		reply.Facts, in.inputs = facts, inputs
 		if reply.Evidence, err = rec.close(); err != nil {
 			return reply, err
 		}
@@ -76,24 +77,38 @@ func (in *Inquiry) demand() policy.Document {
 	return d
 }
 
-// examine verifies an image under a policy document, and says what holds under any.
-func examine(ctx context.Context, src oci.Source, reference string, at time.Time, roots []*trust.Root, document []byte, layout bool) (Facts, error) {
+// examine verifies an image under a policy document, and says what holds under any. The facts have no
+// dependencies, of which there may be thousands: inputs are those of the build in Holding.
+func examine(ctx context.Context, src oci.Source, reference string, at time.Time, roots []*trust.Root, document []byte, layout bool) (f Facts, inputs []attest.ResourceDescriptor, err error) {
 	demanded, err := policy.Parse(document)
 	if err != nil {
-		return Facts{}, fmt.Errorf("policy: %w", err)
+		return f, nil, fmt.Errorf("policy: %w", err)
 	}
 	loose, err := anything.Policy()
 	if err != nil {
-		return Facts{}, err
+		return f, nil, err
 	}
-	ev := verify.Gather(ctx, src, reference, at, verify.Options{Trust: roots, Layout: layout}, verify.Ask{Policies: []policy.Policy{demanded, loose}})
+	ev := verify.Gather(ctx, src, reference, at, verify.Options{Trust: roots, Layout: layout}, verify.Ask{Policies: []policy.Policy{demanded, loose}, Inputs: true})
 	v := *ev.Verdict(demanded) // evidence shares it
-	f := Facts{Verdict: &v, Holding: ev.Verdict(loose).Facts}
+	f.Verdict = &v
+	f.Holding, inputs = withoutInputs(ev.Verdict(loose).Facts)
 	if v.Facts != nil && v.Facts.Build != nil {
+		v.Facts, inputs = withoutInputs(v.Facts)
 		f.Holding = v.Facts // of several proofs, those that were demanded
 	}
 	f.Others = others(ev.Builds(loose), f.Holding)
-	return f, nil
+	return f, inputs, nil
+}
+
+// withoutInputs returns a copy of facts without the dependencies of the build, and these.
+func withoutInputs(f *verify.Facts) (*verify.Facts, []attest.ResourceDescriptor) {
+	if f == nil || f.Build == nil {
+		return f, nil
+	}
+	out, build := *f, *f.Build
+	inputs := build.Dependencies
+	out.Build, build.Dependencies = &build, nil
+	return &out, inputs
 }
 
 // others returns what the builds that hold say of other commits than holding, sorted, each commit once.
@@ -125,7 +140,7 @@ func recheckChain(ctx context.Context, c *Case, a Answer, e *Evidence, roots []*
 	if err != nil {
 		return fmt.Errorf("record of the registry: %w", err)
 	}
-	again, err := examine(ctx, src, a.Query, c.At, roots, document, src.record.Layout)
+	again, _, err := examine(ctx, src, a.Query, c.At, roots, document, src.record.Layout)
 	if err != nil {
 		return err
 	}

@@ -444,7 +444,11 @@ func fetchFindings(a Answer) []Finding {
 	if other != nil {
 		return []Finding{{string(a.ID), verify.Broken, line(fmt.Sprintf("%s has other bytes now: expected %s, found %s", other.URI, other.Want, other.Got))}}
 	}
-	return []Finding{{string(a.ID), verify.Holds, fmt.Sprintf("%d downloads: %d have the same bytes, %d are gone, of %d nothing is known", len(a.Facts.Fetches), count[FetchSame], count[FetchGone], count[FetchUnknown])}}
+	status := verify.Holds
+	if count[FetchSame] == 0 { // nothing was compared
+		status = verify.NotAsked
+	}
+	return []Finding{{string(a.ID), status, fmt.Sprintf("%d downloads: %d have the same bytes, %d are gone, of %d nothing is known", len(a.Facts.Fetches), count[FetchSame], count[FetchGone], count[FetchUnknown])}}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -2,6 +2,7 @@ package investigate
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -11,17 +12,21 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/distrust"
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/provenance"
+	"github.com/colophon-build/colophon/test/distrusttest"
+	"github.com/colophon-build/colophon/test/prooftest"
 	"github.com/colophon-build/colophon/verify"
 )
 
-// fetchScene is a server, and an inquiry about what was fetched from it.
-func fetchScene(t *testing.T, deps func(url string) []attest.ResourceDescriptor) (*Inquiry, *atomic.Int64) {
-	var asked atomic.Int64
+// webScene is a server, of which builds fetched files.
+func webScene(t *testing.T) (asked *atomic.Int64, url string) {
+	asked = new(atomic.Int64)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		switch r.URL.Path {
@@ -43,9 +48,15 @@ func fetchScene(t *testing.T, deps func(url string) []attest.ResourceDescriptor)
 		}
 	}))
 	t.Cleanup(web.Close)
+	return asked, web.URL
+}
+
+// fetchScene is an inquiry about what was fetched from a server.
+func fetchScene(t *testing.T, deps func(url string) []attest.ResourceDescriptor) (*Inquiry, *atomic.Int64) {
+	asked, url := webScene(t)
 	in := &Inquiry{Subject: Subject{Kind: Image, Name: "x"}, Evidence: &Evidence{}}
-	in.holding.Facts.Holding = &verify.Facts{Build: &provenance.Facts{Dependencies: deps(web.URL)}}
-	return in, &asked
+	in.holding.Facts.Holding = &verify.Facts{Build: &provenance.Facts{Dependencies: deps(url)}}
+	return in, asked
 }
 
 func dependency(uri, content string) attest.ResourceDescriptor {
@@ -174,5 +185,46 @@ func TestEvidenceBound(t *testing.T) {
 	}
 	if got := names(strings.Fields(strings.Repeat("a ", maxNamed+5))); !strings.Contains(got, "and 5 more") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestWhatTheBuildUsed: the questions about base images, downloads and lists get what the provenance of a
+// real verification names, and the case does not repeat it.
+func TestWhatTheBuildUsed(t *testing.T) {
+	s := newScene(t)
+	commit := s.commit("1")
+	s.git("tag", "v1.2.0")
+	r := s.release("refs/tags/v1.2.0", commit)
+	_, url := webScene(t)
+	base := dependency("pkg:docker/r.example.com/base@1?platform=linux%2Famd64", "base")
+	r.Provenance.BuildDefinition.ResolvedDependencies = append(r.Provenance.BuildDefinition.ResolvedDependencies, dependency(url+"/same", "bytes"), base)
+	r.Attach(prooftest.Kinds...)
+	issuer := distrusttest.New(t)
+	issuer.Add(distrust.Scope{Fetched: url + "/same"})
+	in := s.inquiry()
+	in.Askers[AskFetched] = FetchedAsker(Refetch{Private: true})
+	in.Askers[AskBases] = BasesAsker(func(string) (oci.Source, error) { return nil, oci.ErrNotFound })
+	in.Askers[AskDistrust] = DistrustAsker(func(context.Context, time.Time) (distrust.Lists, error) {
+		return distrust.Lists{issuer.Known("shop")}, nil
+	})
+	c := s.run(in)
+	if f := c.Answer(AskFetched).Facts.Fetches; len(f) != 1 || f[0].Status != FetchSame {
+		t.Errorf("downloads: got %+v", f)
+	}
+	if b := c.Answer(AskBases).Facts.Bases; len(b) != 1 || b[0].URI != base.URI {
+		t.Errorf("base images: got %+v", b)
+	}
+	if d := c.Answer(AskDistrust).Facts.Distrust; d == nil || len(d.Entries) != 1 {
+		t.Errorf("lists: got %+v", d)
+	}
+	if c.Answer(AskChain).Facts.Holding.Build.Dependencies != nil {
+		t.Error("the case repeats the dependencies")
+	}
+	s.recheck(c, in.Evidence)
+	var a Answer
+	for _, fetches := range [][]Fetch{nil, {{Status: FetchGone}, {Status: FetchUnknown}}} {
+		if a.Facts.Fetches = fetches; fetchFindings(a)[0].Status == verify.Holds {
+			t.Errorf("%v: nothing was compared, and the link holds", fetches)
+		}
 	}
 }

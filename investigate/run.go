@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/search"
 	"github.com/colophon-build/colophon/trust"
@@ -43,8 +44,9 @@ type Inquiry struct {
 	// that is known before all questions are answered. It may be nil.
 	First func(line string)
 
-	holding Answer   // of AskChain
-	digests []string // that the other answers name; set before late questions are asked
+	holding Answer                      // of AskChain
+	inputs  []attest.ResourceDescriptor // what the build in holding used, which a case does not repeat
+	digests []string                    // that the other answers name; set before late questions are asked
 }
 
 // late questions are about all digests that the other answers name.
@@ -52,7 +54,15 @@ var late = []ID{AskRunning, AskDecided, AskDistrust, AskRebuilder}
 
 // Holding returns what holds of the proofs of the image, nil before the first question is answered
 // and for what is no image.
-func (in *Inquiry) Holding() *verify.Facts { return in.holding.Facts.Holding }
+func (in *Inquiry) Holding() *verify.Facts {
+	f := in.holding.Facts.Holding
+	if f == nil || f.Build == nil || in.inputs == nil {
+		return f
+	}
+	out, build := *f, *f.Build
+	out.Build, build.Dependencies = &build, in.inputs
+	return &out
+}
 
 // notAsked is the reason why a question was not asked.
 type notAsked struct{ why string }

@@ -48,10 +48,10 @@ type Facts struct {
 	Runner     string         `json:"runner,omitempty"`     // kind of machine, as in github-hosted, from the certificate. GitHub and GitLab
 	Host       string         `json:"host,omitempty"`       // name or address by which the platform reaches the host of its builder. Colophon only
 
-	Parameters   json.RawMessage             `json:"parameters,omitempty"` // all external parameters, as in the statement
-	Recipe       *attest.Recipe              `json:"recipe,omitempty"`     // how the image was built. Never nil for Colophon's builders, nil for others
-	Default      *attest.DefaultRecipe       `json:"default,omitempty"`    // how the commit itself says that the image is built; nil if it does not say. Colophon only
-	Dependencies []attest.ResourceDescriptor `json:"dependencies,omitempty"`
+	Parameters   json.RawMessage             `json:"parameters,omitempty"`   // all external parameters, as in the statement
+	Recipe       *attest.Recipe              `json:"recipe,omitempty"`       // how the image was built. Never nil for Colophon's builders, nil for others
+	Default      *attest.DefaultRecipe       `json:"default,omitempty"`      // how the commit itself says that the image is built; nil if it does not say. Colophon only
+	Dependencies []attest.ResourceDescriptor `json:"dependencies,omitempty"` // all that the build used, the source among it
 
 	Hermetic  bool              `json:"hermetic,omitempty"`  // built twice with the same result, the second time only from the downloads of the first. Colophon only
 	Lock      string            `json:"lock,omitempty"`      // "sha256:HEX" of the lock file that lists the only downloads of the build. Colophon only

@@ -93,7 +93,9 @@ func (c *check) facts(d *provenance.Document, by provenance.Origin) (*build, err
 		if c.keepsInputs() {
 			b.inputs = inputsOf(facts.Dependencies)
 		}
-		facts.Parameters, facts.Dependencies = nil, nil
+		if facts.Parameters = nil; c.ask == nil || !c.ask.Inputs {
+			facts.Dependencies = nil
+		}
 		return b, nil
 	})
 	return &b, err

@@ -352,8 +352,8 @@ func (v *Verdict) distrustFacts(packages func() ([]distrust.Listed, error)) *dis
 }
 
 // Distrust returns what entries of lists may be about, of facts that were gathered in this process:
-// those of a parsed Verdict lack who signed with a key. Packages are not known. digests are those of the
-// image, sha256:HEX.
+// those of a parsed Verdict lack who signed with a key. Packages are not known, and what the build used is
+// only if Ask had Inputs. digests are those of the image, sha256:HEX.
 func (f *Facts) Distrust(digests ...string) *distrust.Facts {
 	out := &distrust.Facts{Digests: digests}
 	if b := f.Build; b != nil {

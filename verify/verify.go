@@ -35,6 +35,7 @@ type Ask struct {
 	Predicates []string        // predicate types, for Statements
 	Packages   bool            // for Packages
 	Distrust   bool            // for lists of what is no longer trusted: packages, and what the build used
+	Inputs     bool            // for Facts.Build.Dependencies, which are nil without
 	Queries    []Query         // for Testimonies
 }
 

@@ -55,11 +55,12 @@ type fields struct {
 	Predicates []string
 	Packages   bool
 	Distrust   bool
+	Inputs     bool `json:",omitempty"`
 	Queries    []verify.Query
 }
 
 func equal(a, b fields) bool {
-	return a.Packages == b.Packages && a.Distrust == b.Distrust && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal)
+	return a.Packages == b.Packages && a.Distrust == b.Distrust && a.Inputs == b.Inputs && slices.Equal(a.Predicates, b.Predicates) && slices.EqualFunc(a.Policies, b.Policies, policy.Policy.Equal)
 }
 
 // maxDistinct limits the asks that are remembered to find equal ones.

@@ -155,7 +155,7 @@ func (m *memoir) keyOf(id ReaderID, logins []authn.AuthConfig) (string, error) {
 
 // hash stands for all that an answer depends on besides the image, in this process and in others.
 func (a *ask) hash(g *generation) string {
-	raw, err := json.Marshal(fields(verify.Ask{Policies: a.Policies, Predicates: a.Predicates, Packages: a.Packages, Distrust: a.Distrust}))
+	raw, err := json.Marshal(fields(verify.Ask{Policies: a.Policies, Predicates: a.Predicates, Packages: a.Packages, Distrust: a.Distrust, Inputs: a.Inputs}))
 	if err != nil {
 		return ""
 	}
