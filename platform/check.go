@@ -49,8 +49,8 @@ func Check(c Config, out io.Writer) error {
 	if c.Data != "" {
 		k.data(p)
 	}
-	if c.Mirror != "" {
-		k.say("mirror", c.Mirror, p.checkMirror())
+	if m := p.config.Mirror; m != "" {
+		k.say("mirror", m, p.checkMirror())
 	}
 	if err := p.findBuildkitd(); err != nil {
 		k.say("buildkitd", "", err)
@@ -188,5 +188,8 @@ func (k *checker) data(p *platform) {
 		check = func(dir string) (string, error) { return owned.Dir(dir) }
 	}
 	dir, err := check(p.config.Data)
+	if err == nil {
+		err = p.keepsURL(dir)
+	}
 	k.say("data", dir, err)
 }

@@ -74,6 +74,10 @@ func TestCheck(t *testing.T) {
 		t.Errorf("without a scanner: got %v and\n%s", err, &none)
 	}
 	putScanner(t)
+	others := t.TempDir()
+	if err := os.WriteFile(filepath.Join(others, "client.json"), []byte(`{"url": "http://127.0.0.1:9", "token": "x"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	port443 := func(c *Config) { c.Listen, c.URL = "0.0.0.0:443", "https://builds.example.com" }
 	for name, tc := range map[string]struct {
 		change func(*Config)
@@ -102,6 +106,11 @@ func TestCheck(t *testing.T) {
 		"no name":                   {func(c *Config) { c.Listen, c.URL = "10.0.0.1:443", "" }, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "a certificate is for a host name", false},
 		"no such authorities":       {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true, "caFile": "/nonexistent"}}}`, "tls.acme: caFile: ", false},
 		"two certificates":          {func(c *Config) { c.TLSCert, c.TLSKey = cert, key }, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "the port has one certificate", false},
+		"no mirror in the file":     {func(*Config) {}, `{"mirror": "/nonexistent"}`, "error  mirror         ", false},
+		"no such port":              {func(c *Config) { c.Listen = "127.0.0.1:99999" }, "", "a port of at most 65535", false},
+		"no processors":             {func(*Config) {}, `{"build": {"cpus": -1}}`, "build: cpus: expected 0, for the default, or more, found -1", false},
+		"a small disk":              {func(*Config) {}, `{"build": {"disk": 1}}`, "build: disk: expected at least 33554432 bytes, found 1", false},
+		"another platform's data":   {func(c *Config) { c.Data = others }, "", "is the directory of the platform http://127.0.0.1:9, and a platform cannot change its URL", false},
 		"roles that are builds":     {func(*Config) {}, `{"roles": {"uidBase": 1879048192}}`, "a build would be a role", false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
+	"github.com/colophon-build/colophon/platform/builder/sandbox"
 	"github.com/colophon-build/colophon/platform/registry"
 	"github.com/colophon-build/colophon/platform/release"
 )
@@ -178,6 +181,19 @@ func (c cacheMounts) settings() (s buildkit.CachesConfig, err error) {
 	return s, nil
 }
 
+// checkLimits refuses limits under which every build would fail.
+func (c buildConfig) checkLimits() error {
+	for name, n := range map[string]float64{"cpus": c.CPUs, "memory": float64(c.Memory), "pids": float64(c.PIDs), "disk": float64(c.Disk), "io": float64(c.IO), "concurrent": float64(c.Concurrent)} {
+		if n < 0 {
+			return fmt.Errorf("%s: expected 0, for the default, or more, found %v", name, n)
+		}
+	}
+	if c.Disk > 0 && c.Disk < sandbox.MinDisk {
+		return fmt.Errorf("disk: expected at least %d bytes, found %d", sandbox.MinDisk, c.Disk)
+	}
+	return nil
+}
+
 const defaultCacheAge = 7 * 24 * time.Hour
 
 func readConfig(path string) (c configFile, err error) {
@@ -203,6 +219,9 @@ func readConfig(path string) (c configFile, err error) {
 	}
 	if err := c.Build.Network.Check(); err != nil {
 		return c, fmt.Errorf("%s: build.network: %w", path, err)
+	}
+	if err := c.Build.checkLimits(); err != nil {
+		return c, fmt.Errorf("%s: build: %w", path, err)
 	}
 	if _, err := c.Build.CacheMounts.settings(); err != nil {
 		return c, fmt.Errorf("%s: build.cacheMounts: %w", path, err)
@@ -244,6 +263,9 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", fmt.Errorf("--listen %q: %w", listen, err)
+	}
+	if n, err := strconv.Atoi(port); err == nil && n > math.MaxUint16 {
+		return "", fmt.Errorf("--listen %s: expected a port of at most %d", listen, math.MaxUint16)
 	}
 	if !tls && !loopback.Is(host) {
 		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, set tls.acme in --config, or put a TLS proxy in front of a loopback address", listen)

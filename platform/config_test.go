@@ -36,7 +36,7 @@ func TestConfigFields(t *testing.T) {
 		"roles": {"uidBase": 9, "trust": "t:1", "registry": "r:1", "attestor": "a:1", "builder": "b:1", "api": "p:1", "door": "d:1"},
 		"recipes": [{"images": "r.io/team/*", "recipe": {"target": {"pattern": "final|slim"}, "buildArgs": {"A": "b"}}}],
 		"registry": {"mutable": ["scratch/*"], "privatePull": true, "gate": {"policies": "/p", "trust": "/t", "mode": "audit", "memory": 64}},
-		"build": {"cpus": 2, "memory": 1, "pids": 3, "disk": 4, "io": 5, "wallTime": "30m", "concurrent": 6, "runtime": "crun", "uidBase": 7, "stdCache": "/std",
+		"build": {"cpus": 2, "memory": 1, "pids": 3, "disk": 67108864, "io": 5, "wallTime": "30m", "concurrent": 6, "runtime": "crun", "uidBase": 7, "stdCache": "/std",
 			"network": {"ports": [81], "allow": ["10.0.0.0/8"], "deny": ["1.1.1.1/32"], "allowHosts": ["a.test"], "denyHosts": ["b.test"], "storeSize": 8}}
 	}`)
 	if err != nil {
@@ -48,7 +48,7 @@ func TestConfigFields(t *testing.T) {
 	if r := c.Recipes; len(r) != 1 || r[0].Images != "r.io/team/*" || r[0].Recipe.Target.Pattern != "final|slim" || r[0].Recipe.BuildArgs["A"].Exact != "b" {
 		t.Errorf("recipes: got %+v", r)
 	}
-	want := builder.Limits{CPUs: 2, Memory: 1, PIDs: 3, Disk: 4, IO: 5, WallTime: 30 * time.Minute}
+	want := builder.Limits{CPUs: 2, Memory: 1, PIDs: 3, Disk: 64 << 20, IO: 5, WallTime: 30 * time.Minute}
 	if got := c.Build.Limits; got != want {
 		t.Errorf("limits: got %+v, want %+v", got, want)
 	}

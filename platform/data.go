@@ -29,7 +29,7 @@ func (p *platform) open() (release func(), err error) {
 		return nil, err
 	}
 	if err := p.checkMirror(); err != nil { // otherwise only the first pull of a build would fail
-		return nil, fmt.Errorf("--mirror: %w", err)
+		return nil, fmt.Errorf("mirror: %w", err)
 	}
 	if err := p.findBuildkitd(); err != nil {
 		return nil, fmt.Errorf("--buildkitd: %w", err)
@@ -58,6 +58,16 @@ func (p *platform) open() (release func(), err error) {
 // most 107 bytes (unix(7)), and peer.Listen first makes the socket in a directory
 // with a temporary name.
 const maxData = 107 - len("/run/.sock-1234567890/s")
+
+// keepsURL fails if the data directory is of a platform with another URL. Its authority and its logs have
+// the URL in their names, and would look damaged.
+func (p *platform) keepsURL(dir string) error {
+	c, err := readClient(filepath.Join(dir, "client.json"))
+	if err != nil || c.URL == "" || p.url == "" || c.URL == p.url { // a role says what is wrong with the file
+		return nil
+	}
+	return &ConfigError{fmt.Errorf("%s is the directory of the platform %s, and a platform cannot change its URL, found %s: give --listen or --url as before, or another directory", dir, c.URL, p.url)}
+}
 
 // openData creates the data directory, checks that nobody else can change it, and locks
 // it: one platform at a time uses it.

@@ -155,6 +155,9 @@ func Serve(ctx context.Context, c Config) error {
 		return err
 	}
 	defer release()
+	if err := p.keepsURL(p.data); err != nil {
+		return err
+	}
 	if p.known, p.push, err = openTokens(p.data); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 
 const (
 	defaultDisk = 20 << 30 // bytes; less if 3/4 of the free space is less
-	minDisk     = 32 << 20 // bytes that a daemon and an empty file system need
+	MinDisk     = 32 << 20 // bytes that a daemon and an empty file system need
 	// hostReserve is the free space that rooms must leave on the host's file system.
 	// Rooms' images are sparse, so the sum of their sizes may exceed the free space.
 	hostReserve = 1 << 30 // bytes
@@ -58,8 +58,8 @@ func newDisk(dir string, size int64, uid uint32) (_ *disk, err error) {
 		size = min(defaultDisk, free/4*3)
 	}
 	size = size / 4096 * 4096
-	if size < minDisk {
-		return nil, fmt.Errorf("disk limit: got %d bytes, want at least %d", size, minDisk)
+	if size < MinDisk {
+		return nil, fmt.Errorf("disk limit: got %d bytes, want at least %d", size, MinDisk)
 	}
 	d := &disk{kind: "ext4", size: size, dir: dir}
 	defer func() {
