@@ -66,6 +66,13 @@ func (p Process) Supervise(ctx context.Context, next <-chan Next, died func()) {
 		if time.Since(started) > time.Minute {
 			wait = shortest
 		}
+		if err == nil { // by a signal: if it was to all processes of a terminal, this one ends, too
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(shortest / 2):
+			}
+		}
 		p.Log.Error("role ended", "role", p.Name, "error", err, "restart_in", wait)
 		select {
 		case <-ctx.Done():
