@@ -70,7 +70,7 @@ func (p Process) Supervise(ctx context.Context, next <-chan Next, died func()) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(shortest / 2):
+			case <-time.After(time.Second):
 			}
 		}
 		p.Log.Error("role ended", "role", p.Name, "error", err, "restart_in", wait)
