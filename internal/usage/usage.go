@@ -26,17 +26,31 @@ func (e *Error) Error() string { return e.Message }
 // Translate makes c and all commands below it return an *Error for a wrong command line.
 func Translate(c *cobra.Command) {
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return flagError(c, err) })
+	c.InitDefaultHelpCmd() // or else cobra adds them later, with its own words
+	c.InitDefaultCompletionCmd()
 	translate(c)
+	for _, sub := range c.Commands() {
+		if sub.Name() == "help" {
+			sub.Args = helpArgs
+		}
+	}
+}
+
+// helpArgs fails unless args name a command. Cobra would print the help of the nearest one above it.
+func helpArgs(help *cobra.Command, args []string) error {
+	c, rest, err := help.Root().Find(args)
+	if err == nil && len(rest) > 0 {
+		return noCommand(c, rest[0])
+	}
+	return err
 }
 
 func translate(c *cobra.Command) {
 	c.PersistentFlags().VisitAll(refuseEmpty)
 	c.Flags().VisitAll(refuseEmpty)
-	if c.HasSubCommands() && c.Args == nil {
-		c.Args = cobra.NoArgs // or else cobra answers by itself
-		if c.RunE == nil {
-			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
-		}
+	if c.HasSubCommands() && !c.Runnable() { // or else cobra answers by itself
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	}
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
@@ -92,13 +106,7 @@ func fail(c *cobra.Command, format string, args ...any) *Error {
 
 func argsError(c *cobra.Command, args []string) error {
 	if c.HasSubCommands() && len(args) > 0 {
-		var names []string
-		for _, sub := range c.Commands() {
-			if sub.IsAvailableCommand() {
-				names = append(names, sub.Name())
-			}
-		}
-		return fail(c, "%s has no command %q%s", c.CommandPath(), args[0], cmp.Or(suggested(c, args[0]), meant("", args[0], names)))
+		return noCommand(c, args[0])
 	}
 	_, want, _ := strings.Cut(c.Use, " ")
 	want, _, _ = strings.Cut(want, " --")
@@ -110,6 +118,17 @@ func argsError(c *cobra.Command, args []string) error {
 		return fail(c, "%s takes no argument, found %q", c.CommandPath(), found)
 	}
 	return fail(c, "%s: expected %s, found %s", c.CommandPath(), want, found)
+}
+
+// noCommand says that there is no command name below c.
+func noCommand(c *cobra.Command, name string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() || sub.IsAdditionalHelpTopicCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return fail(c, "%s has no command %q%s", c.CommandPath(), name, cmp.Or(suggested(c, name), meant("", name, names)))
 }
 
 // suggested suggests the command that does what other programs call name.
@@ -131,6 +150,12 @@ func meant(before, name string, known []string) string {
 }
 
 func flagError(c *cobra.Command, err error) error {
+	// A mistyped command leaves its flags to the command above. The words before the wrong flag are parsed.
+	if before := c.Flags().Args(); c.HasSubCommands() && len(before) > 0 {
+		if err := c.ValidateArgs(before); err != nil {
+			return err
+		}
+	}
 	unknown, isUnknown := errors.AsType[*pflag.NotExistError](err)
 	bare, isBare := errors.AsType[*pflag.ValueRequiredError](err)
 	wrong, isWrong := errors.AsType[*pflag.InvalidValueError](err)

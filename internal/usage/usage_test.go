@@ -13,7 +13,7 @@ import (
 
 func program(ran *bool) *cobra.Command {
 	root := &cobra.Command{Use: "tool", SilenceErrors: true, SilenceUsage: true}
-	build := &cobra.Command{Use: "build IMAGE", Args: cobra.ExactArgs(1), RunE: func(*cobra.Command, []string) error { *ran = true; return nil }}
+	build := &cobra.Command{Use: "build IMAGE", SuggestFor: []string{"make"}, Args: cobra.ExactArgs(1), RunE: func(*cobra.Command, []string) error { *ran = true; return nil }}
 	f := build.Flags()
 	f.String("source", "", "")
 	f.String("ref", "", "")
@@ -34,7 +34,7 @@ func program(ran *bool) *cobra.Command {
 	sub := &cobra.Command{Use: "list", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error { *ran = true; return nil }}
 	group := &cobra.Command{Use: "trust"}
 	group.AddCommand(sub)
-	root.AddCommand(build, group)
+	root.AddCommand(build, group, NewExitCodes())
 	root.PersistentFlags().String("ca-file", "", "")
 	root.SetOut(io.Discard)
 	root.SetErr(io.Discard)
@@ -48,6 +48,17 @@ func TestWords(t *testing.T) {
 		"biuld":                        `tool has no command "biuld"; did you mean build?`,
 		"build -json --ref x a":        `tool build has no flag -j; did you mean --json?`,
 		"nonsense":                     `tool has no command "nonsense"`,
+		"biuld a --ref x":              `tool has no command "biuld"; did you mean build?`,
+		"make --ref x":                 `tool has no command "make"; did you mean build?`,
+		"--ca-file x biuld --ref=x":    `tool has no command "biuld"; did you mean build?`,
+		"trust lst --json":             `tool trust has no command "lst"; did you mean list?`,
+		"trust --json lst":             `tool trust has no flag --json`,
+		"help biuld":                   `tool has no command "biuld"; did you mean build?`,
+		"help trust lst":               `tool trust has no command "lst"; did you mean list?`,
+		"help build x":                 `tool build has no command "x"`,
+		"help exit-code":               `tool has no command "exit-code"; did you mean exit-codes?`,
+		"completion bsh":               `tool completion has no command "bsh"; did you mean bash?`,
+		"completion bash x":            `tool completion bash takes no argument, found "x"`,
 		"trust lst":                    `tool trust has no command "lst"; did you mean list?`,
 		"build":                        "tool build: expected IMAGE, found nothing",
 		"build a b --ref x":            "tool build: expected IMAGE, found a b",
@@ -96,7 +107,7 @@ func TestWords(t *testing.T) {
 	if err := root.Execute(); err != nil || !strings.HasPrefix(out.String(), "tool v1.2.3 go") || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("--version: got %q, %v", &out, err)
 	}
-	for _, args := range []string{"", "trust", "build --help", "help build"} {
+	for _, args := range []string{"", "trust", "build --help", "help", "help build", "help trust list", "help exit-codes", "completion", "completion bash"} {
 		ran := false
 		root := program(&ran)
 		root.SetArgs(strings.Fields(args))
