@@ -79,6 +79,9 @@ type copied struct {
 }
 
 func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string, o copyOptions) error {
+	if err := o.output.fits(copied{}); err != nil {
+		return err
+	}
 	to, err := oci.ParseReference(destination)
 	switch {
 	case err != nil:

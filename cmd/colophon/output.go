@@ -81,7 +81,7 @@ func (o *output) check() error {
 		var err error
 		o.template, err = template.New("TEMPLATE").Funcs(template.FuncMap{"json": templateJSON}).Parse(text)
 		if err != nil {
-			return usageError("for example -o template='{{.outcome}}'; pkg.go.dev/text/template describes the language", "--output: %s", strings.TrimPrefix(err.Error(), "template: "))
+			return usageError("for example -o template='{{json .}}', which prints the whole answer; pkg.go.dev/text/template describes the language", "--output: %s", strings.TrimPrefix(err.Error(), "template: "))
 		}
 	case o.format != "text" && o.format != "json" && o.format != "yaml":
 		return usageError("", "--output: expected text, json, yaml or template=TEMPLATE, found %q", o.format)

@@ -157,13 +157,16 @@ func TestOutputIsChecked(t *testing.T) {
 	for words, args := range map[string][]string{
 		"expected text, json, yaml or template": {"-o", "xml"},
 		"TEMPLATE:1:":                           {"-o", "template={{.x"},
+		"{{json .}}":                            {"-o", "template={{.x"},
 		"exclude each other":                    {"-o", "json", "-q"},
 	} {
 		s.run(exitUsage, append(verify[:len(verify):len(verify)], args...), words)
 	}
+	s.run(exitUsage, []string{"copy", s.image, filepath.Join(t.TempDir(), "copy"), "-o", "template={{.outcome}}"}, "no member .outcome", "image, digest")
 	if s.asked.Load() != before {
 		t.Error("a request was sent all the same")
 	}
+	s.run(exitOK, append(verify, "-o", "template={{json .}}"), `"outcome": "accepted"`)
 	s.run(exitOK, append(verify, "-o", "template={{with .nosuch}}x{{end}}nothing"), "nothing")
 	s.run(exitFailure, append(verify, "-o", "template={{.nosuch}}"), "lacks a member", "-o json")
 	s.run(exitRejected, append(verify, "--ref", "v9", "-o", "template={{.nosuch}}"), "lacks a member")

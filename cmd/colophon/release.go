@@ -147,6 +147,9 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 	if err := replaceable("--write-lock", o.writeLock, ""); err != nil {
 		return err
 	}
+	if err := o.checkTemplate(); err != nil {
+		return err
+	}
 	if err := o.checkOne(cmd); err != nil {
 		return err
 	}
@@ -208,6 +211,18 @@ func runRelease(cmd *cobra.Command, src string, o releaseOptions) error {
 		req.Image = images[0]
 	}
 	return o.release(ctx, cmd, platform, req, p)
+}
+
+// checkTemplate fails if the answer has no member that the template names.
+func (o releaseOptions) checkTemplate() error {
+	if o.image == "" && !o.files {
+		type one struct { // of several: an outcome
+			api.Release
+			Error *api.Error `json:"error"`
+		}
+		return o.output.fits([]one{})
+	}
+	return o.output.fits(api.Release{})
 }
 
 // release asks for one release and prints it.

@@ -75,6 +75,8 @@ func TestReleaseMany(t *testing.T) {
 		"no file":                 {nil, nil, exitUsage, "", []string{"the commit has no .colophon.yaml"}},
 		"no file, and a name":     {nil, []string{"--image", "web"}, exitOK, "HOST/web", nil},
 		"a flag for one":          {[]string{"web"}, []string{"--context", "x"}, exitUsage, "", []string{"--context is for one image"}},
+		"a template of many":      {[]string{"web"}, []string{"-o", "template={{.image}}"}, exitUsage, "", []string{"the answer is a list", "{{range .}}{{.image}} {{end}}"}},
+		"a template of one":       {[]string{"web"}, []string{"--image", "r.example.com/other", "-o", "template={{.outcome}}"}, exitUsage, "", []string{"no member .outcome", "image, digest, tags"}},
 		"a lock for one":          {[]string{"web"}, []string{"--hermetic", "--write-lock", "x"}, exitUsage, "", []string{"--write-lock is for one image"}},
 	} {
 		for _, format := range []string{"text", "json"} {

@@ -143,8 +143,11 @@ func startSigning(ctx context.Context, cmd *cobra.Command, o *signingOptions) (*
 // each signs the subjects one after another, and prints what was signed, also if that was not
 // all of them.
 func (p *signing) each(ctx context.Context, cmd *cobra.Command, o output, subjects []subject, work func(subject) (signature, error)) error {
+	err := o.fits(p.done)
+	if err != nil {
+		return err
+	}
 	stop := waiting(cmd.ErrOrStderr(), "signing")
-	var err error
 	for _, s := range subjects {
 		var w signature
 		if w, err = work(s); err == nil {
