@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/printable"
 	"github.com/colophon-build/colophon/internal/strict"
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/sbom/scan"
 	"github.com/colophon-build/colophon/sign"
@@ -191,6 +194,11 @@ have more releases; 2 usage error, 1 failure.`,
 	o.flags(cmd)
 	s.flags(cmd.Flags())
 	s.tryFlags(cmd)
+	kinds := []string{"builder", "identity", "key-digest", "base", "package", "digest", "fetched"}
+	cmd.MarkFlagsOneRequired(append([]string{"commit", "source"}, kinds...)...)
+	cmd.MarkFlagsMutuallyExclusive(append([]string{"commit"}, kinds...)...)
+	cmd.MarkFlagsMutuallyExclusive(append([]string{"source"}, kinds...)...)
+	_ = cmd.MarkFlagRequired("reason") // fails only for a flag that does not exist
 	return cmd
 }
 
@@ -210,11 +218,17 @@ with --list the holder of the key.`,
 			if err != nil || n < 0 {
 				return usageError("colophon distrust list", "NUMBER: expected a number from 0, found %q", args[0])
 			}
-			return o.issue(cmd, distrust.Entry{Time: time.Now().UTC().Truncate(time.Second), Lift: &n, Reason: reason})
+			e := distrust.Entry{Number: n + 1, Time: time.Now().UTC().Truncate(time.Second), Lift: &n, Reason: reason}
+			if err := e.Check(); err != nil {
+				return usageError("", "%v", err)
+			}
+			e.Number = 0 // the list gives it
+			return o.issue(cmd, e)
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, one line for people; required")
+	_ = cmd.MarkFlagRequired("reason") // fails only for a flag that does not exist
 	return cmd
 }
 
@@ -337,7 +351,24 @@ func (o *issueOptions) onPlatform(ctx context.Context, cmd *cobra.Command, more 
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "entry %d of the list of %s: verdicts name it from now on\n", added.Number, printable.Text(platform.URL))
+		what := ""
+		if added.Lift != nil {
+			what = fmt.Sprintf(", which lifts entry %d,", *added.Lift)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "entry %d%s is in the list of %s: it counts for whoever follows that list\n", added.Number, what, printable.Text(platform.URL))
 	}
+	printFollow(cmd.ErrOrStderr(), platform.URL)
 	return nil
+}
+
+// printFollow prints how to follow the list of a platform, unless this machine does: an entry counts for
+// nothing here until then.
+func printFollow(w io.Writer, platform string) {
+	list := strings.TrimRight(platform, "/") + api.PathDistrust
+	issuers, _, err := loadIssuers()
+	if err != nil || slices.ContainsFunc(issuers, func(i distrust.Issuer) bool { return strings.TrimRight(i.From, "/") == list }) {
+		return
+	}
+	key := printable.ShellWord(list + "/key")
+	printHint(w, "this machine does not follow "+list+"; to do so: curl -sf "+key+" > distrust.pub && colophon distrust issuer add platform "+printable.ShellWord(list)+" --key distrust.pub --insecure-no-log")
 }

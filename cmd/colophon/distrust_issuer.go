@@ -126,6 +126,12 @@ func signerText(s policy.Signer) string {
 	return "the key sha256:" + hex.EncodeToString(sum[:])
 }
 
+// printNoIssuer says that no list counts here, and how one does.
+func printNoIssuer(cmd *cobra.Command) {
+	fmt.Fprintln(cmd.OutOrStdout(), "no list counts: no issuer is named")
+	printHint(cmd.ErrOrStderr(), "colophon distrust issuer add NAME URL/distrust --key FILE --insecure-no-log names a platform, whose key is at URL/distrust/key")
+}
+
 // listedIssuer is an issuer for programs.
 type listedIssuer struct {
 	Name    string          `json:"name"`
@@ -156,7 +162,7 @@ func newIssuerListCommand() *cobra.Command {
 				return o.print(w, listed)
 			}
 			if len(listed) == 0 {
-				fmt.Fprintln(w, "no list counts: no issuer is named")
+				printNoIssuer(cmd)
 			}
 			for _, l := range listed {
 				line := l.Name + "  " + l.From + "  " + l.Signer

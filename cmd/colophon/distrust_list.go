@@ -98,9 +98,12 @@ func runDistrustList(cmd *cobra.Command, args []string, all bool, o output) erro
 		}
 		out = append(out, l)
 	}
-	if !o.text() {
+	switch {
+	case !o.text():
 		err = o.print(cmd.OutOrStdout(), out)
-	} else {
+	case len(out) == 0:
+		printNoIssuer(cmd)
+	default:
 		err = printLists(cmd.OutOrStdout(), out)
 	}
 	if unsure {
@@ -126,9 +129,6 @@ func knownLists(ctx context.Context, args []string, now time.Time) (distrust.Lis
 }
 
 func printLists(w io.Writer, all []listedDistrust) error {
-	if len(all) == 0 {
-		fmt.Fprintln(w, "no list counts: no issuer is named")
-	}
 	for _, l := range all {
 		line := l.Issuer
 		if l.Head != nil {

@@ -118,7 +118,43 @@ func TestDistrust(t *testing.T) {
 	s.run(exitOK, byFlags, "accepted") // what was read before has not expired
 	s.run(exitUndecided, []string{"distrust", "export", "own", filepath.Join(t.TempDir(), "copy")}, "rolled back")
 	s.run(exitOK, []string{"distrust", "issuer", "remove", "own"})
-	s.run(exitOK, []string{"distrust", "issuer", "list"}, "no list counts")
+	s.run(exitOK, []string{"distrust", "issuer", "list"}, "no list counts", "hint: colophon distrust issuer add NAME")
+	s.run(exitOK, []string{"distrust", "list"}, "no list counts", "hint: colophon distrust issuer add NAME")
+}
+
+// TestDistrustOnPlatform: an entry says for whom it counts, and how this machine follows the list.
+func TestDistrustOnPlatform(t *testing.T) {
+	s := newDistrustStage(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e distrust.Entry
+		if err := json.NewDecoder(r.Body).Decode(&e); err != nil || e.Number != 0 {
+			t.Errorf("got entry %+v, %v, want one without a number", e, err)
+		}
+		if e.Lift != nil {
+			e.Number = 5
+		}
+		_ = json.NewEncoder(w).Encode(e)
+	}))
+	defer server.Close()
+	t.Setenv("COLOPHON_PLATFORM", s.file("admin.json", []byte(`{"url":"`+server.URL+`","token":"t","fingerprint":""}`)))
+	add := []string{"distrust", "add", "--commit", prooftest.Commit, "--reason", "r"}
+	lift := []string{"distrust", "lift", "4", "--reason", "r"}
+	follow := "colophon distrust issuer add platform " + server.URL + "/distrust --key distrust.pub"
+	s.run(exitOK, add, "entry 0 is in the list of "+server.URL, "whoever follows", server.URL+"/distrust/key > distrust.pub && "+follow)
+	s.run(exitOK, lift, "entry 5, which lifts entry 4, is in the list", follow)
+	s.run(exitOK, []string{"distrust", "issuer", "add", "shop", server.URL + "/distrust", "--key", s.public, "--insecure-no-log"})
+	if out := s.run(exitOK, add, "whoever follows"); strings.Contains(out, "hint") {
+		t.Errorf("this machine follows the list:\n%s", out)
+	}
+	for words, args := range map[string][]string{
+		"--commit or --source or --builder":        {"add", "--reason", "r"},
+		"--reason is required":                     {"add", "--commit", prooftest.Commit},
+		"--commit and --digest exclude each other": {"add", "--reason", "r", "--commit", prooftest.Commit, "--digest", "x"},
+		"colophon distrust lift --help":            {"lift", "0"},
+		"reason: got nothing":                      {"lift", "0", "--reason", " "},
+	} {
+		s.run(exitUsage, append([]string{"distrust"}, args...), words)
+	}
 }
 
 // TestDistrustExpires: by flags, an image is undecided once a list has expired, or if it was never read.
