@@ -174,7 +174,7 @@ func (l *auditLedger) remember(key string) error {
 	}
 	switch {
 	case key == "" && known.Key == "":
-		return usageError("ask the operator for it: colophond audit logs it at its start", "--key is required the first time: the verifier key of the ledger %s", l.url)
+		return usageError("ask the operator for it: a platform has it in audit.vkey of its directory, and logs it at its start, as colophond audit does", "--key is required the first time: the verifier key of the ledger %s", l.url)
 	case key != "" && known.Key != "" && key != known.Key:
 		return usageError("if the operator confirms that the ledger has a new key, remove "+l.state, "--key: this machine knows the ledger %s with another key, %s", l.url, known.Key)
 	case key == "":

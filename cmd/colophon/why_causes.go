@@ -55,7 +55,7 @@ var likelyCauses = map[verify.CauseKind][]likely{
 	},
 	verify.CauseLevel: {
 		{"the builder does not reach the SLSA Build level that you demand", "it reaches level GOT, and you demand WANT", "colophon verify IMAGE --any-source --explain"},
-		{"the platform runs without root, on a self-hosted runner, opens private networks to builds, or kept cache mounts of other builds", "ask its operator for a builder of level WANT", ""},
+		{"no build by this builder reaches more, such as 2 by golang; or the platform runs without root, on a self-hosted runner, opens private networks to builds, or kept cache mounts of other builds", "ask its operator for a builder of level WANT", ""},
 	},
 	verify.CauseDistrust: {
 		{"AUTHORITY no longer trusts what the image rests on: GOT", "the reason stands in the link distrust", "colophon distrust list"},
