@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,10 @@ Login does not make verify trust the platform: see "colophon trust add".`,
 }
 
 func runLogin(cmd *cobra.Command, file string) error {
+	if info, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+		return usageError(`it is in the directory that "colophond serve --data" names; the platform's operator gives a copy of it`,
+			"login: expected the file client.json that \"colophond serve\" wrote, found %q", file)
+	}
 	c, path, err := api.Login(file)
 	if err != nil {
 		return err

@@ -221,7 +221,9 @@ func exitOf(ctx context.Context, c *cobra.Command) *exitError {
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
 		exit = &exitError{code: exitFailure, msg: err.Error()}
-		if unreached, ok := errors.AsType[*reach.Error](err); ok && unreached.Why == reach.NotTrusted {
+		if unreached, ok := errors.AsType[*reach.Error](err); errors.Is(err, api.ErrVariable) {
+			exit.hint = "set it to the client.json of a platform, or unset it for that of colophon login"
+		} else if ok && unreached.Why == reach.NotTrusted {
 			exit.hint = "if you trust that authority, name its certificate: --ca-file FILE"
 		}
 	}

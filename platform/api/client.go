@@ -31,6 +31,9 @@ const MaxEvent = 1 << 20
 // ErrNoPlatform means that this user has not run `colophon login`.
 var ErrNoPlatform = errors.New("no platform configured")
 
+// ErrVariable means that COLOPHON_PLATFORM names no client.json that can be read.
+var ErrVariable = errors.New("COLOPHON_PLATFORM")
+
 // PIDFile is the name of the file, in run/ of a data directory, that has the process id of
 // serve while it runs.
 const PIDFile = "serve.pid"
@@ -55,11 +58,14 @@ func configPath() (string, error) {
 
 // LoadConfig reads the configuration of the platform to use, from the file that
 // COLOPHON_PLATFORM names, else from configPath. If this user has not logged in, the
-// error matches ErrNoPlatform.
+// error matches ErrNoPlatform; if the fault is in what COLOPHON_PLATFORM names, ErrVariable.
 func LoadConfig() (*ClientConfig, error) {
-	path := os.Getenv("COLOPHON_PLATFORM")
-	if path != "" {
-		return ReadConfig(path)
+	if path := os.Getenv("COLOPHON_PLATFORM"); path != "" {
+		c, err := ReadConfig(path)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrVariable, err)
+		}
+		return c, nil
 	}
 	path, err := configPath()
 	if err != nil {

@@ -170,7 +170,7 @@ func TestWhichPlatform(t *testing.T) {
 	}
 	// If the named file is missing, that is an error: no other platform is used.
 	t.Setenv("COLOPHON_PLATFORM", filepath.Join(dir, "missing"))
-	if c, err := LoadConfig(); err == nil || errors.Is(err, ErrNoPlatform) {
+	if c, err := LoadConfig(); !errors.Is(err, ErrVariable) || errors.Is(err, ErrNoPlatform) || !strings.HasPrefix(err.Error(), "COLOPHON_PLATFORM: open "+dir) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	if again, err := configPath(); err != nil || again != path {
