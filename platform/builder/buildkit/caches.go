@@ -111,7 +111,7 @@ func (c *caches) lend(scope builder.CacheScope, tools []attest.ResourceDescripto
 	}
 	// The name says all this too, but a file may be copied or renamed.
 	if err != nil || head.digest() != l.head.digest() || c.old(head.Began) {
-		return l, errors.Join(f.Close(), os.Remove(f.Name()))
+		return l, errors.Join(f.Close(), removed(f.Name()))
 	}
 	l.head.Began, l.file, l.state = head.Began, f, io.TeeReader(in, l.sum)
 	return l, nil
@@ -134,9 +134,17 @@ func (c *caches) old(began time.Time) bool {
 	return age > c.Age || age < -time.Minute // the machine's time was wrong
 }
 
+// removed removes a kept cache, which another build may have removed already.
+func removed(name string) error {
+	if err := os.Remove(name); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // empty gives up the kept cache, which no room could unpack.
 func (l *loan) empty() error {
-	err := errors.Join(l.file.Close(), os.Remove(l.file.Name()))
+	err := errors.Join(l.file.Close(), removed(l.file.Name()))
 	l.file, l.state, l.head.Began = nil, nil, time.Now().UTC()
 	l.sum.Reset()
 	return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/test/needs"
 )
 
@@ -354,4 +356,56 @@ func jsonOf(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+// A kept cache that no room can unpack and that gives way to others meanwhile refuses no build, and nothing
+// is left of a room that did not open.
+func TestCacheGoesWhileARoomOpens(t *testing.T) {
+	b := cachingBuilder(t, 4<<20)
+	r := b.rooms
+	scope := cacheScope()
+	tools, _, err := r.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := r.caches.lend(scope, tools)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := cacheHead{Scope: scope, Tools: l.head.Tools, Began: l.head.Began}
+	if err := os.WriteFile(r.caches.path(head), []byte(jsonOf(t, head)+"\nno tar, but long enough"+strings.Repeat(" ", 1024)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.cfg.Gateway = func(l net.Listener, s gateway.Settings) (Gateway, error) {
+		age := r.caches.Age // another build's lend or keep sweeps while this room opens
+		r.caches.Age = 0
+		time.Sleep(time.Millisecond)
+		r.caches.sweep()
+		r.caches.Age = age
+		g, err := gateway.New(s)
+		if err == nil {
+			go g.Serve(l)
+		}
+		return g, err
+	}
+	id, err := r.Begin(t.Context(), builder.Session{CacheMounts: &scope})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room, err := r.Open(t.Context(), id, builder.Limits{})
+	if err != nil {
+		t.Errorf("the build is refused: %v", err)
+	} else {
+		room.Close()
+	}
+	if _, err := r.End(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	if err := r.Keep(t.Context(), id, false); err != nil {
+		t.Error(err)
+	}
+	left, _ := os.ReadDir(r.cfg.StateDir)
+	for _, e := range left {
+		t.Errorf("left of the room: %s", e.Name())
+	}
 }

@@ -38,6 +38,14 @@ type room struct {
 
 func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err error) {
 	defer close(m.opened)
+	defer func() {
+		if err == nil || m.sandbox == nil {
+			return
+		}
+		m.timer.Stop()
+		err = errors.Join(err, m.sandbox.Close())
+		m.sandbox = nil // nothing may be recorded of a room that did not open
+	}()
 	if m.tools, m.binds, err = r.measure(); err != nil {
 		return err
 	}
@@ -48,10 +56,7 @@ func (m *room) open(r *Rooms, s builder.Session, limits builder.Limits) (err err
 	if err == nil && reflect.DeepEqual(now, m.tools) {
 		return nil
 	}
-	m.timer.Stop()
-	err = errors.Join(errors.New("buildkitd or the OCI runtime changed while the room opened"), err, m.sandbox.Close())
-	m.sandbox = nil // nothing may be recorded of a room with programs that were not measured
-	return err
+	return errors.Join(errors.New("buildkitd or the OCI runtime changed while the room opened"), err)
 }
 
 // startWith starts the room's program, on the cache mounts that the session keeps.

@@ -169,7 +169,12 @@ func (g *Gateway) live(r *http.Request) (*http.Response, error) {
 	if login != nil {
 		login.prepare(out)
 	}
-	token, err := g.tokens.authorize(g.ctx, out, g.get, func(realm *url.URL) bool { return login != nil || !g.privateRealm(realm) })
+	// A token that a credential got is for what that credential is for: another host may name the same realm.
+	ours := func(realm *url.URL) bool {
+		of := g.realmLogin(realm)
+		return of == nil || of == login
+	}
+	token, err := g.tokens.authorize(g.ctx, out, g.get, ours)
 	if err != nil {
 		return nil, err
 	}

@@ -122,10 +122,9 @@ func (l *login) pulls(query url.Values) bool {
 	return len(scopes) > 0
 }
 
-// privateRealm reports whether a token of the realm at u was got with a credential.
-func (g *Gateway) privateRealm(realm *url.URL) bool {
-	r := &http.Request{Method: http.MethodGet, URL: realm}
-	return g.login(r) != nil
+// realmLogin returns the credential with which a token of the realm was got; nil if there was none.
+func (g *Gateway) realmLogin(realm *url.URL) *login {
+	return g.login(&http.Request{Method: http.MethodGet, URL: realm})
 }
 
 // readerHeaders are the headers of a request that is sent with a credential.

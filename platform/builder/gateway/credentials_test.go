@@ -425,3 +425,56 @@ func TestCredentialOfARegistry(t *testing.T) {
 		}
 	}
 }
+
+// A token that was got with one credential does not go to a host that another credential is for, and
+// that names the same realm.
+func TestTokenOfAnotherCredential(t *testing.T) {
+	var mu sync.Mutex
+	var realm string
+	var stolen []string
+	used := 0
+	good, s := world(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/auth/token" && r.Header.Get("Authorization") == basicValue {
+			fmt.Fprint(w, `{"token":"secret-token-of-the-realm"}`)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(r.Header.Get("Authorization"), "secret-token-of-the-realm") {
+			used++
+		}
+		w.Header().Set("Www-Authenticate", `Bearer realm="`+realm+`",service="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	evil, s2 := world(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(r.Header.Get("Authorization"), "secret-token-of-the-realm") {
+			stolen = append(stolen, r.Method+" "+r.URL.Path)
+		}
+		w.Header().Set("Www-Authenticate", `Bearer realm="`+realm+`",service="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	joinRoots(t, &s, s2)
+	realm = good.URL + "/auth/token"
+	s.Session.Credentials = []builder.Credential{
+		{Scope: good.URL + "/v2/org", Realm: realm, Authorization: basicValue},
+		{Scope: evil.URL + "/v2/mine", Authorization: "Bearer another-credential-of-the-platform"},
+	}
+	s.Session.Scope = "https://git.example.com/a"
+	room := start(t, s)
+	room.want(401, "", "GET", good.URL+"/v2/org/app/manifests/1")
+	room.want(401, "", "GET", evil.URL+"/v2/mine/x/manifests/1")
+	_, answer := room.fetch("GET", realm+"?service=x&scope=repository:org/app:pull")
+	auth := []string{"Authorization", "Bearer " + strings.Split(answer, `"`)[3]}
+	room.fetch("GET", evil.URL+"/v2/mine/x/manifests/1", auth...)
+	room.fetch("GET", good.URL+"/v2/org/app/manifests/1", auth...)
+	mu.Lock()
+	defer mu.Unlock()
+	if used == 0 {
+		t.Error("the token did not reach its own registry")
+	}
+	if len(stolen) > 0 {
+		t.Errorf("the token of %s went to %s: %v", realm, evil.URL, stolen)
+	}
+}
