@@ -235,7 +235,7 @@ func TestJournalOfAnEarlierProcess(t *testing.T) {
 	s := newStage(t, nil, http.NotFound)
 	id := func(c string) string { return strings.Repeat(c, 32) }
 	began := func(c string) api.Run {
-		return api.Run{ID: id(c), State: api.Waiting, Asked: time.Now().UTC(), Image: "r.io/a", Request: &api.ReleaseRequest{Source: "a", Ref: "b"}}
+		return api.Run{ID: id(c), State: api.Waiting, Actor: "ada", Asked: time.Now().UTC(), Image: "r.io/a", Request: &api.ReleaseRequest{Source: "a", Ref: "b"}}
 	}
 	for _, c := range []string{"1", "2", "3", "4"} {
 		if err := s.journal.write(began(c)); err != nil {
@@ -257,6 +257,10 @@ func TestJournalOfAnEarlierProcess(t *testing.T) {
 	r, err := New(s.Config)
 	if err != nil {
 		t.Fatal(err)
+	}
+	left := r.unfinished[0]
+	if j, _ := r.resumed(left); j.actor != "ada" { // the audit ledger gets it
+		t.Errorf("a release that goes on is by %q, want ada", j.actor)
 	}
 	for c, want := range map[string]string{"1": "failed the platform stopped before", "2": "publishing ", "3": "parked it kills", "4": "released ", "5": "released ", "6": "none", "7": "none", "8": "none"} {
 		run, err := r.Find(id(c))

@@ -303,18 +303,24 @@ func (j *run) measureAgain(ctx context.Context, b *begun) (*oci.Measured, error)
 // still be starting.
 const resumeTries = 5
 
-func (r *Releaser) resume(p pending) (rel *api.Release, err error) {
+// resumed returns a release that an earlier process had begun to publish, and what the journal knows of it.
+func (r *Releaser) resumed(p pending) (*run, *api.Run) {
 	b := p.Begun
-	j := &run{
-		Releaser: r, req: p.Request, id: p.ID, started: p.Started, dir: filepath.Join(r.Dir, "work", b.Dir),
-		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, own: b.Own, lockSum: b.Built.Lock, begun: b, tries: p.Tries, resumed: true,
-	}
 	known := &api.Run{
 		ID: p.ID, State: api.Publishing, Actor: "unknown", Image: p.Request.Image, Source: b.Commit.URI, Ref: p.Request.Ref, Commit: b.Commit.ID, Asked: p.Started, Started: p.Started,
 	}
 	if found, err := r.Find(p.ID); err == nil {
 		known = found
 	}
+	return &run{
+		Releaser: r, req: p.Request, id: p.ID, actor: known.Actor, started: p.Started, dir: filepath.Join(r.Dir, "work", b.Dir),
+		commit: b.Commit, tags: b.Tags, recipe: b.Recipe, own: b.Own, lockSum: b.Built.Lock, begun: b, tries: p.Tries, resumed: true,
+	}, known
+}
+
+func (r *Releaser) resume(p pending) (rel *api.Release, err error) {
+	b := p.Begun
+	j, known := r.resumed(p)
 	if err := r.journal.begin(*known, nil); err != nil {
 		return nil, err
 	}
