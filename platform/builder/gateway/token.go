@@ -63,19 +63,28 @@ func (t *tokens) open(authorization string) bool {
 
 var bearerRealm = lazyregexp.New(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)
 
+// Realm returns the realm that a registry's challenge names (distribution spec, token authentication): of
+// several the first, and "" if there is none.
+func Realm(challenge string) string {
+	if m := bearerRealm.FindStringSubmatch(challenge); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
 // challenged notes the realm that the origin of from named in a 401 challenge.
 func (t *tokens) challenged(from *url.URL, challenge string) {
-	m := bearerRealm.FindStringSubmatch(challenge)
-	if m == nil || !strings.HasPrefix(from.Path, "/v2/") { // outside of registries a realm is any text (RFC 6750)
+	name := Realm(challenge)
+	if name == "" || !strings.HasPrefix(from.Path, "/v2/") { // outside of registries a realm is any text (RFC 6750)
 		return
 	}
-	realm, err := from.Parse(m[1])
+	realm, err := from.Parse(name)
 	if err != nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	name := withoutQuery(realm)
+	name = withoutQuery(realm)
 	if t.realms[name] == nil {
 		if len(t.realms) >= maxTokens {
 			return

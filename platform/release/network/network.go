@@ -218,15 +218,12 @@ func (r *Record) Fetched(images []*base.Image) []attest.ResourceDescriptor {
 type provision struct {
 	content map[string]bool // hex sha256 of all documents and blobs of the images
 	urls    map[string]bool // URLs of these, and the targets of their redirects
-	plain   map[string]bool // URLs without query of a pull's other requests: API version and tokens
+	version map[string]bool // URLs of the API's version
+	realms  map[string]bool // URLs without query of the services that give tokens
 }
 
-// realm matches a challenge with the URL of a registry's realm (distribution spec,
-// token authentication).
-var realm = lazyregexp.New(`(?i)^Bearer .*realm="([^"]+)"`)
-
 func (r *Record) provision(images []*base.Image) *provision {
-	p := &provision{content: map[string]bool{}, urls: map[string]bool{}, plain: map[string]bool{}}
+	p := &provision{content: map[string]bool{}, urls: map[string]bool{}, version: map[string]bool{}, realms: map[string]bool{}}
 	tags := map[pull]bool{}
 	domains := map[string]bool{}
 	for _, i := range images {
@@ -245,7 +242,7 @@ func (r *Record) provision(images []*base.Image) *provision {
 		case e.pull != nil && (tags[*e.pull] || isDigest && p.content[sum]):
 			p.urls[e.url.String()] = true
 		case domains[domain] && (e.url.Path == "/v2/" || e.url.Path == "/v2"):
-			p.plain[withoutQuery(e.url)] = true
+			p.version[withoutQuery(e.url)] = true
 		}
 		if p.urls[e.url.String()] && e.Status >= 300 && e.Status < 400 {
 			if to, err := e.url.Parse(e.Header["Location"]); err == nil {
@@ -254,9 +251,9 @@ func (r *Record) provision(images []*base.Image) *provision {
 				}
 			}
 		}
-		if m := realm.FindStringSubmatch(e.Header["Www-Authenticate"]); m != nil && e.Status == http.StatusUnauthorized && domains[domain] && strings.HasPrefix(e.url.Path, "/v2/") {
-			if u, err := parse(m[1]); err == nil {
-				p.plain[withoutQuery(u)] = true
+		if name := gateway.Realm(e.Header["Www-Authenticate"]); name != "" && e.Status == http.StatusUnauthorized && domains[domain] && strings.HasPrefix(e.url.Path, "/v2/") {
+			if u, err := parse(name); err == nil {
+				p.realms[withoutQuery(u)] = true
 			}
 		}
 	}
@@ -271,8 +268,14 @@ func withoutQuery(u *url.URL) string {
 
 // has reports whether an exchange is part of pulling the images. For a whole document
 // the digest decides: other content from an image's URL is not part of the image.
+//
+// Of the API's version only an answer counts that has no room for more, and of a realm one that the
+// gateway replaced by a placeholder: a registry chooses what else is there.
 func (p *provision) has(e *exchange) bool {
-	if p.plain[withoutQuery(e.url)] {
+	switch {
+	case p.version[e.url.String()] && e.Size <= int64(len("{}\n")):
+		return true
+	case p.realms[withoutQuery(e.url)] && (e.Size == 0 || e.Method == http.MethodGet && e.Status == http.StatusOK):
 		return true
 	}
 	if e.whole() {

@@ -69,7 +69,7 @@ func pulling() []builder.Exchange {
 		get("https://registry-1.docker.io/elsewhere", ""), // cut off
 		with(get("https://registry-1.docker.io/elsewhere", "8"), func(e *builder.Exchange) { e.Range, e.Status = "bytes=5-", 206 }),
 		get("https://registry-1.docker.io/elsewhere", "4"),
-		header(get("https://registry-1.docker.io/v2/", "9"), 200),
+		with(get("https://registry-1.docker.io/v2/", "9"), func(e *builder.Exchange) { e.Size = 2 }),
 	}
 }
 
@@ -236,5 +236,45 @@ func TestManifest(t *testing.T) {
 		if _, ok := errors.AsType[*base.MismatchError](err); name == "in two ways" && (!ok || !strings.Contains(err.Error(), sum("2"))) {
 			t.Errorf("got %v, want both digests", err)
 		}
+	}
+}
+
+// A registry of a base image chooses what it answers for its realm and for the version of its API. What
+// arrived from there is listed, and compared, as all other downloads.
+func TestHiddenBehindARegistry(t *testing.T) {
+	const host = "https://evil.example.com"
+	images := []*base.Image{{Domain: "evil.example.com", Name: "base", Tag: "1", Dependency: base.Reference{URI: "pkg:docker/base@1", SHA256: sum("1")}}}
+	claims := Claims{Dependencies: []attest.ResourceDescriptor{fetched("pkg:docker/base@1", "1")}}
+	challenge := func(s string) builder.Exchange { return header(get(host+"/v2/", ""), 401, "Www-Authenticate", s) }
+	one := challenge(`Bearer realm="` + host + `/p"`)
+	put := get(host+"/p", "7")
+	put.Method = "PUT"
+	for name, seen := range map[string][]builder.Exchange{
+		"another method":            {one, put},
+		"another status":            {one, header(get(host+"/p?a=b", "7"), 203)},
+		"two realms":                {challenge(`Bearer realm="` + host + `/t",x-realm="` + host + `/p"`), get(host+"/p", "7")},
+		"a version with parameters": {get(host+"/v2/?payload=1", "7")},
+		"a long version":            {get(host+"/v2/", "7")},
+		"another host":              {challenge(`Bearer realm="https://o.example.com/p"`), header(get("https://o.example.com/p", "7"), 203)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := Read(seen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Agree(claims, images); err == nil || len(r.Fetched(images)) == 0 {
+				t.Errorf("the room got bytes that no list has: %v, %v", err, r.Fetched(images))
+			}
+		})
+	}
+	short := get(host+"/v2/", "")
+	short.Size = 2
+	token := get(host+"/p?scope=repository:base:pull", "7") // the gateway's placeholder
+	r, err := Read([]builder.Exchange{short, one, token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Agree(claims, images); err != nil || len(r.Fetched(images)) > 0 {
+		t.Errorf("a pull with a token: got %v, %v", err, r.Fetched(images))
 	}
 }
