@@ -295,7 +295,7 @@ func TestLogin(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q; want 1 and the file's name", name, code, out)
 		}
 	}
-	if out, code := login(filepath.Join(dir, "missing")); code != 1 {
+	if out, code := login(filepath.Join(dir, "missing")); code != 2 {
 		t.Errorf("missing: %d %q", code, out)
 	}
 	if _, err := os.Stat(kept); err == nil {
