@@ -141,8 +141,8 @@ func TestSourceTrack(t *testing.T) {
 	})
 }
 
-// TestSourceTrackAgainst: what the verifier says against a commit counts, also in one statement
-// about several commits, and under a stale trust root it leaves open what is true.
+// TestSourceTrackAgainst: FAILED counts also in a statement about several commits. Under a stale trust
+// root, it makes the verdict undecided.
 func TestSourceTrackAgainst(t *testing.T) {
 	t.Run("of several commits", func(t *testing.T) {
 		c := newTracked(t)

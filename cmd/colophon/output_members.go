@@ -20,8 +20,8 @@ func (o *output) fits(v any) error {
 	return m.err
 }
 
-// members looks for the members that a template names in the types of an answer. The type nil is one that
-// is not known.
+// members compares the members that a template names with the Go types of an answer. A type that cannot be
+// told is nil.
 type members struct {
 	answer reflect.Type
 	err    error // the first

@@ -192,9 +192,9 @@ type checkedWriter struct {
 }
 
 // Write implements io.Writer.
-func (a *checkedWriter) Write(p []byte) (int, error) {
-	n, err := a.Writer.Write(p)
-	a.err = cmp.Or(a.err, err)
+func (w *checkedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.err = cmp.Or(w.err, err)
 	return n, err
 }
 

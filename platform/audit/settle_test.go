@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFailedSync: after a failed fsync, another one that succeeds says nothing about what is on the
-// disk. The ledger keeps its journal, takes nothing, and writes the files anew at the next start.
+// TestFailedSync: after an fsync failed, the ledger does not trust a later one that succeeds. It keeps its
+// journal, takes no records, and writes the files again at the next start.
 func TestFailedSync(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, Config{Dir: dir})

@@ -557,7 +557,7 @@ func TestUnfinishedBytes(t *testing.T) {
 	p.want(202, "PATCH", one, chunk)
 	c.reg.uploads[one[strings.LastIndex(one, "/")+1:]].used.Store(time.Now().Add(-time.Hour).UnixNano())
 	two = p.want(202, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
-	p.want(202, "PATCH", two, chunk) // in the place of the one that was left alone
+	p.want(202, "PATCH", two, chunk) // the idle upload is dropped for it
 	p.want(404, "GET", one, nil)
 	p.want(429, "PATCH", two, chunk)
 }

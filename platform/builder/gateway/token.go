@@ -63,8 +63,8 @@ func (t *tokens) open(authorization string) bool {
 
 var bearerRealm = lazyregexp.New(`(?i)(?:^|,)\s*Bearer\s(?:[^"]|"[^"]*")*?\brealm="([^"]+)"`)
 
-// Realm returns the realm that a registry's challenge names (distribution spec, token authentication): of
-// several the first, and "" if there is none.
+// Realm returns the URL of the first realm in a registry's Bearer challenge (distribution spec, token
+// authentication), or "" if the challenge has none.
 func Realm(challenge string) string {
 	if m := bearerRealm.FindStringSubmatch(challenge); m != nil {
 		return m[1]

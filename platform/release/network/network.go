@@ -269,8 +269,8 @@ func withoutQuery(u *url.URL) string {
 // has reports whether an exchange is part of pulling the images. For a whole document
 // the digest decides: other content from an image's URL is not part of the image.
 //
-// Of the API's version only an answer counts that has no room for more, and of a realm one that the
-// gateway replaced by a placeholder: a registry chooses what else is there.
+// A registry chooses what it answers. So an answer of the API's version counts only if it is "{}" or
+// shorter, and an answer of a realm only if the gateway replaced it by a placeholder.
 func (p *provision) has(e *exchange) bool {
 	switch {
 	case p.version[e.url.String()] && e.Size <= int64(len("{}\n")):
