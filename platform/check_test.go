@@ -74,9 +74,11 @@ func TestCheck(t *testing.T) {
 		t.Errorf("without a scanner: got %v and\n%s", err, &none)
 	}
 	putScanner(t)
-	others := t.TempDir()
-	if err := os.WriteFile(filepath.Join(others, "client.json"), []byte(`{"url": "http://127.0.0.1:9", "token": "x"}`), 0o600); err != nil {
-		t.Fatal(err)
+	others, renewed := t.TempDir(), t.TempDir() // in renewed, client.json was removed for a new token
+	for _, path := range []string{filepath.Join(others, "client.json"), filepath.Join(renewed, "admin.json")} {
+		if err := os.WriteFile(path, []byte(`{"url": "http://127.0.0.1:9", "token": "x"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	port443 := func(c *Config) { c.Listen, c.URL = "0.0.0.0:443", "https://builds.example.com" }
 	for name, tc := range map[string]struct {
@@ -111,6 +113,7 @@ func TestCheck(t *testing.T) {
 		"no processors":             {func(*Config) {}, `{"build": {"cpus": -1}}`, "build: cpus: expected 0, for the default, or more, found -1", false},
 		"a small disk":              {func(*Config) {}, `{"build": {"disk": 1}}`, "build: disk: expected at least 33554432 bytes, found 1", false},
 		"another platform's data":   {func(c *Config) { c.Data = others }, "", "is the directory of the platform http://127.0.0.1:9, and a platform cannot change its URL", false},
+		"another's, a new token":    {func(c *Config) { c.Data = renewed }, "", "is the directory of the platform http://127.0.0.1:9, and", false},
 		"roles that are builds":     {func(*Config) {}, `{"roles": {"uidBase": 1879048192}}`, "a build would be a role", false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -60,10 +60,16 @@ func (p *platform) open() (release func(), err error) {
 const maxData = 107 - len("/run/.sock-1234567890/s")
 
 // keepsURL fails if the data directory is of a platform with another URL. Its authority and its logs have
-// the URL in their names, and would look damaged.
+// the URL in their names, and would look damaged. All files of clients have the URL: an operator removes one
+// of them for a new token.
 func (p *platform) keepsURL(dir string) error {
-	c, err := readClient(filepath.Join(dir, "client.json"))
-	if err != nil || c.URL == "" || p.url == "" || c.URL == p.url { // a role says what is wrong with the file
+	var c api.ClientConfig
+	for name := range clients {
+		if c, _ = readClient(filepath.Join(dir, name)); c.URL != "" { // openTokens says what is wrong with a file
+			break
+		}
+	}
+	if c.URL == "" || p.url == "" || c.URL == p.url {
 		return nil
 	}
 	return &ConfigError{fmt.Errorf("%s is the directory of the platform %s, and a platform cannot change its URL, found %s: give --listen or --url as before, or another directory", dir, c.URL, p.url)}
