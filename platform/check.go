@@ -177,10 +177,11 @@ func namesOf(c *x509.Certificate) string {
 	return strings.Join(names, ", ")
 }
 
-// data checks the data directory, if it is there.
+// data checks the data directory, or what is above it if it is not there yet.
 func (k *checker) data(p *platform) {
 	if _, err := os.Stat(p.config.Data); errors.Is(err, os.ErrNotExist) {
-		k.say("data", p.config.Data+" (made at the first start)", nil)
+		path, err := filepath.Abs(p.config.Data)
+		k.say("data", p.config.Data+" (made at the first start)", errors.Join(err, owned.CheckDir(path), checkLength(path)))
 		return
 	}
 	check := p.ownData
@@ -189,7 +190,7 @@ func (k *checker) data(p *platform) {
 	}
 	dir, err := check(p.config.Data)
 	if err == nil {
-		err = p.keepsURL(dir)
+		err = errors.Join(checkLength(dir), p.keepsURL(dir))
 	}
 	k.say("data", dir, err)
 }

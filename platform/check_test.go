@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -80,6 +81,10 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	open := filepath.Join(t.TempDir(), "open")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
 	port443 := func(c *Config) { c.Listen, c.URL = "0.0.0.0:443", "https://builds.example.com" }
 	for name, tc := range map[string]struct {
 		change func(*Config)
@@ -109,11 +114,16 @@ func TestCheck(t *testing.T) {
 		"no such authorities":       {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true, "caFile": "/nonexistent"}}}`, "tls.acme: caFile: ", false},
 		"two certificates":          {func(c *Config) { c.TLSCert, c.TLSKey = cert, key }, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "the port has one certificate", false},
 		"no mirror in the file":     {func(*Config) {}, `{"mirror": "/nonexistent"}`, "error  mirror         ", false},
-		"no such port":              {func(c *Config) { c.Listen = "127.0.0.1:99999" }, "", "a port of at most 65535", false},
+		"no such port":              {func(c *Config) { c.Listen = "127.0.0.1:99999" }, "", "a port from 0 to 65535", false},
 		"no processors":             {func(*Config) {}, `{"build": {"cpus": -1}}`, "build: cpus: expected 0, for the default, or more, found -1", false},
 		"a small disk":              {func(*Config) {}, `{"build": {"disk": 1}}`, "build: disk: expected at least 33554432 bytes, found 1", false},
 		"another platform's data":   {func(c *Config) { c.Data = others }, "", "is the directory of the platform http://127.0.0.1:9, and a platform cannot change its URL", false},
 		"another's, a new token":    {func(c *Config) { c.Data = renewed }, "", "is the directory of the platform http://127.0.0.1:9, and", false},
+		"everybody may make data":   {func(c *Config) { c.Data = filepath.Join(open, "data") }, "", "error  data           other users may write " + open, false},
+		"data of a long path":       {func(c *Config) { c.Data = filepath.Join(data, strings.Repeat("x", 100)) }, "", "the kernel allows no longer socket paths", false},
+		"a port below zero":         {func(c *Config) { c.Listen, c.URL = "127.0.0.1:-1", "http://127.0.0.1" }, "", "--listen 127.0.0.1:-1: expected a port from 0 to 65535, found \"-1\"", false},
+		"no such port in --url":     {func(c *Config) { c.URL = "http://127.0.0.1:99999" }, "", "--url http://127.0.0.1:99999: expected a port from 1 to 65535", false},
+		"no limits":                 {func(*Config) {}, `{"build": {"cpus": -1, "memory": -5, "pids": -3, "disk": -1}}`, "build: cpus: expected 0", false},
 		"roles that are builds":     {func(*Config) {}, `{"roles": {"uidBase": 1879048192}}`, "a build would be a role", false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -183,9 +183,12 @@ func (c cacheMounts) settings() (s buildkit.CachesConfig, err error) {
 
 // checkLimits refuses limits under which every build would fail.
 func (c buildConfig) checkLimits() error {
-	for name, n := range map[string]float64{"cpus": c.CPUs, "memory": float64(c.Memory), "pids": float64(c.PIDs), "disk": float64(c.Disk), "io": float64(c.IO), "concurrent": float64(c.Concurrent)} {
-		if n < 0 {
-			return fmt.Errorf("%s: expected 0, for the default, or more, found %v", name, n)
+	for _, l := range []struct {
+		name string
+		n    float64
+	}{{"cpus", c.CPUs}, {"memory", float64(c.Memory)}, {"pids", float64(c.PIDs)}, {"disk", float64(c.Disk)}, {"io", float64(c.IO)}, {"concurrent", float64(c.Concurrent)}} {
+		if l.n < 0 {
+			return fmt.Errorf("%s: expected 0, for the default, or more, found %v", l.name, l.n)
 		}
 	}
 	if c.Disk > 0 && c.Disk < sandbox.MinDisk {
@@ -264,14 +267,15 @@ func origin(listen, rawURL string, tls bool) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("--listen %q: %w", listen, err)
 	}
-	if n, err := strconv.Atoi(port); err == nil && n > math.MaxUint16 {
-		return "", fmt.Errorf("--listen %s: expected a port of at most %d", listen, math.MaxUint16)
+	n, err := net.LookupPort("tcp", port) // as net.Listen does; 0 if the port is empty
+	if err != nil {
+		return "", fmt.Errorf("--listen %s: expected a port from 0 to %d, found %q", listen, math.MaxUint16, port)
 	}
 	if !tls && !loopback.Is(host) {
 		return "", fmt.Errorf("--listen %s without TLS: plain HTTP is for loopback only; give --tls-cert and --tls-key, set tls.acme in --config, or put a TLS proxy in front of a loopback address", listen)
 	}
 	if rawURL == "" {
-		if a, err := netip.ParseAddr(host); host == "" || port == "0" || err == nil && a.IsUnspecified() {
+		if a, err := netip.ParseAddr(host); host == "" || n == 0 || err == nil && a.IsUnspecified() {
 			return "", fmt.Errorf("clients cannot connect to --listen %s: give --url too", listen)
 		}
 		scheme := "http"
@@ -291,8 +295,15 @@ func parseOrigin(rawURL string) (string, error) {
 		return "", fmt.Errorf("--url: %w", err)
 	case u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil:
 		return "", fmt.Errorf("--url: expected SCHEME://HOST[:PORT], found %q", rawURL)
+	case u.Port() != "" && !isPort(u.Port()):
+		return "", fmt.Errorf("--url %s: expected a port from 1 to %d, found %s", rawURL, math.MaxUint16, u.Port())
 	case loopback.OrTLS(u):
 		return u.Scheme + "://" + strings.ToLower(u.Host), nil
 	}
 	return "", errors.New("--url " + rawURL + ": plain HTTP is for loopback only")
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }

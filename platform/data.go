@@ -59,6 +59,13 @@ func (p *platform) open() (release func(), err error) {
 // with a temporary name.
 const maxData = 107 - len("/run/.sock-1234567890/s")
 
+func checkLength(data string) error {
+	if len(data) > maxData {
+		return fmt.Errorf("--data %s is %d bytes long, the limit is %d: the kernel allows no longer socket paths; choose a shorter path", data, len(data), maxData)
+	}
+	return nil
+}
+
 // keepsURL fails if the data directory is of a platform with another URL. Its authority and its logs have
 // the URL in their names, and would look damaged. All files of clients have the URL: an operator removes one
 // of them for a new token.
@@ -81,8 +88,8 @@ func (p *platform) openData() (unlock func(), err error) {
 	if p.data, err = p.ownData(p.config.Data); err != nil {
 		return nil, fmt.Errorf("--data: %w", err)
 	}
-	if len(p.data) > maxData {
-		return nil, fmt.Errorf("--data %s is %d bytes long, the limit is %d: the kernel allows no longer socket paths; choose a shorter path", p.data, len(p.data), maxData)
+	if err := checkLength(p.data); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(p.dir("run"), 0o700); err != nil {
 		return nil, err

@@ -30,7 +30,21 @@ const maxLinks = 40 // as the kernel: path_resolution(7)
 // on. It returns an error if the path is not safe. The directory itself may also belong
 // to one of users.
 func Dir(path string, users ...int) (string, error) {
-	resolved, info, err := resolve(path, true, users)
+	return checkDir(resolve(path, true, users))
+}
+
+// CheckDir returns an error if Dir would find the path unsafe. It creates nothing.
+func CheckDir(path string) error {
+	resolved, info, err := resolve(path, false, nil)
+	if errors.Is(err, fs.ErrNotExist) { // what is missing would be ours, and all above it is safe
+		return nil
+	}
+	_, err = checkDir(resolved, info, err)
+	return err
+}
+
+// checkDir returns what resolve returned, if it is a directory that nobody else may write.
+func checkDir(resolved string, info fs.FileInfo, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package owned
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,16 @@ func do(t *testing.T, dir, script string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", script, err, out)
 	}
+}
+
+// tree returns the paths of all that is in dir.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	out, err := exec.Command("find", dir).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }
 
 func TestDir(t *testing.T) {
@@ -55,7 +66,15 @@ func TestDir(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			do(t, dir, c.script)
+			before := tree(t, dir)
+			checked := CheckDir(filepath.Join(dir, c.path))
+			if after := tree(t, dir); after != before {
+				t.Errorf("CheckDir made something: got %q, want %q", after, before)
+			}
 			got, err := Dir(filepath.Join(dir, c.path))
+			if fmt.Sprint(checked) != fmt.Sprint(err) {
+				t.Errorf("CheckDir: got %v, want %v as Dir says", checked, err)
+			}
 			if c.want != "" {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Fatalf("got %q, %v, want an error with %q", got, err, c.want)
