@@ -240,7 +240,7 @@ func (p *platform) run(ctx context.Context, where string, ready func(context.Con
 		process := list[i]
 		go func() {
 			defer close(done)
-			process.Supervise(alive, anew[i], func() {
+			process.Supervise(alive, ctx.Done(), anew[i], func() {
 				select {
 				case ended <- process.Name:
 				default: // await has returned

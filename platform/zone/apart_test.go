@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +23,12 @@ import (
 
 func TestMain(m *testing.M) {
 	InitApart(map[string]Task{"test": misbehave})
+	if os.Args[0] == "colophond" { // a Process of these tests
+		if os.Args[1] == "waits" {
+			io.Copy(io.Discard, os.Stdin)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -48,8 +48,9 @@ const maxOrder = 256 << 20 // bytes; the settings of a gateway hold a lock
 
 // Supervise runs the process until ctx is done. When the process ends, Supervise calls
 // died and restarts it with back-off: after 250 ms at first, after 30 s at most. When it
-// gets another Process from next, it stops the running one and runs that.
-func (p Process) Supervise(ctx context.Context, next <-chan Next, died func()) {
+// gets another Process from next, it stops the running one and runs that. After stopping is
+// closed, ctx will be done soon: a process that a signal ended stays ended.
+func (p Process) Supervise(ctx context.Context, stopping <-chan struct{}, next <-chan Next, died func()) {
 	const shortest, longest = 250 * time.Millisecond, 30 * time.Second
 	wait := shortest
 	for {
@@ -62,16 +63,19 @@ func (p Process) Supervise(ctx context.Context, next <-chan Next, died func()) {
 			p, wait = other.take(), shortest
 			continue
 		}
-		died()
-		if time.Since(started) > time.Minute {
-			wait = shortest
-		}
-		if err == nil { // by a signal: if it was to all processes of a terminal, this one ends, too
+		if err == nil { // by a signal: if it was to all processes of the host, this one ends, too
 			select {
 			case <-ctx.Done():
 				return
+			case <-stopping: // roles that wait for requests to end may take longer than a second
+				<-ctx.Done()
+				return
 			case <-time.After(time.Second):
 			}
+		}
+		died()
+		if time.Since(started) > time.Minute {
+			wait = shortest
 		}
 		p.Log.Error("role ended", "role", p.Name, "error", err, "restart_in", wait)
 		select {
@@ -172,7 +176,9 @@ func (p Process) Command(ctx context.Context) (*exec.Cmd, error) {
 	if p.Listener != nil {
 		cmd.ExtraFiles = []*os.File{p.Listener}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A session of its own, without the terminal of whoever started us: Ctrl-C there is for us, who stop
+	// processes in their order, and a process of another user can type nothing there (TIOCSTI).
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true}
 	if p.Zone.Separate {
 		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
 	}
