@@ -46,7 +46,7 @@ const (
 	Released   State = "released"
 	Failed     State = "failed"
 	Cancelled  State = "cancelled"
-	Parked     State = "parked" // it may be what made the platform's process die; see the operator's docs
+	Parked     State = "parked" // it cannot be finished, or may be what made the platform's process die; see the operator's docs
 )
 
 // States are all states, in the order in which a release may come to them.

@@ -184,6 +184,24 @@ func TestParked(t *testing.T) {
 	}
 }
 
+// leave leaves a release in the queue that one process died publishing.
+func leave(t *testing.T, s *stage, id string) pending {
+	t.Helper()
+	layout := filepath.Join(s.Dir, "work", "release-1", "layout")
+	if err := os.MkdirAll(layout, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	res, err := files{"hello": "world"}.Build(t.Context(), builder.Request{Layout: layout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pending{ID: id, Request: s.req, Tries: 1, Begun: &begun{Dir: "release-1", Recipe: attest.Recipe{Builder: "golang"}, Digest: res.Digest}}
+	if err := writePending(s.entry(id), p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // A try is on disk before it begins, and a process that is stopped takes it back.
 func TestTriesAreCounted(t *testing.T) {
 	id := strings.Repeat("1", 32)
@@ -198,23 +216,12 @@ func TestTriesAreCounted(t *testing.T) {
 		}
 		http.NotFound(w, r)
 	})
+	p := leave(t, s, id)
 	entry = s.entry(id)
-	layout := filepath.Join(s.Dir, "work", "release-1", "layout")
-	if err := os.MkdirAll(layout, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	res, err := files{"hello": "world"}.Build(t.Context(), builder.Request{Layout: layout})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := pending{ID: id, Request: s.req, Tries: 1, Begun: &begun{Dir: "release-1", Recipe: attest.Recipe{Builder: "golang"}, Digest: res.Digest}}
-	if err := writePending(entry, p); err != nil {
-		t.Fatal(err)
-	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.resume(p)
+		s.resume(p, &sync.Mutex{})
 	}()
 	await.True(t, "a try", func() bool {
 		mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/internal/credential"
 	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/limits"
 	"github.com/colophon-build/colophon/internal/strict"
@@ -28,10 +29,10 @@ import (
 // If the process ends before a release has published anything, the next start logs
 // the release and drops it; the requester runs it again. If publishing has begun, the
 // next start finishes the release from the measured layout: its signatures are in the
-// log by then, and building again may give other bytes. But if maxTries processes in a row
-// died while they finished a release, the next start moves it to Dir/parked, with its
-// reason, and keeps its work: it may be what kills them. Moved back to the queue by an
-// operator, it is tried again at the next start.
+// log by then, and building again may give other bytes. It tries again while a service
+// is away. But if maxTries processes in a row died while they finished a release, or one
+// could not finish it for maxPatience, it is moved to Dir/parked, with its reason and its
+// work kept. Moved back to the queue by an operator, it is tried again at the next start.
 type pending struct {
 	ID      string             `json:"id"`
 	Request api.ReleaseRequest `json:"request"`
@@ -41,8 +42,11 @@ type pending struct {
 	Parked  string             `json:"parked,omitempty"` // why it is parked; for the operator
 }
 
-// maxTries is the number of processes that may die while they publish the same release.
-const maxTries = 3
+const (
+	maxTries    = 3           // processes that may die while they publish the same release
+	maxPatience = time.Hour   // for which a process tries to finish a release of an earlier one
+	maxPause    = time.Minute // between two attempts
+)
 
 // begun is everything that publishing needs. After a crash the layout is measured
 // again, because bytes from a disk are trusted no more than those of a builder.
@@ -61,7 +65,7 @@ const maxPending = limits.Release + limits.Statement + 1<<20
 
 func (r *Releaser) entry(id string) string { return filepath.Join(r.Dir, "queue", id+".json") }
 
-func (r *Releaser) parked(id string) string { return filepath.Join(r.Dir, "parked", id+".json") }
+func (r *Releaser) parkedFile(id string) string { return filepath.Join(r.Dir, "parked", id+".json") }
 
 // enqueue writes the release's entry of the queue and creates its work directory.
 func (j *run) enqueue() (err error) {
@@ -72,8 +76,10 @@ func (j *run) enqueue() (err error) {
 	return err
 }
 
-func (j *run) save() error {
-	return writePending(j.entry(j.id), pending{ID: j.id, Request: j.req, Started: j.started, Begun: j.begun, Tries: j.tries})
+func (j *run) save() error { return writePending(j.entry(j.id), j.pending()) }
+
+func (j *run) pending() pending {
+	return pending{ID: j.id, Request: j.req, Started: j.started, Begun: j.begun, Tries: j.tries}
 }
 
 func writePending(path string, p pending) error {
@@ -84,13 +90,16 @@ func writePending(path string, p pending) error {
 	return durable.WriteFile(path, data, 0o600)
 }
 
-// cleanUp removes the entry and the work directory, unless Close interrupted the
-// release while it was publishing.
+// cleanUp removes the entry and the work directory, unless the release is parked, or Close
+// interrupted it while it was publishing.
 func (j *run) cleanUp() {
 	for _, process := range []*zone.Item{j.image, j.scanner} {
 		if process != nil {
 			process.Close()
 		}
+	}
+	if j.parked {
+		return
 	}
 	if j.begun != nil && !j.done && j.closing.Err() != nil {
 		j.tries = 0 // this process was stopped, it did not die
@@ -150,7 +159,8 @@ func (r *Releaser) sweep() (parked map[string]string, err error) {
 	for _, name := range names {
 		p, err := readPending(name)
 		if err == nil && p.Begun != nil && p.Tries >= maxTries {
-			if parked[p.ID], err = r.park(*p); err != nil {
+			parked[p.ID] = fmt.Sprintf("%d processes in a row died while they published this release; the last one before %s", p.Tries, time.Now().UTC().Format(time.RFC3339))
+			if err = r.park(*p, parked[p.ID]); err != nil {
 				return nil, err
 			}
 			keep[p.Begun.Dir] = true
@@ -185,15 +195,14 @@ func (r *Releaser) sweep() (parked map[string]string, err error) {
 	return parked, nil
 }
 
-// park takes an entry out of the queue, with its reason.
-func (r *Releaser) park(p pending) (reason string, err error) {
-	p.Parked = fmt.Sprintf("%d processes in a row died while they published this release; the last one before %s", p.Tries, time.Now().UTC().Format(time.RFC3339))
-	p.Tries = 0
-	r.Log.Error("a release is parked; its proof may be incomplete, and it has no tags", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref, "reason", p.Parked, "file", r.parked(p.ID))
-	if err := writePending(r.parked(p.ID), p); err != nil {
-		return "", err
+// park takes an entry out of the queue.
+func (r *Releaser) park(p pending, reason string) error {
+	p.Parked, p.Tries = reason, 0
+	r.Log.Error("a release is parked; its proof may be incomplete, and it has no tags", "id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref, "reason", reason, "file", r.parkedFile(p.ID))
+	if err := writePending(r.parkedFile(p.ID), p); err != nil {
+		return err
 	}
-	return p.Parked, os.Remove(r.entry(p.ID))
+	return os.Remove(r.entry(p.ID))
 }
 
 // keepParked returns the directories of the work of parked entries, and the reasons by id.
@@ -251,16 +260,12 @@ func (r *Releaser) Resume() (finish func()) {
 			mine[p.Request.Image] = unlock
 		}
 	}
-	var alone sync.Mutex // held while a release is finished that was there when a process died before
+	var alone sync.Mutex
 	for _, p := range r.unfinished {
 		unlock := mine[p.Request.Image]
 		mine[p.Request.Image] = nil
 		all.Go(func() {
 			<-start
-			if p.Tries > 1 { // two processes died: find out which release kills them
-				alone.Lock()
-				defer alone.Unlock()
-			}
 			if unlock == nil {
 				var err error
 				if unlock, err = r.lock(r.closing, p.Request.Image, func() {}); err != nil {
@@ -269,7 +274,7 @@ func (r *Releaser) Resume() (finish func()) {
 			}
 			defer unlock()
 			log := r.Log.With("id", p.ID, "image", p.Request.Image, "ref", p.Request.Ref)
-			switch rel, err := r.resume(p); {
+			switch rel, err := r.resume(p, &alone); {
 			case err == nil:
 				log.Info("finished a release that an earlier process had begun to publish", "digest", rel.Digest, "tags", rel.Tags)
 			case r.closing.Err() == nil:
@@ -283,7 +288,10 @@ func (r *Releaser) Resume() (finish func()) {
 
 // measureAgain measures the layout of a release that an earlier process began to publish.
 func (j *run) measureAgain(ctx context.Context, b *begun) (*oci.Measured, error) {
-	if err := os.RemoveAll(filepath.Join(j.dir, dirImage)); err != nil { // the earlier process's
+	if j.image != nil {
+		j.image.Close()
+	}
+	if err := os.RemoveAll(filepath.Join(j.dir, dirImage)); err != nil { // of an earlier attempt
 		return nil, err
 	}
 	if err := j.startImage("layout"); err != nil {
@@ -294,14 +302,15 @@ func (j *run) measureAgain(ctx context.Context, b *begun) (*oci.Measured, error)
 		return nil, err
 	}
 	if got := m.Descriptor.Digest.String(); got != b.Digest {
-		return nil, fmt.Errorf("digest: got %s, want %s", got, b.Digest)
+		return nil, final{fmt.Errorf("digest: got %s, want %s", got, b.Digest)}
 	}
 	return m, nil
 }
 
-// resumeTries is the number of attempts to finish a release. Services that it needs may
-// still be starting.
-const resumeTries = 5
+// final is an error of publishing that stays the same however often it is tried.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
 
 // resumed returns a release that an earlier process had begun to publish, and what the journal knows of it.
 func (r *Releaser) resumed(p pending) (*run, *api.Run) {
@@ -318,8 +327,9 @@ func (r *Releaser) resumed(p pending) (*run, *api.Run) {
 	}, known
 }
 
-func (r *Releaser) resume(p pending) (rel *api.Release, err error) {
-	b := p.Begun
+// resume finishes a release, or parks it. alone is held during each attempt for a release that was
+// there when two processes died, to find out which one kills them.
+func (r *Releaser) resume(p pending, alone sync.Locker) (rel *api.Release, err error) {
 	j, known := r.resumed(p)
 	if err := r.journal.begin(*known, nil); err != nil {
 		return nil, err
@@ -327,14 +337,52 @@ func (r *Releaser) resume(p pending) (rel *api.Release, err error) {
 	defer func() { j.ended(context.Background(), rel, err) }()
 	j.report(func(api.Event) {})
 	defer j.cleanUp()
-	select {
-	case r.turns <- struct{}{}:
-		defer func() { <-r.turns }()
-	case <-r.closing.Done():
-		return nil, r.closing.Err()
+	ctx, done := j.untilClose(context.Background())
+	defer done()
+	first := time.Now()
+	for pause := j.pause; ; pause = min(2*pause, maxPause) {
+		if rel, err = j.finish(ctx, alone); err == nil || ctx.Err() != nil {
+			return rel, err
+		}
+		if _, stays := errors.AsType[final](err); stays {
+			return nil, err
+		}
+		if time.Since(first)+pause > j.patience {
+			return nil, j.giveUp(err)
+		}
+		j.Log.Warn("cannot finish a release yet; trying again", "id", j.id, "in", pause, "error", errors.Join(err, j.save()))
+		j.emit(api.Event{Phase: "push", Line: fmt.Sprintf("cannot go on: %v; trying again in %v", err, pause)})
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
 	}
+}
+
+// giveUp parks a release that this process could not finish.
+func (j *run) giveUp(err error) error {
+	reason := fmt.Sprintf("it could not be finished for %v: %s", j.patience, credential.Text(err.Error()))
+	if err := j.park(j.pending(), reason); err != nil {
+		return fmt.Errorf("parking a release: %w", err)
+	}
+	j.parked = true
+	return &api.Error{Message: reason, Hint: "the operator of the platform can have it tried again"}
+}
+
+// finish tries to finish a release that an earlier process had begun to publish.
+func (j *run) finish(ctx context.Context, alone sync.Locker) (*api.Release, error) {
+	if j.tries > 1 {
+		alone.Lock()
+		defer alone.Unlock()
+	}
+	done, err := j.turn(ctx, func() {})
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	j.tries++
-	if err = j.save(); err != nil {
+	defer func() { j.tries-- }() // only those that died stay counted
+	if err := j.save(); err != nil {
 		return nil, err
 	}
 	if j.builder, err = j.builderFor(j.recipe); err != nil {
@@ -343,26 +391,16 @@ func (r *Releaser) resume(p pending) (rel *api.Release, err error) {
 	if err := j.openTarget(); err != nil {
 		return nil, err
 	}
+	b := j.begun
 	b.Built.Layout = filepath.Join(j.dir, "layout")
-	ctx, done := j.untilClose(context.Background())
-	defer done()
 	m, err := j.measureAgain(ctx, b)
 	if err != nil {
 		return nil, fmt.Errorf("measuring the layout to publish: %w", err)
 	}
-	for try := 1; ; try++ {
-		if err = j.release(ctx, &b.Built, m); err == nil {
-			j.resumed = true
-			return j.finished()
-		}
-		if try == resumeTries || ctx.Err() != nil {
-			return nil, err
-		}
-		j.digest = ""
-		j.Log.Warn("cannot finish a release yet; trying again", "id", j.id, "try", try, "error", err)
-		select {
-		case <-time.After(time.Duration(try) * time.Second):
-		case <-ctx.Done():
-		}
+	j.digest = ""
+	if err := j.release(ctx, &b.Built, m); err != nil {
+		return nil, err
 	}
+	j.resumed = true
+	return j.finished()
 }

@@ -3,16 +3,21 @@ package release
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/colophon-build/colophon/attest"
+	"github.com/colophon-build/colophon/oci"
 	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/provenance"
@@ -87,12 +92,67 @@ func TestCutWhilePublishing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	next.patience = 0
 	next.Resume()()
 	if s.pushed.Load() != pushed {
 		t.Error("what had changed on disk was pushed")
 	}
-	if q, w := names(t, filepath.Join(s.Dir, "queue")), names(t, filepath.Join(s.Dir, "work")); len(q)+len(w) > 0 {
-		t.Errorf("left in the queue %v, of the work %v", q, w)
+	if q, p := names(t, filepath.Join(s.Dir, "queue")), names(t, filepath.Join(s.Dir, "parked")); len(q) > 0 || !slices.Equal(p, queue) {
+		t.Errorf("left in the queue %v, parked %v", q, p)
+	}
+}
+
+// TestServiceIsAway: a release that an earlier process began to publish is tried again while a service that it
+// needs is away, and is not lost if that lasts longer than the platform's patience.
+func TestServiceIsAway(t *testing.T) {
+	var entry string
+	var seen []int
+	s := newStage(t, nil, http.NotFound)
+	id := strings.Repeat("1", 32)
+	entry = s.entry(id)
+	s.Token = func(context.Context, Identity) (string, error) {
+		p, err := readPending(entry)
+		if err != nil {
+			return "", err
+		}
+		seen = append(seen, p.Tries)
+		return "", &api.Error{Message: "away"}
+	}
+	leave(t, s, id)
+	next, err := New(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.pause, next.patience = time.Millisecond, time.Second
+	next.Resume()()
+	if len(seen) < 6 || slices.Max(seen) != 2 {
+		t.Errorf("tries on disk at each attempt: got %v, want more than five attempts of one try", seen)
+	}
+	if run, err := next.Find(id); err != nil || run.State != api.Parked || !strings.Contains(run.Error.Message, "for 1s: ") {
+		t.Errorf("got %+v, %v, want that it is parked and why", run, err)
+	}
+	if err := os.Rename(s.parkedFile(id), entry); err != nil { // as docs/configuration.md says
+		t.Fatal(err)
+	}
+	if next, err = New(s.Config); err != nil || len(next.unfinished) != 1 || !slices.Equal(names(t, filepath.Join(s.Dir, "work")), []string{"release-1"}) {
+		t.Errorf("at the next start: got %+v, %v, want the release and its work", next.unfinished, err)
+	}
+}
+
+// takenTags are the tags of a registry where each one is taken.
+type takenTags struct{ oci.Target }
+
+func (takenTags) Tag(context.Context, string, v1.Descriptor) error { return oci.ErrTagExists }
+
+// TestFinal: a tag of other bytes stays, so trying again changes nothing; its requester gets the reason.
+func TestFinal(t *testing.T) {
+	j := &run{target: takenTags{}, emit: func(api.Event) {}}
+	err := j.tag(t.Context(), v1.Descriptor{}, []string{"v1"})
+	if _, stays := errors.AsType[final](err); !stays {
+		t.Errorf("got %v", err)
+	}
+	if e, ok := errors.AsType[*api.Error](err); !ok || e.Hint == "" {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -153,7 +213,7 @@ func TestResumeAnotherLayout(t *testing.T) {
 	if len(p) != 1 {
 		t.Fatalf("unfinished: %+v", p)
 	}
-	if _, err := r.resume(p[0]); err == nil || !strings.Contains(err.Error(), hex64("a")) {
+	if _, err := r.resume(p[0], &sync.Mutex{}); err == nil || !strings.Contains(err.Error(), hex64("a")) {
 		t.Errorf("got %v, want both digests", err)
 	}
 	if s.pushed.Load() > 0 {

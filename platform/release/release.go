@@ -138,6 +138,8 @@ type Releaser struct {
 
 	stored, fetched atomic.Int64 // see Downloads
 
+	pause, patience time.Duration // for what Resume finishes: the first pause between two attempts, and how long it tries
+
 	unfinished []pending       // releases that an earlier process began to publish; for Resume
 	closing    context.Context // done when Close was called
 	close      context.CancelFunc
@@ -157,7 +159,7 @@ func New(cfg Config) (*Releaser, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), scans: make(chan struct{}, maxScans), locks: map[string]chan struct{}{}}
+	r := &Releaser{Config: cfg, turns: make(chan struct{}, cfg.Concurrent), scans: make(chan struct{}, maxScans), locks: map[string]chan struct{}{}, pause: time.Second, patience: maxPatience}
 	r.closing, r.close = context.WithCancel(context.Background())
 	if cfg.Mirror != "" {
 		var err error
@@ -185,6 +187,7 @@ type run struct {
 	begun   *begun // set when publishing begins: a restart continues the release
 	tries   int    // see pending
 	done    bool
+	parked  bool       // its work stays
 	digest  string     // digest of the released image, set when its proof is complete
 	files   []oci.File // of a release of files, set with digest
 	commit  source.Commit
@@ -346,7 +349,7 @@ func (j *run) tag(ctx context.Context, d v1.Descriptor, tags []string) error {
 	for _, tag := range tags {
 		j.emit(api.Event{Phase: "tag", Step: tag})
 		if err := j.target.Tag(ctx, tag, d); errors.Is(err, oci.ErrTagExists) {
-			return &api.Error{Message: err.Error(), Hint: "tags never move; release another ref"}
+			return final{&api.Error{Message: err.Error(), Hint: "tags never move; release another ref"}}
 		} else if err != nil {
 			return fmt.Errorf("tag %s: %w", tag, err)
 		}

@@ -68,6 +68,8 @@ func (j *run) ended(ctx context.Context, rel *api.Release, err error) error {
 		err = fmt.Errorf("%w: %w", cancelled, context.Canceled)
 	case j.begun == nil && ctx.Err() != nil:
 		run.State, run.Error = api.Cancelled, &api.Error{Message: "its requester is gone, or the platform was stopped", Hint: retryHint(j.id)}
+	case j.parked:
+		run.State, run.Error = api.Parked, known
 	case ok:
 		run.State, run.Error = api.Failed, known
 	default:
@@ -99,7 +101,7 @@ func (r *Releaser) loadJournal(parked map[string]string) error {
 		case err == nil: // the process ended before it noted that
 			run.State, run.Result, run.Error = api.Released, rel, nil
 		default:
-			run.State, run.Error = api.Failed, &api.Error{Message: "the platform stopped before the release had published anything", Hint: retryHint(run.ID)}
+			run.State, run.Error = api.Failed, &api.Error{Message: "the platform stopped before the release ended, or before it was noted that it had", Hint: retryHint(run.ID)}
 		}
 		run.Ended = time.Now().UTC()
 		return run
