@@ -84,6 +84,8 @@ func refetch(ctx context.Context, client *http.Client, deps []attest.ResourceDes
 		switch {
 		case len(plain) == maxFetches:
 			f.Why = fmt.Sprintf("only the first %d downloads are asked for", maxFetches)
+		case d.Annotations["status"] != nil:
+			f.Why = "it was the text of an error"
 		case d.Annotations["method"] != nil || d.Annotations["range"] != nil || d.Annotations["requestSHA256"] != nil:
 			f.Why = "the build asked for it in a way that cannot be repeated"
 		default:

@@ -68,16 +68,18 @@ func TestFetchedAgain(t *testing.T) {
 	in, _ := fetchScene(t, func(url string) []attest.ResourceDescriptor {
 		ranged := dependency(url+"/same", "bytes")
 		ranged.Annotations = map[string]any{"range": "bytes=0-1"}
+		failed := dependency(url+"/gone", "not found")
+		failed.Annotations = map[string]any{"status": "404"}
 		return []attest.ResourceDescriptor{
 			dependency(url+"/same", "bytes"), dependency(url+"/other", "older bytes"), dependency(url+"/gone", "bytes"), dependency(url+"/denied", ""),
-			dependency(url+"/broken", ""), dependency(url+"/round", ""), ranged, dependency("pkg:docker/golang@1.26", ""), dependency("git+https://git.example.com/a", ""), dependency("ftp://a.example.com/", ""),
+			dependency(url+"/broken", ""), dependency(url+"/round", ""), ranged, failed, dependency("pkg:docker/golang@1.26", ""), dependency("git+https://git.example.com/a", ""), dependency("ftp://a.example.com/", ""),
 		}
 	})
 	r, err := FetchedAsker(Refetch{Private: true})(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []FetchStatus{FetchSame, FetchOther, FetchGone, FetchUnknown, FetchUnknown, FetchUnknown, FetchUnknown}
+	want := []FetchStatus{FetchSame, FetchOther, FetchGone, FetchUnknown, FetchUnknown, FetchUnknown, FetchUnknown, FetchUnknown}
 	if len(r.Facts.Fetches) != len(want) {
 		t.Fatalf("got %+v", r.Facts.Fetches)
 	}

@@ -228,6 +228,28 @@ func TestEveryByteIsRecorded(t *testing.T) {
 	}
 }
 
+// TestBodiless: answers that no list of downloads has give the room no bytes that a server chose.
+func TestBodiless(t *testing.T) {
+	up, s := world(t, func(w http.ResponseWriter, r *http.Request) {
+		status, _ := strconv.Atoi(r.URL.Path[1:])
+		w.Header().Set("Location", "/200")
+		w.Header().Set("Www-Authenticate", `Basic realm="x"`)
+		w.WriteHeader(status)
+		io.WriteString(w, "hidden")
+	})
+	room := start(t, s)
+	for _, status := range []int{300, 301, 302, 303, 307, 308, 399, 401} {
+		for _, method := range []string{"GET", "POST", "DELETE"} {
+			room.want(status, "", method, fmt.Sprintf("%s/%d", up.URL, status))
+		}
+	}
+	for _, e := range room.end() {
+		if e.Size != 0 {
+			t.Errorf("%s %s: got %d bytes", e.Method, e.URL, e.Size)
+		}
+	}
+}
+
 func TestPlainHTTPIsRecorded(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) }))
 	defer up.Close()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -85,9 +86,15 @@ func readPull(u *url.URL) *pull {
 	return &pull{domain, m[1], m[2], m[3]}
 }
 
-// arrived reports whether the room received content by this exchange.
+// arrived reports whether the room received content that it asked for by this exchange.
 func (e *exchange) arrived() bool {
 	return e.Denied == "" && e.Status >= 200 && e.Status < 300 && e.Method != http.MethodHead
+}
+
+// text reports whether the room received the text of an error by this exchange. A server chooses
+// it, so it may be a download. The platform's mirror writes its own.
+func (e *exchange) text() bool {
+	return e.Denied == "" && e.Status >= 300 && e.Size > 0 && e.url.Host != gateway.MirrorHost
 }
 
 // target returns where the answer sent the room; "" if nowhere.
@@ -170,7 +177,7 @@ func (r *Record) Credentials() []string {
 func (r *Record) Cut() []string {
 	var out []string
 	for _, e := range r.exchanges {
-		if e.arrived() && e.SHA256 == "" {
+		if (e.arrived() || e.text()) && e.SHA256 == "" {
 			out = append(out, fmt.Sprintf("%s %s: %d bytes", e.Method, e.url, e.Size))
 		}
 	}
@@ -179,18 +186,24 @@ func (r *Record) Cut() []string {
 
 // Fetched lists the room's downloads other than the images: each URL with the SHA-256
 // of the body, sorted by URL. Annotations tell methods other than GET, ranges, the
-// digest of the request's body, and the content encoding.
+// digest of the request's body, the content encoding, and the status of an error.
 func (r *Record) Fetched(images []*base.Image) []attest.ResourceDescriptor {
 	p := r.provision(images)
-	type key struct{ uri, method, of, request, encoding, sum string }
+	type key struct{ uri, method, of, request, encoding, status, sum string }
 	seen := map[key]bool{}
 	for _, e := range r.exchanges {
-		if e.arrived() && e.SHA256 != "" && !p.has(&e) && (e.Size > 0 || e.Method == http.MethodGet) {
-			seen[key{e.url.String(), e.Method, e.Range, e.Request, e.Header["Content-Encoding"], e.SHA256}] = true
+		k := key{e.url.String(), e.Method, e.Range, e.Request, e.Header["Content-Encoding"], "", e.SHA256}
+		switch {
+		case e.SHA256 == "":
+		case e.text():
+			k.status = strconv.Itoa(e.Status)
+			seen[k] = true
+		case e.arrived() && !p.has(&e) && (e.Size > 0 || e.Method == http.MethodGet):
+			seen[k] = true
 		}
 	}
 	text := func(k key) string {
-		return strings.Join([]string{k.uri, k.method, k.of, k.request, k.encoding, k.sum}, "\x00")
+		return strings.Join([]string{k.uri, k.method, k.of, k.request, k.encoding, k.status, k.sum}, "\x00")
 	}
 	out := make([]attest.ResourceDescriptor, 0, len(seen))
 	for _, k := range slices.SortedFunc(maps.Keys(seen), func(a, b key) int { return strings.Compare(text(a), text(b)) }) {
@@ -209,6 +222,7 @@ func (r *Record) Fetched(images []*base.Image) []attest.ResourceDescriptor {
 		note("range", k.of)
 		note("requestSHA256", k.request)
 		note("contentEncoding", k.encoding)
+		note("status", k.status)
 		out = append(out, d)
 	}
 	return out

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/platform/builder"
+	"github.com/colophon-build/colophon/platform/builder/gateway"
 	"github.com/colophon-build/colophon/platform/release/base"
 )
 
@@ -43,7 +46,9 @@ func with(e builder.Exchange, change func(*builder.Exchange)) builder.Exchange {
 }
 
 func header(e builder.Exchange, status int, kv ...string) builder.Exchange {
-	e.Status, e.Header = status, map[string]string{}
+	if e.Status, e.Header = status, map[string]string{}; builder.Bodiless(status) {
+		e.Size = 0
+	}
 	for i := 0; i < len(kv); i += 2 {
 		e.Header[kv[i]] = kv[i+1]
 	}
@@ -178,6 +183,7 @@ func TestFetched(t *testing.T) {
 		return d
 	}
 	want := []attest.ResourceDescriptor{
+		note(fetched("https://a.example.com/gone", "8"), "status", "404"),
 		note(fetched("https://a.example.com/gz", "8"), "contentEncoding", "gzip"),
 		note(fetched("https://a.example.com/part", "8"), "range", "bytes=0-1"),
 		note(fetched(post.URL, "6"), "method", "POST", "requestSHA256", sum("7")),
@@ -276,5 +282,34 @@ func TestHiddenBehindARegistry(t *testing.T) {
 	}
 	if err := r.Agree(claims, images); err != nil || len(r.Fetched(images)) > 0 {
 		t.Errorf("a pull with a token: got %v, %v", err, r.Fetched(images))
+	}
+}
+
+// TestHiddenInAnError: the text of an error is a download too, also from where images come from.
+func TestHiddenInAnError(t *testing.T) {
+	const mirror = "https://" + gateway.MirrorHost + "/v2/library/golang/manifests/1.27?ns=docker.io"
+	texts := []builder.Exchange{
+		header(get(hub+"/blobs/sha256:"+sum("4"), "5"), 404),
+		header(get("https://auth.docker.io/token?scope=x", "5"), 403),
+		header(get("https://registry-1.docker.io/v2/", "5"), 500),
+		header(with(get(zip, "5"), func(e *builder.Exchange) { e.Method = "POST" }), 404),
+	}
+	r, err := Read(append(pulling(), append(texts, header(get(zip, ""), 404), header(get(mirror, "5"), 404))...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.Fetched([]*base.Image{image})
+	for _, e := range texts {
+		if !slices.ContainsFunc(got, func(d attest.ResourceDescriptor) bool {
+			return d.URI == e.URL && d.Digest["sha256"] == sum("5") && d.Annotations["status"] == strconv.Itoa(e.Status)
+		}) {
+			t.Errorf("%s, status %d: not in %v", e.URL, e.Status, got)
+		}
+	}
+	if len(got) != len(texts) {
+		t.Errorf("got %v, want these %d", got, len(texts))
+	}
+	if cut := r.Cut(); !slices.Contains(cut, "GET "+zip+": 10 bytes") {
+		t.Errorf("cut: got %q, want the error of which the room got a part", cut)
 	}
 }
