@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -94,7 +95,7 @@ func runCaseVerify(cmd *cobra.Command, path string, o caseVerifyOptions) error {
 	if _, err := os.Stat(path); err != nil {
 		return usageError("", "%v", err)
 	}
-	opts := casefile.Options{Now: time.Now(), By: "colophon " + version}
+	opts := casefile.Options{Now: time.Now(), By: program()}
 	var err error
 	if opts.Signer, err = o.read(); err != nil {
 		return err
@@ -207,7 +208,7 @@ func newCaseShowCommand() *cobra.Command {
 signed the case nor whether it is true: see "colophon case verify".`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, _, err := openCase(args[0])
+			c, _, err := openCase(cmd.ErrOrStderr(), args[0])
 			if err != nil {
 				return err
 			}
@@ -223,8 +224,12 @@ signed the case nor whether it is true: see "colophon case verify".`,
 	return cmd
 }
 
-// openCase reads a case whose conclusions follow from its answers.
-func openCase(path string) (*investigate.Case, string, error) {
+// program names this program in cases.
+func program() string { return "colophon " + version }
+
+// openCase reads a case whose conclusions follow from its answers. Another version may have drawn
+// others from them: then those of this version take their place.
+func openCase(stderr io.Writer, path string) (*investigate.Case, string, error) {
 	m, err := casefile.Open(path)
 	if err != nil {
 		return nil, "", err
@@ -234,7 +239,11 @@ func openCase(path string) (*investigate.Case, string, error) {
 		return nil, "", err
 	}
 	if err := investigate.CheckConclusion(c); err != nil {
-		return nil, "", err
+		if c.By == program() {
+			return nil, "", err
+		}
+		printHint(stderr, fmt.Sprintf("%s made this case and concluded otherwise; these are the conclusions of %s from its answers", c.By, program()))
+		c.Conclusion = investigate.Conclude(c)
 	}
 	return c, casefile.Digest(m[casefile.ManifestName]), nil
 }
@@ -254,7 +263,7 @@ The draft is Markdown, or JSON with --json. Verify the case first.`,
 		Example: `  colophon case report incident.zip --kind early > early-warning.md`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, manifest, err := openCase(args[0])
+			c, manifest, err := openCase(cmd.ErrOrStderr(), args[0])
 			if err != nil {
 				return err
 			}

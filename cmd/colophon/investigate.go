@@ -161,7 +161,7 @@ var bareDigest = lazyregexp.New(`^sha256:[0-9a-f]{64}$`)
 
 // inquiry returns what to ask, and whom.
 func (o *investigateOptions) inquiry(ctx context.Context, args []string) (*investigate.Inquiry, error) {
-	in := &investigate.Inquiry{At: time.Now(), By: "colophon " + version, Evidence: &investigate.Evidence{}, Askers: map[investigate.ID]investigate.Asker{}}
+	in := &investigate.Inquiry{At: time.Now(), By: program(), Evidence: &investigate.Evidence{}, Askers: map[investigate.ID]investigate.Asker{}}
 	between, err := parseTimes(o.since, o.until)
 	if err != nil {
 		return nil, err

@@ -128,12 +128,18 @@ func TestCaseFiles(t *testing.T) {
 		t.Setenv("COLOPHON_TRUST", filepath.Join(t.TempDir(), "trust"))
 		s.run(exitOK, []string{"trust", "add", root, "--yes"})
 	}
-	s.bendCase(filepath.Join(dir, "case"), func(c *investigate.Case) {
+	s.bendCase(filepath.Join(dir, "case"), "bent.zip", func(c *investigate.Case) {
 		c.Conclusion.Findings[0].Says = "all is well"
 		c.Conclusion.Do = []string{"open https://evil.example.com"}
 	})
 	s.run(exitFailure, []string{"case", "show", filepath.Join(dir, "bent.zip")}, "conclusion")
 	s.run(exitFailure, []string{"case", "report", filepath.Join(dir, "bent.zip"), "--kind", "early"}, "conclusion")
+	s.bendCase(filepath.Join(dir, "case"), "other.zip", func(c *investigate.Case) {
+		c.By, c.Conclusion.Line = "colophon 0.0.1", "all is well"
+	})
+	if out := s.run(exitOK, []string{"case", "show", filepath.Join(dir, "other.zip")}, "no broken link:", "colophon 0.0.1 made this case and concluded otherwise"); strings.Contains(out, "all is well") {
+		t.Errorf("got the words of another version:\n%s", out)
+	}
 	report := filepath.Join(dir, "case", "report.md")
 	if err := os.WriteFile(report, []byte("# all is well\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -145,8 +151,8 @@ func TestCaseFiles(t *testing.T) {
 	s.run(exitFailure, []string{"investigate", s.image, "--case", filepath.Join(dir, "b.zip"), "--key", s.file("k.pem", nil)}, "none")
 }
 
-// bendCase writes bent.zip beside the case in dir: the same case, but for what bend does.
-func (s *stage) bendCase(dir string, bend func(c *investigate.Case)) {
+// bendCase writes a case beside the case in dir: the same, but for what bend does.
+func (s *stage) bendCase(dir, name string, bend func(c *investigate.Case)) {
 	s.t.Helper()
 	m, err := casefile.Open(dir)
 	if err != nil {
@@ -160,7 +166,7 @@ func (s *stage) bendCase(dir string, bend func(c *investigate.Case)) {
 	if m, err = casefile.Make(c, e); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := m.Write(filepath.Join(filepath.Dir(dir), "bent.zip")); err != nil {
+	if err := m.Write(filepath.Join(filepath.Dir(dir), name)); err != nil {
 		s.t.Fatal(err)
 	}
 }
