@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/colophon-build/colophon/internal/reach"
 	"github.com/colophon-build/colophon/internal/usage"
@@ -221,6 +225,9 @@ func exitOf(ctx context.Context, c *cobra.Command) *exitError {
 		exit = &exitError{code: exitUsage, msg: err.Error(), hint: "see " + cmd.CommandPath() + " --help"}
 	default:
 		exit = &exitError{code: exitFailure, msg: err.Error()}
+		if path, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(err, fs.ErrNotExist) && names(cmd, path.Path) {
+			exit = &exitError{code: exitUsage, msg: strings.Replace(err.Error(), path.Error(), path.Path+": "+path.Err.Error(), 1)}
+		}
 		if unreached, ok := errors.AsType[*reach.Error](err); errors.Is(err, api.ErrVariable) {
 			exit.hint = "set it to the client.json of a platform, or unset it for that of colophon login"
 		} else if ok && unreached.Why == reach.NotTrusted {
@@ -228,6 +235,13 @@ func exitOf(ctx context.Context, c *cobra.Command) *exitError {
 		}
 	}
 	return exit
+}
+
+// names reports whether the command line of cmd names a file.
+func names(cmd *cobra.Command, path string) bool {
+	found := slices.Contains(cmd.Flags().Args(), path)
+	cmd.Flags().Visit(func(f *pflag.Flag) { found = found || f.Value.String() == path })
+	return found
 }
 
 // noteBegin makes c and all commands below it set began when they start to run.

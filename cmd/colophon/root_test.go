@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -43,5 +44,17 @@ func TestOneCommandIsMade(t *testing.T) {
 		if got := len(rootFor(args).Commands()); got < len(commands) {
 			t.Errorf("%q: got %d commands, want all", args, got)
 		}
+	}
+}
+
+// TestMissingFiles: a file that the command line names and that is not there is an error of the command line.
+func TestMissingFiles(t *testing.T) {
+	s := newStage(t)
+	gone := filepath.Join(t.TempDir(), "gone")
+	for _, args := range [][]string{
+		{"verify", s.image, "--policy", gone}, {"sign", gone, "--key", gone}, {"lint", gone}, {"pin", gone}, {"case", "show", gone},
+		{"trust", "add", gone}, {"policy", "convert", gone}, {"sbom", gone}, {"level", gone}, {"inspect", s.image, "--bundle", gone},
+	} {
+		s.run(exitUsage, args)
 	}
 }

@@ -270,7 +270,7 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 			if strings.ContainsAny(from, ".:") && !strings.ContainsAny(from, "/ ") {
 				hint = "a platform is named by its URL: colophon trust add https://" + from
 			}
-			err = &exitError{code: exitFailure, msg: fmt.Sprintf("%s is neither a file, nor a URL, nor one of the names %s", from, strings.Join(publicNames(), ", ")), hint: hint}
+			err = usageError(hint, "%s is neither a file, nor a URL, nor one of the names %s", from, strings.Join(publicNames(), ", "))
 		}
 		return raw, "", err
 	}

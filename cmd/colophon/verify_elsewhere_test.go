@@ -40,7 +40,7 @@ func TestVerifyFile(t *testing.T) {
 	s.run(exitRejected, file(attested+"-wrong-signer.bazel", "--bundle", attested+"-wrong-signer.bazel.intoto.jsonl", "--source", "github.com/aspect-build/rules_lint"), "malicious_attestation", "rejected")
 	s.run(exitRejected, file("verify.go", "--bundle", attested+".bazel.intoto.jsonl", "--source", "github.com/aspect-build/rules_lint"), "subject of the statement")
 	s.run(exitUsage, good(), "which repository")
-	s.run(exitFailure, file(attested+".bazel", "--bundle", "no-such-file", "--any-source"), "no-such-file")
+	s.run(exitUsage, file(attested+".bazel", "--bundle", "no-such-file", "--any-source"), "no-such-file")
 	s.run(exitRejected, file(attested+".bazel", "--bundle", s.file("empty", nil), "--any-source"), "there is no bundle")
 
 	// In a file of several bundles, one good bundle is enough at any position.

@@ -141,8 +141,8 @@ func TestTrustCommand(t *testing.T) {
 	served = at.Document()
 	fingerprint := s.p.Root().Fingerprint
 
-	s.run(exitFailure, []string{"trust", "add", "builds.example.com", "--yes"}, "hint: a platform is named by its URL: colophon trust add https://builds.example.com")
-	s.run(exitFailure, []string{"trust", "add", "githup", "--yes"}, "hint: did you mean github?")
+	s.run(exitUsage, []string{"trust", "add", "builds.example.com", "--yes"}, "hint: a platform is named by its URL: colophon trust add https://builds.example.com")
+	s.run(exitUsage, []string{"trust", "add", "githup", "--yes"}, "hint: did you mean github?")
 	s.run(exitUsage, []string{"trust", "add", srv.URL}, "sha256:", "cannot ask you to confirm", "--yes")
 	s.run(exitOK, []string{"trust", "list"}, "no trust root yet")
 	s.run(exitRejected, []string{"trust", "add", srv.URL, "--fingerprint", "sha256:00"}, "expected fingerprint \"sha256:00\"")
