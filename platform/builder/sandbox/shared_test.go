@@ -195,7 +195,7 @@ func TestCrowdedFiles(t *testing.T) {
 		if (err != nil) != c.ends {
 			mine, _ := large.cgroup.kernelMemory(large.cgroup.name)
 			other, _ := small.cgroup.kernelMemory(small.cgroup.name)
-			t.Errorf("%s: got %v, want an error: %v; it %s; kernel memory %d, of the other %d", name, err, c.ends, took, mine, other)
+			t.Errorf("%s: got %v, want an error: %v; it %s, and exceeded: %v; kernel memory %d, of the other %d", name, err, c.ends, took, large.Exceeded(), mine, other)
 		}
 	}
 	if err := large.cgroup.crowded(1<<40, 1<<41, both); err != nil {
