@@ -156,10 +156,7 @@ func (t *tree) entry(layer int, h *tar.Header, content io.Reader) error {
 		return nil
 	}
 	if kind == nil {
-		if h.FileInfo().Mode()&0o111 == 0 {
-			return nil
-		}
-		kind = t.binary
+		kind = t.binary // whatever its mode: a hard link can give it another one
 	}
 	found, err := kind(content, h.Size)
 	if err != nil {

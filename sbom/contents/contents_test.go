@@ -3,6 +3,7 @@ package contents
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,10 @@ type entry struct {
 	name    string
 	kind    byte
 	content string
+	mode    int64 // zero: 0755
 }
 
-func file(name, content string) entry { return entry{name, tar.TypeReg, content} }
+func file(name, content string) entry { return entry{name: name, kind: tar.TypeReg, content: content} }
 func module(name, version string) entry {
 	return file("app/node_modules/"+name+"/package.json", fmt.Sprintf(`{"name":%q,"version":%q}`, name, version))
 }
@@ -43,7 +45,7 @@ func image(t *testing.T, layers ...[]entry) (*oci.Layout, v1.Hash) {
 		var buf bytes.Buffer
 		w := tar.NewWriter(&buf)
 		for _, e := range entries {
-			h := &tar.Header{Name: e.name, Typeflag: e.kind, Mode: 0o755}
+			h := &tar.Header{Name: e.name, Typeflag: e.kind, Mode: cmp.Or(e.mode, 0o755)}
 			if e.kind == tar.TypeReg {
 				h.Size = int64(len(e.content))
 			} else {
@@ -100,7 +102,7 @@ func TestLayers(t *testing.T) {
 		"one layer":                    {[][]entry{{module("x", "1"), file(dpkg, a)}}, "deb a 1, npm x 1"},
 		"replaced":                     {[][]entry{{file(dpkg, a)}, {file(dpkg, b)}}, "deb b 2"},
 		"replaced by an empty file":    {[][]entry{{file(dpkg, a)}, {file(dpkg, "")}}, ""},
-		"replaced by a link":           {[][]entry{{file(dpkg, a)}, {{dpkg, tar.TypeSymlink, "/tmp/x"}}}, ""},
+		"replaced by a link":           {[][]entry{{file(dpkg, a)}, {{name: dpkg, kind: tar.TypeSymlink, content: "/tmp/x"}}}, ""},
 		"twice in a layer":             {[][]entry{{file(dpkg, a), file(dpkg, b)}}, "deb b 2"},
 		"whiteout":                     {[][]entry{{module("x", "1"), module("y", "1")}, {file("app/node_modules/.wh.x", "")}}, "npm y 1"},
 		"whiteout of a directory":      {[][]entry{{module("x", "1"), file(dpkg, a)}, {file(".wh.app", "")}}, "deb a 1"},
@@ -110,10 +112,10 @@ func TestLayers(t *testing.T) {
 		"opaque, after the new":        {[][]entry{{module("x", "1")}, {module("y", "1"), file("app/.wh..wh..opq", "")}}, "npm y 1"},
 		"opaque root":                  {[][]entry{{module("x", "1")}, {file(".wh..wh..opq", "")}}, ""},
 		"a file over a directory":      {[][]entry{{module("x", "1")}, {file("app/node_modules", "")}}, ""},
-		"a directory over a file":      {[][]entry{{file(dpkg, a)}, {{dpkg, tar.TypeDir, ""}}}, ""},
-		"a directory over a directory": {[][]entry{{module("x", "1")}, {{"app", tar.TypeDir, ""}}}, "npm x 1"},
+		"a directory over a file":      {[][]entry{{file(dpkg, a)}, {{name: dpkg, kind: tar.TypeDir, content: ""}}}, ""},
+		"a directory over a directory": {[][]entry{{module("x", "1")}, {{name: "app", kind: tar.TypeDir, content: ""}}}, "npm x 1"},
 		"names with dots and slashes":  {[][]entry{{file("./var/lib//dpkg/./status", a)}, {file("/var/lib/dpkg/.wh.status", "")}}, ""},
-		"hard link":                    {[][]entry{{module("x", "1"), {"y/package.json", tar.TypeLink, "app/node_modules/x/package.json"}}, {file(".wh.app", "")}}, "npm x 1"},
+		"hard link":                    {[][]entry{{module("x", "1"), {name: "y/package.json", kind: tar.TypeLink, content: "app/node_modules/x/package.json"}}, {file(".wh.app", "")}}, "npm x 1"},
 		"no packages":                  {[][]entry{{file("etc/passwd", "x"), file("bin/sh", "#!/bin/sh"), file("a/package.json", "{")}}, ""},
 		"no version":                   {[][]entry{{file("b/package.json", `{"name":"x"}`)}}, "npm x"},
 	} {
@@ -133,7 +135,7 @@ func TestHostileLayers(t *testing.T) {
 		entries []entry
 		want    error
 	}{
-		"a database behind a hard link": {[]entry{file("x", "Package: a\nVersion: 1\n"), {"var/lib/dpkg/status", tar.TypeLink, "x"}}, errUnread},
+		"a database behind a hard link": {[]entry{file("x", "Package: a\nVersion: 1\n"), {name: "var/lib/dpkg/status", kind: tar.TypeLink, content: "x"}}, errUnread},
 		"a database that is too large":  {[]entry{file("package.json", strings.Repeat(" ", maxManifest+1))}, errUnread},
 		"a name that climbs":            {[]entry{file("../var/lib/dpkg/status", "")}, oci.ErrMismatch},
 		"a name that no system takes":   {[]entry{file(strings.Repeat("a/", 4096)+"package.json", "")}, oci.ErrMismatch},
@@ -195,11 +197,34 @@ func TestGoBinary(t *testing.T) {
 	}
 	raw, err := os.ReadFile(path)
 	must(t, err)
-	l, d := image(t, []entry{file("bin/x", string(raw)), file("bin/cut", string(raw[:len(raw)/2])), {"bin/y", tar.TypeLink, "bin/x"}}, []entry{file("bin/.wh.x", "")})
+	l, d := image(t, []entry{file("bin/x", string(raw)), file("bin/cut", string(raw[:len(raw)/2])), {name: "bin/y", kind: tar.TypeLink, content: "bin/x"}}, []entry{file("bin/.wh.x", "")})
 	got, err := Read(t.Context(), l, d)
 	must(t, err)
 	if list := names(got); !strings.Contains(list, "golang stdlib 1.") || !strings.Contains(list, "golang github.com/colophon-build/colophon,") || !strings.Contains(list, "golang golang.org/x/sync v0.") {
 		t.Errorf("got %s", list)
+	}
+}
+
+// A Go program counts whatever its mode is, and whatever system it is for: scanners list it, and
+// a hard link or the image's start can make it executable.
+func TestGoBinaryOfAnyKind(t *testing.T) {
+	for _, system := range []string{"linux", "windows", "darwin"} {
+		path := filepath.Join(t.TempDir(), "deps")
+		build := exec.Command("go", "build", "-o", path, "./testdata/deps")
+		build.Env = append(os.Environ(), "GOOS="+system, "GOARCH=amd64")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		raw, err := os.ReadFile(path)
+		must(t, err)
+		for _, mode := range []int64{0o755, 0o644} {
+			l, d := image(t, []entry{{name: "bin/x", kind: tar.TypeReg, content: string(raw), mode: mode}})
+			got, err := Read(t.Context(), l, d)
+			must(t, err)
+			if list := names(got); !strings.Contains(list, "golang golang.org/x/sync v0.") {
+				t.Errorf("%s, mode %o: got %q, want its modules", system, mode, list)
+			}
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/strict"
@@ -152,11 +153,16 @@ func normalPython(name string) string {
 // maxBinary is the maximum size in bytes of an executable that is read.
 const maxBinary = 2 << 30
 
-// binary returns the modules that a Go executable (ELF) was built from. It returns
-// none for other files.
+// binaryStarts are the first bytes of programs for Linux (ELF), Windows (PE) and macOS (Mach-O,
+// for one processor and for several). Scanners list the modules of all of them.
+var binaryStarts = []string{"\x7fELF", "MZ", "\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe", "\xca\xfe\xba\xbe", "\xca\xfe\xba\xbf"}
+
+// binary returns the modules that a Go program was built from. It returns none for other
+// files.
 func (t *tree) binary(content io.Reader, size int64) ([]Package, error) {
 	in := bufio.NewReader(content)
-	if magic, err := in.Peek(4); err != nil || string(magic) != "\x7fELF" {
+	start, err := in.Peek(4)
+	if err != nil || !slices.ContainsFunc(binaryStarts, func(s string) bool { return strings.HasPrefix(string(start), s) }) {
 		return nil, nil // reading the rest of the layer repeats a failure to read
 	}
 	if size > maxBinary {
