@@ -132,19 +132,22 @@ func (w *cipWriter) globs(patterns []policy.ImagePattern) (out []clusterimagepol
 		if p.Tag != "" {
 			w.broader(at+".tag", "the target does not see tags, so that the rule is about images with any tag")
 		}
-		switch whole := strings.HasSuffix(glob, "*"); {
+		switch name, digests, pinned := strings.Cut(glob, "@"); {
 		case p.Digest == "":
+		case pinned: // names have no @, so that the rest is a pattern of digests
+			if !(policy.ImagePattern{Glob: "**@" + digests}).Matches(policy.Image{Name: "any", Digest: p.Digest}) {
+				continue // no image matches, there or here
+			}
+			glob = name + "@" + p.Digest
 		case glob == "":
 			glob = "**@" + p.Digest
 		case glob == "*":
 			glob = "index.docker.io/library/*@" + p.Digest
 		case glob == "*/*":
 			glob = "index.docker.io/*/*@" + p.Digest
-		case strings.HasSuffix(glob, "@*"):
-			glob = strings.TrimSuffix(glob, "*") + p.Digest
-		case whole:
+		case strings.HasSuffix(glob, "*"):
 			glob += "@" + p.Digest
-		default: // the glob names the digest, or a pattern of it
+		default: // the glob has the end of the digest
 			w.broader(at+".digest", "the glob names a digest already, so that the rule is about all images that the glob matches")
 		}
 		out = append(out, clusterimagepolicy.Image{Glob: glob})

@@ -233,7 +233,7 @@ func TestGlobsMeanTheSame(t *testing.T) {
 // TestDigestsOfGlobs: a pattern of a glob and a digest becomes a glob that matches the same.
 func TestDigestsOfGlobs(t *testing.T) {
 	one, other := "sha256:"+strings.Repeat("1", 64), "sha256:"+strings.Repeat("2", 64)
-	for _, glob := range []string{"", "*", "*/*", "**", "reg.example.com/**", "reg.example.com/app*", "reg.example.com/app@*"} {
+	for _, glob := range []string{"", "*", "*/*", "**", "reg.example.com/**", "reg.example.com/app*", "reg.example.com/app@*", "reg.example.com/app@sha256:*", "reg.example.com/*@*:*", "reg.example.com/app@**"} {
 		p := policy.ImagePattern{Glob: glob, Digest: one}
 		w := &cipWriter{}
 		got := w.globs([]policy.ImagePattern{p})
