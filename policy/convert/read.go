@@ -180,6 +180,11 @@ func isProvenance(predicateType string) bool {
 
 // signers returns who may have signed. ok is false if no policy can name one of them.
 func (r *cipReader) signers(at string, a *clusterimagepolicy.Authority) (out []policy.SignerDocument, ok bool) {
+	defer func() {
+		if len(out) > 0 && a.RFC3161Timestamp != nil {
+			r.weaker(at+".rfc3161timestamp", "no rule can demand a timestamp: the time that a transparency log of the trust root gives is enough")
+		}
+	}()
 	root, ok := r.root(at, a)
 	switch {
 	case !ok:
