@@ -193,6 +193,31 @@ func TestVersionBesideTheURL(t *testing.T) {
 	}
 }
 
+// TestOneNameOfAPackage: scanners write names as the package itself does, advisories in the form of
+// the specification of package URLs; and CycloneDX has the group of a Java package in its name.
+func TestOneNameOfAPackage(t *testing.T) {
+	f := &distrust.Facts{Packages: func() ([]distrust.Listed, error) {
+		return []distrust.Listed{
+			{Name: "Flask_Login", Version: "0.6", PURL: "pkg:pypi/Flask_Login@0.6"},
+			{Name: "github.com/BurntSushi/toml", Version: "v1.5.0", PURL: "pkg:golang/github.com/BurntSushi/toml@v1.5.0"},
+			{Name: "Thing", Version: "1", PURL: "pkg:maven/org.example/Thing@1"},
+			{Name: "org.example/core", Version: "2", PURL: "pkg:maven/org.example/core@2?type=jar"}, // CycloneDX, with its group
+			{Name: "@scope/pkg", Version: "3", PURL: "pkg:npm/%40scope/pkg@3"},
+		}, nil
+	}}
+	for entry, want := range map[string]bool{
+		"pkg:pypi/flask-login@0.6": true, "pkg:pypi/Flask.Login@0.6": true, "Flask_Login@0.6": true, "flask-login@0.6": true, "pkg:pypi/flask-login@0.7": false, "pkg:pypi/flasklogin@0.6": false,
+		"pkg:golang/github.com/burntsushi/toml@v1.5.0": true, "pkg:golang/github.com/BurntSushi/toml@v1.5.0": true, "github.com/BurntSushi/toml@v1.5.0": true, "pkg:golang/github.com/burntsushi/toml@v1.6.0": false,
+		"core@2": true, "org.example/core@2": true, "core@1": false, "pkg@3": false, "@scope/pkg@3": true,
+		"pkg:maven/org.example/thing@1": false, "pkg:maven/org.example/Thing@1": true,
+	} {
+		found, err := distrust.Lists{known("a", listOf(t, distrust.Scope{Package: entry}))}.Find(f)
+		if err != nil || (found != nil) != want {
+			t.Errorf("%s: got %v, %v, want an entry: %v", entry, found, err, want)
+		}
+	}
+}
+
 // TestEntriesRefused: what says nothing, too much, or two things is no entry.
 func TestEntriesRefused(t *testing.T) {
 	good := func() distrust.Entry {

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/colophon-build/colophon/internal/pypi"
 )
 
 // Facts are what is proven about an image or a file, as far as entries can be about it.
@@ -58,7 +61,7 @@ func (s *Scope) fact() fact {
 		return fact{k, repository, version}
 	case Package:
 		name, version, _ := parsePackage(v)
-		return fact{k, plainPURL(name), plainPURL(version)}
+		return fact{k, plainName(name), plainPURL(version)}
 	default:
 		return fact{k, v, ""}
 	}
@@ -70,6 +73,19 @@ func plainPURL(part string) string {
 		return plain
 	}
 	return part
+}
+
+// plainName returns the name in a package URL as its type compares it (purl-spec, "Known types").
+// Scanners write it as the package does, advisories often in the form of the specification.
+func plainName(name string) string {
+	name = plainPURL(name)
+	switch kind, rest, _ := strings.Cut(name, "/"); kind {
+	case "pkg:pypi":
+		return kind + "/" + pypi.Name(rest)
+	case "pkg:bitbucket", "pkg:github", "pkg:golang":
+		return strings.ToLower(name)
+	}
+	return name
 }
 
 func (l *List) makeIndex() {
@@ -194,11 +210,19 @@ func (p Listed) facts() []fact {
 	if err != nil {
 		return all
 	}
-	name = plainPURL(name)
+	name = plainName(name)
 	if version == "" { // the SBOM has it beside the package URL
 		version = p.Version
 	}
-	return append(all, fact{Package, name, plainPURL(version)}, fact{Package, name, ""})
+	all = append(all, fact{Package, name, plainPURL(version)}, fact{Package, name, ""})
+	switch kind, rest, _ := strings.Cut(name, "/"); kind {
+	case "pkg:pypi":
+		all = append(all, fact{Package, rest, p.Version}, fact{Package, rest, ""})
+	case "pkg:maven": // in CycloneDX, p.Name begins with the group
+		rest = path.Base(rest)
+		all = append(all, fact{Package, rest, p.Version}, fact{Package, rest, ""})
+	}
+	return all
 }
 
 // applies reports whether the signatures may have been made in the time of the scope.
