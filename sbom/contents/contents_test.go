@@ -101,6 +101,7 @@ func TestLayers(t *testing.T) {
 	}{
 		"one layer":                    {[][]entry{{module("x", "1"), file(dpkg, a)}}, "deb a 1, npm x 1"},
 		"replaced":                     {[][]entry{{file(dpkg, a)}, {file(dpkg, b)}}, "deb b 2"},
+		"not configured yet":           {[][]entry{{file(dpkg, "Package: a\nVersion: 1\nStatus: install ok unpacked\n\nPackage: b\nVersion: 2\nStatus: install ok half-configured\n\nPackage: c\nVersion: 3\nStatus: install ok triggers-pending\n\nPackage: d\nVersion: 4\nStatus: purge ok not-installed\n")}}, "deb a 1, deb b 2, deb c 3"},
 		"replaced by an empty file":    {[][]entry{{file(dpkg, a)}, {file(dpkg, "")}}, ""},
 		"replaced by a link":           {[][]entry{{file(dpkg, a)}, {{name: dpkg, kind: tar.TypeSymlink, content: "/tmp/x"}}}, ""},
 		"twice in a layer":             {[][]entry{{file(dpkg, a), file(dpkg, b)}}, "deb b 2"},

@@ -50,9 +50,9 @@ func whole(content io.Reader, size int64, most int) ([]byte, error) {
 func dpkg(content io.Reader, size int64) ([]Package, error) {
 	var found []Package
 	err := paragraphs(content, size, ":", func(field map[string]string) {
-		// A removed package keeps its paragraph. The paragraphs of distroless have
-		// no status.
-		if s := strings.Fields(field["Status"]); len(s) > 0 && s[len(s)-1] != "installed" {
+		// A removed package keeps its paragraph. In all other states (dpkg(1)), its files
+		// are there. The paragraphs of distroless have no status.
+		if s := strings.Fields(field["Status"]); len(s) > 0 && (s[len(s)-1] == "config-files" || s[len(s)-1] == "not-installed") {
 			return
 		}
 		if field["Package"] != "" {
