@@ -70,12 +70,13 @@ func (p *Programs) Digest(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	started := time.Now() // hashing may take longer than settled
 	now, err := stateOf(f)
 	if err != nil {
 		return "", err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if known, ok := p.known[path]; ok && known.state == now {
 		return known.digest, nil
 	}
@@ -88,7 +89,7 @@ func (p *Programs) Digest(path string) (string, error) {
 	} else if after != now {
 		return "", fmt.Errorf("%s changes while it is measured", path)
 	}
-	if time.Since(time.Unix(now.changed.Unix())) < settled {
+	if started.Sub(time.Unix(now.changed.Unix())) < settled {
 		return sum, nil
 	}
 	if p.known == nil {

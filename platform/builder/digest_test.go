@@ -53,3 +53,28 @@ func TestPrograms(t *testing.T) {
 		t.Errorf("removed: got %s", got)
 	}
 }
+
+// TestProgramsThatJustChanged: what changed just before it was read is not remembered, however long
+// the reading takes: another change in the same tick of the kernel's clock leaves the same state.
+func TestProgramsThatJustChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var p Programs
+	for size := int64(256 << 20); ; size *= 2 { // sparse: it takes no room
+		if err := os.Truncate(path, size); err != nil {
+			t.Fatal(err)
+		}
+		started := time.Now()
+		if _, err := p.Digest(path); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(started) > 2*settled {
+			break
+		}
+	}
+	if len(p.known) > 0 {
+		t.Error("a program is remembered that changed just before it was read")
+	}
+}
