@@ -133,7 +133,7 @@ func Says(documents []*Document, f Finding) (status Status) {
 		}
 		for _, s := range d.Findings {
 			same := slices.ContainsFunc(append([]string{s.ID}, s.Aliases...), func(id string) bool { return slices.Contains(ids, id) })
-			if same && (s.PURL == "" && s.Package == "" || s.matches(f)) {
+			if same && s.matches(f) {
 				status = s.Status
 			}
 		}
@@ -142,8 +142,12 @@ func Says(documents []*Document, f Finding) (status Status) {
 }
 
 // matches reports whether a statement is about the package of a finding. A statement without a version is
-// about all versions.
+// about all versions, and one about a whole image about all packages. Of a product that is named in another
+// way, nobody knows what it is.
 func (s Finding) matches(f Finding) bool {
+	if s.PURL == "" && s.Package == "" {
+		return s.Product == "" || ofImage(s.Product)
+	}
 	if s.PURL != "" && f.PURL != "" {
 		a, _, _ := strings.Cut(s.PURL, "?")
 		b, _, _ := strings.Cut(f.PURL, "?")

@@ -83,6 +83,40 @@ func TestSays(t *testing.T) {
 	}
 }
 
+// TestSaysOfTheUnknown: a statement about something that has no package URL is not about all packages; one about the whole
+// image is.
+func TestSaysOfTheUnknown(t *testing.T) {
+	openvex := func(products string) string {
+		return `{"@context":"https://openvex.dev/ns/v0.2.0","statements":[{"vulnerability":{"name":"CVE-2021-44228"},"status":"not_affected","products":[` + products + `]}]}`
+	}
+	for what, tt := range map[string]struct {
+		raw  string
+		want scan.Status
+	}{
+		"the whole image":             {openvex(`{"@id":"pkg:oci/app@sha256:1"}`), scan.NotAffected},
+		"no product":                  {openvex(``), scan.NotAffected},
+		"another product":             {openvex(`{"@id":"https://example.com/another-product"}`), ""},
+		"a part without package URL":  {openvex(`{"@id":"pkg:oci/app@sha256:1","subcomponents":[{"@id":"zlib"}]}`), ""},
+		"this part by its name":       {openvex(`{"@id":"pkg:oci/app@sha256:1","subcomponents":[{"@id":"log4j-core"}]}`), scan.NotAffected},
+		"a product of CSAF":           {`{"document":{"csaf_version":"2.0"},"product_tree":{},"vulnerabilities":[{"cve":"CVE-2021-44228","product_status":{"known_not_affected":["CSAFPID-7"]}}]}`, ""},
+		"a component without its URL": {`{"bomFormat":"CycloneDX","vulnerabilities":[{"id":"CVE-2021-44228","analysis":{"state":"not_affected"},"affects":[{"ref":"zlib"}]}]}`, ""},
+	} {
+		d, err := scan.Read([]byte(tt.raw))
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		for _, found := range []string{"grype", "sarif"} {
+			f := read(t, found).Findings[0]
+			if f.Package == "" && what == "this part by its name" {
+				continue // SARIF names no package
+			}
+			if got := scan.Says([]*scan.Document{d}, f); got != tt.want {
+				t.Errorf("%s, %s: got %q, want %q", what, found, got, tt.want)
+			}
+		}
+	}
+}
+
 // TestReadRefuses: what is of none of the formats, or contradicts its own.
 func TestReadRefuses(t *testing.T) {
 	for what, tt := range map[string]struct{ raw, says string }{

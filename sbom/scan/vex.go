@@ -55,7 +55,9 @@ func readOpenVEX(raw []byte) (*Document, error) {
 				out.add(base, purl(p.component), true)
 			}
 			for _, c := range p.Subcomponents {
-				out.add(base, purl(c), false)
+				part := base
+				part.Package = c.ID // the name, if it is no package URL
+				out.add(part, purl(c), false)
 			}
 		}
 		if len(s.Products) == 0 {
@@ -65,13 +67,18 @@ func readOpenVEX(raw []byte) (*Document, error) {
 	return out, out.check()
 }
 
-// add adds a statement about a package URL. That of a whole image is about all packages in it.
+// add adds a statement about a package URL, or about f.Package if there is none. The URL of a product that is an image is
+// about all packages in it.
 func (d *Document) add(f Finding, purl string, product bool) {
-	if !product || !strings.HasPrefix(purl, "pkg:oci/") && !strings.HasPrefix(purl, "pkg:docker/") {
+	if purl != "" && !(product && ofImage(purl)) {
 		f.PURL = purl
 		f.Package, f.Version = splitPURL(purl)
 	}
 	d.Findings = append(d.Findings, f)
+}
+
+func ofImage(purl string) bool {
+	return strings.HasPrefix(purl, "pkg:oci/") || strings.HasPrefix(purl, "pkg:docker/")
 }
 
 // readCSAF reads CSAF 2.0 in the profile VEX (docs.oasis-open.org/csaf/csaf/v2.0): which products have which
