@@ -46,7 +46,11 @@ func dotnetNames(f *finding.File) (names []string, ok bool, err error) {
 }
 
 type nugetLock struct {
-	Dependencies map[string]map[string]struct{ Type, Resolved, ContentHash string }
+	Dependencies map[string]map[string]struct {
+		Type        string `json:"type"`
+		Resolved    string `json:"resolved"`
+		ContentHash string `json:"contentHash"`
+	} `json:"dependencies"`
 }
 
 func nugetLocked(lock *finding.File) (func(string) bool, error) {

@@ -2,13 +2,14 @@ package lock
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/lint/finding"
 )
 
@@ -27,18 +28,16 @@ func lineOf(err error) int {
 	return 0
 }
 
-// readJSON decodes a JSON file.
+// readJSON decodes a JSON file. It refuses what package managers read otherwise: they know no hash whose
+// name is in another case, and of two members with one name they take the last.
 func readJSON(f *finding.File, v any) error {
 	data := f.Data
 	if bytes.HasPrefix(data, []byte("\ufeff")) { // package managers skip a byte order mark
 		data = append([]byte("   "), data[3:]...)
 	}
-	err := json.Unmarshal(data, v)
-	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return &fault{f.Position(int(e.Offset), int(e.Offset)).Line, err}
-	}
-	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return &fault{f.Position(int(e.Offset), int(e.Offset)).Line, err}
+	err := strict.Unmarshal(data, len(data), v)
+	if e, ok := errors.AsType[*strict.Fault](err); ok {
+		return &fault{e.Line, errors.New(e.What)}
 	}
 	return err
 }
@@ -48,15 +47,45 @@ const maxNesting = 1000
 
 // readTOML decodes a TOML file.
 func readTOML(f *finding.File, v any) error {
-	if nested(string(f.Data)) > maxNesting {
-		return fmt.Errorf("more than %d brackets are open", maxNesting)
-	}
-	_, err := toml.Decode(string(f.Data), v)
-	if e, ok := errors.AsType[toml.ParseError](err); ok {
-		return &fault{e.Position.Line, errors.New(e.Message)}
-	}
+	_, err := decodeTOML(f, v)
 	return err
 }
+
+func decodeTOML(f *finding.File, v any) (toml.MetaData, error) {
+	if nested(string(f.Data)) > maxNesting {
+		return toml.MetaData{}, fmt.Errorf("more than %d brackets are open", maxNesting)
+	}
+	meta, err := toml.Decode(string(f.Data), v)
+	if e, ok := errors.AsType[toml.ParseError](err); ok {
+		return meta, &fault{e.Position.Line, errors.New(e.Message)}
+	}
+	return meta, err
+}
+
+// readLockTOML decodes a lock file in TOML. The decoder ignores the case of keys and package managers heed it, so
+// that a key in another case is refused.
+func readLockTOML(f *finding.File, v any) error {
+	meta, err := decodeTOML(f, v)
+	if err != nil {
+		return err
+	}
+	for _, key := range meta.Keys() {
+		if len(key) > 2 && !slices.Contains(archives, strings.ToLower(key[1])) {
+			continue // names of packages, such as those that a package needs
+		}
+		if last := key[len(key)-1]; last != strings.ToLower(last) && len(key) <= 3 && slices.Contains(lockKeys, strings.ToLower(last)) {
+			return fmt.Errorf("package managers ignore the key %s, in whose place they know %s", last, strings.ToLower(last))
+		}
+	}
+	return nil
+}
+
+// archives are the keys of a package in a lock file below which its archives are, and lockKeys all keys that say
+// what is got, and its hash.
+var (
+	archives = []string{"files", "wheels", "sdist", "archive", "source"}
+	lockKeys = append([]string{"package", "packages", "metadata", "name", "version", "checksum", "file", "url", "hash", "hashes", "git", "path", "registry", "type"}, archives...)
+)
 
 // nested returns how many brackets are open at once in TOML. Those in comments and strings do not count,
 // also not as closing ones.

@@ -83,13 +83,15 @@ func pomNames(f *finding.File) (names []string, ok bool, err error) {
 
 // mavenDependency is an entry of lockfile.json, which maven-lockfile writes.
 type mavenDependency struct {
-	GroupID, ArtifactID, Version, Checksum string
-	Children                               []mavenDependency
+	GroupID    string            `json:"groupId"`
+	ArtifactID string            `json:"artifactId"`
+	Version    string            `json:"version"`
+	Checksum   string            `json:"checksum"`
+	Children   []mavenDependency `json:"children"`
 }
 
 type mavenLock struct {
-	Dependencies []mavenDependency
-	Config       map[string]any
+	Dependencies []mavenDependency `json:"dependencies"`
 }
 
 func (l *mavenLock) each(all []mavenDependency, f func(mavenDependency)) {

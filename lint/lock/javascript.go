@@ -12,11 +12,16 @@ import (
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
 
+// npmGroups are the dependencies of a package, with the versions that it asks for.
+type npmGroups struct {
+	Dependencies         map[string]string `json:"dependencies"`
+	DevDependencies      map[string]string `json:"devDependencies"`
+	OptionalDependencies map[string]string `json:"optionalDependencies"`
+}
+
 // npmNames returns the dependencies in package.json, but for those in the repository itself.
 func npmNames(f *finding.File) (names []string, ok bool, err error) {
-	var p struct {
-		Dependencies, DevDependencies, OptionalDependencies map[string]string
-	}
+	var p npmGroups
 	if err := readJSON(f, &p); err != nil {
 		return nil, false, err
 	}
@@ -93,8 +98,12 @@ func npmPackages(text string) map[string]bool {
 }
 
 type npmEntry struct {
-	Version, Resolved, Integrity string
-	Link, InBundle, Bundled      bool
+	Version   string `json:"version"`
+	Resolved  string `json:"resolved"`
+	Integrity string `json:"integrity"`
+	Link      bool   `json:"link"`
+	InBundle  bool   `json:"inBundle"`
+	Bundled   bool   `json:"bundled"`
 }
 
 // remote reports whether an entry is got from elsewhere. Without an address it is got from the registry, unless its
@@ -109,7 +118,7 @@ func (e npmEntry) remote(name string, later bool) bool {
 // npmOld is an entry of version 1, which contains those that only it uses.
 type npmOld struct {
 	npmEntry
-	Dependencies map[string]npmOld
+	Dependencies map[string]npmOld `json:"dependencies"`
 }
 
 // flatten adds the entries of version 1 to those of later ones.
@@ -125,8 +134,8 @@ func flatten(old map[string]npmOld, entries map[string]npmEntry) {
 // npmHashes checks package-lock.json, versions 1 to 3.
 func npmHashes(f *finding.File) (found []finding.Finding) {
 	var l struct {
-		Packages     map[string]npmEntry
-		Dependencies map[string]npmOld
+		Packages     map[string]npmEntry `json:"packages"`
+		Dependencies map[string]npmOld   `json:"dependencies"`
 	}
 	if err := readJSON(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
@@ -238,9 +247,11 @@ func yarnHashes(f *finding.File) (found []finding.Finding) {
 
 // bunHashes checks bun.lock. A package of a registry is [NAME@VERSION, REGISTRY, {…}, HASH].
 func bunHashes(f *finding.File) (found []finding.Finding) {
-	var l struct{ Packages map[string][]any }
-	strict := finding.NewFile(f.Path, withoutCommas(f.Data))
-	if err := readJSON(strict, &l); err != nil {
+	var l struct {
+		Packages map[string][]any `json:"packages"`
+	}
+	plainly := finding.NewFile(f.Path, withoutCommas(f.Data))
+	if err := readJSON(plainly, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Packages)) {

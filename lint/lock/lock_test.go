@@ -98,7 +98,23 @@ func TestFound(t *testing.T) {
 		"Cargo, for tests":          {map[string]string{"Cargo.toml": "[[bin]]\n[dev-dependencies]\nb = \"1\"\nc.workspace = true\n", "Cargo.lock": "[[package]]\nname = \"bin\"\n"}, "out-of-date Cargo.toml:3"},
 		"Gradle, broken":            {map[string]string{"gradle/verification-metadata.xml": "<v>\n<a>"}, "syntax gradle/verification-metadata.xml:2"},
 		"brackets":                  {map[string]string{"Cargo.lock": "a = " + strings.Repeat("[", 1<<20)}, "syntax Cargo.lock:0"},
-		"braces":                    {map[string]string{"package-lock.json": strings.Repeat(`{"a":`, 1<<20)}, "syntax package-lock.json:1"},
+		"braces":                    {map[string]string{"package-lock.json": strings.Repeat(`{"a":`, 1<<20)}, "syntax package-lock.json:0"},
+	})
+}
+
+// TestReadersDiffer: package managers heed the case of names, and know no hash under another one; of two members
+// with one name they take the last.
+func TestReadersDiffer(t *testing.T) {
+	const npm, resolved = `{"packages":{"node_modules/b":{"version":"1.0.0",`, `"resolved":"https://r.example.com/b.tgz"`
+	try(t, map[string]repository{
+		"npm, another case":       {map[string]string{"package-lock.json": npm + resolved + `,"Integrity":"sha512-x"}}}`}, "syntax package-lock.json:0"},
+		"npm, another case above": {map[string]string{"package-lock.json": npm + resolved + `}},"Packages":{}}`}, "syntax package-lock.json:0"},
+		"composer, two archives":  {map[string]string{"composer.lock": "{\"packages\":[{\"name\":\"a/b\",\"dist\":{\"shasum\":\"x\"},\n\"dist\":{\"url\":\"https://x\"}}]}"}, "syntax composer.lock:2"},
+		"NuGet, another case":     {map[string]string{"packages.lock.json": `{"dependencies":{"net9.0":{"B":{"type":"Direct","ContentHash":"x"}}}}`}, "syntax packages.lock.json:0"},
+		"Cargo, another case":     {map[string]string{"Cargo.lock": "[[package]]\nname = \"b\"\nversion = \"1.0.0\"\nsource = \"registry+https://index.example.com/crates\"\nChecksum = \"x\"\n"}, "syntax Cargo.lock:0"},
+		"poetry, another case":    {map[string]string{"poetry.lock": "[[package]]\nname = \"c\"\nfiles = [{file = \"c.whl\", HASH = \"sha256:x\"}]\n"}, "syntax poetry.lock:0"},
+		"pylock, another case":    {map[string]string{"pylock.toml": "[[packages]]\nname = \"b\"\nsdist = {url = \"https://x\", Hashes = {sha256 = \"x\"}}\n"}, "syntax pylock.toml:0"},
+		"names in capitals":       {map[string]string{"poetry.lock": "[[package]]\nname = \"c\"\nfiles = [{file = \"c.whl\", hash = \"sha256:x\"}]\n[package.dependencies]\nHash = \">1\"\nName = {version = \"*\"}\n"}, ""},
 	})
 }
 

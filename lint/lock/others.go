@@ -108,7 +108,7 @@ func gemHashes(f *finding.File) (found []finding.Finding) {
 
 func composerNames(f *finding.File) (names []string, ok bool, err error) {
 	var c struct {
-		Require    map[string]any
+		Require    map[string]any `json:"require"`
 		RequireDev map[string]any `json:"require-dev"`
 	}
 	if err := readJSON(f, &c); err != nil {
@@ -136,11 +136,15 @@ func composerLocked(lock *finding.File) (func(string) bool, error) {
 // composerHashes checks composer.lock. Packages of GitHub have a commit, and no hash of the archive.
 func composerHashes(f *finding.File) (found []finding.Finding) {
 	type entry struct {
-		Name string
-		Dist struct{ URL, Reference, Shasum string }
+		Name string `json:"name"`
+		Dist struct {
+			URL       string `json:"url"`
+			Reference string `json:"reference"`
+			Shasum    string `json:"shasum"`
+		} `json:"dist"`
 	}
 	var l struct {
-		Packages    []entry
+		Packages    []entry `json:"packages"`
 		PackagesDev []entry `json:"packages-dev"`
 	}
 	if err := readJSON(f, &l); err != nil {

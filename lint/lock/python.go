@@ -65,7 +65,7 @@ type tomlLock struct {
 
 func tomlLocked(lock *finding.File) (func(string) bool, error) {
 	var l tomlLock
-	if err := readTOML(lock, &l); err != nil {
+	if err := readLockTOML(lock, &l); err != nil {
 		return nil, err
 	}
 	have := map[string]bool{}
@@ -111,7 +111,7 @@ func pylockHashes(f *finding.File) (found []finding.Finding) {
 			Sdist, Archive *pylockFile
 		}
 	}
-	if err := readTOML(f, &l); err != nil {
+	if err := readLockTOML(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
 	}
 	for _, p := range l.Packages {
@@ -209,7 +209,7 @@ func packagePlace(f *finding.File, name string) finding.Position {
 
 func tomlHashes(f *finding.File, check func(l *tomlLock) []finding.Finding) []finding.Finding {
 	var l tomlLock
-	if err := readTOML(f, &l); err != nil {
+	if err := readLockTOML(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
 	}
 	return check(&l)
@@ -257,8 +257,9 @@ func uvHashes(f *finding.File) []finding.Finding {
 
 func pipfileHashes(f *finding.File) (found []finding.Finding) {
 	var l map[string]map[string]struct {
-		Hashes    []string
-		Path, Git string
+		Hashes []string `json:"hashes"`
+		Path   string   `json:"path"`
+		Git    string   `json:"git"`
 	}
 	var whole map[string]any
 	if err := readJSON(f, &whole); err != nil {

@@ -14,8 +14,8 @@ import (
 // npmSpecifiers returns the versions that package.json asks for, by name.
 func npmSpecifiers(f *finding.File) map[string]string {
 	var p struct {
-		Dependencies, DevDependencies, OptionalDependencies map[string]string
-		Resolutions                                         map[string]any // of yarn: they replace what is asked for
+		npmGroups
+		Resolutions map[string]any `json:"resolutions"` // of yarn: they replace what is asked for
 	}
 	if readJSON(f, &p) != nil || len(p.Resolutions) > 0 {
 		return nil
@@ -46,11 +46,10 @@ func npmAsked(lock *finding.File, dir string) func(name string) string {
 }
 
 func npmLockAsked(lock *finding.File, in string) func(string) string {
-	type groups struct {
-		Dependencies, DevDependencies, OptionalDependencies map[string]string
-	}
-	packages := finding.Derived(lock, "asked", func(lock *finding.File) map[string]groups {
-		var l struct{ Packages map[string]groups }
+	packages := finding.Derived(lock, "asked", func(lock *finding.File) map[string]npmGroups {
+		var l struct {
+			Packages map[string]npmGroups `json:"packages"`
+		}
 		if readJSON(lock, &l) != nil {
 			return nil // its own check says so
 		}
