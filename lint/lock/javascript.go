@@ -112,7 +112,7 @@ func (e npmEntry) remote(name string, later bool) bool {
 	if e.Resolved == "" {
 		return e.Version != "" && e.Version[0] >= '0' && e.Version[0] <= '9' && (!later || strings.Contains(name, "node_modules/"))
 	}
-	return strings.HasPrefix(e.Resolved, "http")
+	return strings.HasPrefix(strings.ToLower(e.Resolved), "http")
 }
 
 // npmOld is an entry of version 1, which contains those that only it uses.

@@ -5,10 +5,12 @@ package lock
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/colophon-build/colophon/internal/loopback"
 	"github.com/colophon-build/colophon/internal/pypi"
 	"github.com/colophon-build/colophon/lint/finding"
 )
@@ -219,10 +221,12 @@ func without(f *finding.File, at finding.Position, entry, mend string) finding.F
 
 // plain returns a finding if an address is one of plain HTTP, or of git without encryption.
 func plain(at finding.Position, address string) []finding.Finding {
-	for _, scheme := range []string{"http://", "git://", "git+http://", "ftp://"} {
-		if rest, ok := strings.CutPrefix(address, scheme); ok && !strings.HasPrefix(rest, "localhost") && !strings.HasPrefix(rest, "127.0.0.1") {
-			return []finding.Finding{{Rule: rulePlain, Position: at, Message: "it comes from " + address, Mend: "use https, and make the lock file anew"}}
-		}
+	scheme, _, ok := strings.Cut(address, "://")
+	if !ok || !slices.Contains([]string{"http", "git", "git+http", "ftp"}, strings.ToLower(scheme)) {
+		return nil
 	}
-	return nil
+	if u, err := url.Parse(address); err == nil && loopback.Is(u.Hostname()) {
+		return nil
+	}
+	return []finding.Finding{{Rule: rulePlain, Position: at, Message: "it comes from " + address, Mend: "use https, and make the lock file anew"}}
 }

@@ -118,6 +118,19 @@ func TestReadersDiffer(t *testing.T) {
 	})
 }
 
+// TestPlainAddresses: an address only looks like one of this machine.
+func TestPlainAddresses(t *testing.T) {
+	locked := func(address string) map[string]string {
+		return map[string]string{"package-lock.json": `{"packages":{"node_modules/b":{"version":"1.0.0","integrity":"sha512-x","resolved":"` + address + `"}}}`}
+	}
+	try(t, map[string]repository{
+		"a host that begins so":     {locked(`http://localhost.example.com/b.tgz`), "plain-http package-lock.json:1"},
+		"a user of that name":       {locked(`http://127.0.0.1@example.com/b.tgz`), "plain-http package-lock.json:1"},
+		"a scheme in capitals":      {locked(`HTTP://example.com/b.tgz`), "plain-http package-lock.json:1"},
+		"a registry of the machine": {locked(`http://localhost:4873/b.tgz`), ""},
+	})
+}
+
 // TestWorkspaces: a lock file is for the manifests of its workspace, and for no other below it.
 func TestWorkspaces(t *testing.T) {
 	try(t, map[string]repository{
