@@ -408,7 +408,8 @@ func TestTagsOfGitea(t *testing.T) {
 
 // TestTagsOfGitHub: a pattern that cannot be decided here may be of the tag.
 func TestTagsOfGitHub(t *testing.T) {
-	for pattern, want := range map[string]Answer{"refs/tags/v*": Yes, "~ALL": Yes, "refs/tags/w*": No, "refs/tags/{v,w}*": NotSaid, "refs/tags/**/*": NotSaid} {
+	for pattern, want := range map[string]Answer{"refs/tags/v*": Yes, "~ALL": Yes, "refs/tags/w*": No, "refs/tags/{v,w}*": NotSaid, "refs/tags/**/*": NotSaid,
+		"refs/tags/[!w]*": NotSaid, "refs/tags/[!v]*": NotSaid} { // to Ruby, "!" negates
 		a := answers(t, GitHub)
 		set := a["/api/v3/repos/team/app/rulesets/44"].(map[string]any)
 		names := set["conditions"].(map[string]any)["ref_name"].(map[string]any)

@@ -358,13 +358,14 @@ func (g *github) tagRules(ctx context.Context, ref string) (*Rules, error) {
 }
 
 // covers says whether the ruleset applies to a ref. Ruby's fnmatch, which GitHub
-// uses, and path.Match agree about patterns without "**", "{" and "\".
+// uses, and path.Match agree about patterns without "**", "{", "[" and "\": to Ruby,
+// "[!v]" is anything but "v".
 func (s *githubRuleset) covers(ref string) Answer {
 	matches := func(pattern string) Answer {
 		if pattern == "~ALL" {
 			return Yes
 		}
-		if strings.ContainsAny(pattern, `{\~`) || strings.Contains(pattern, "**") {
+		if strings.ContainsAny(pattern, `{[\~`) || strings.Contains(pattern, "**") {
 			return NotSaid
 		}
 		ok, err := path.Match(pattern, ref)
