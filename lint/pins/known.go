@@ -1,6 +1,7 @@
 package pins
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +56,7 @@ type Seen struct {
 	Before string    `json:"before,omitempty"` // to which the tag pointed before: it has moved
 }
 
-// see returns the tags of exact versions in refs, with what was seen of them before.
+// see returns the tags of exact versions in refs, with what was seen of them before, and those that were there before.
 func see(before map[string]Seen, refs map[string]string, now time.Time) map[string]Seen {
 	seen := map[string]Seen{}
 	for name, id := range refs {
@@ -70,6 +72,18 @@ func see(before map[string]Seen, refs map[string]string, now time.Time) map[stri
 		default:
 			seen[tag] = Seen{Commit: id, Since: now}
 		}
+	}
+	// A tag that is gone may come back as another commit. Of too many, those that were seen first stay: who
+	// deletes a tag can make others without end.
+	var gone []string
+	for tag := range before {
+		if _, there := seen[tag]; !there {
+			gone = append(gone, tag)
+		}
+	}
+	slices.SortFunc(gone, func(a, b string) int { return cmp.Or(before[a].Since.Compare(before[b].Since), cmp.Compare(a, b)) })
+	for _, tag := range gone[:min(len(gone), maxRefs)] {
+		seen[tag] = before[tag]
 	}
 	return seen
 }
@@ -162,6 +176,9 @@ func (k *Known) Save(path string) error {
 	raw, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
 		return err
+	}
+	if len(raw) >= maxKnown { // what cannot be read again would take all that was seen with it
+		return fmt.Errorf("%s: got %d bytes, want at most %d", path, len(raw)+1, maxKnown)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

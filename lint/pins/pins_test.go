@@ -365,6 +365,64 @@ func TestSeen(t *testing.T) {
 	}
 }
 
+// A tag that was deleted and comes back as another commit has moved, whoever looked meanwhile. Tags without end
+// do not make those forgotten that were seen before.
+func TestSeenAgain(t *testing.T) {
+	a, b := strings.Repeat("a", 40), strings.Repeat("b", 40)
+	k := New()
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	k.now = func() time.Time { return at }
+	r := &Resolver{Known: k, Server: "https://x.example"}
+	see := func(refs map[string]string) Seen {
+		at = at.Add(24 * time.Hour)
+		k.addRefs("https://x.example/o/r", refs)
+		s, _ := r.Seen("o/r", "v1.2.3")
+		return s
+	}
+	many := func(n int) map[string]string {
+		refs := map[string]string{}
+		for i := range maxRefs {
+			refs[fmt.Sprintf("refs/tags/v%d.%d.0", n, i)] = a
+		}
+		return refs
+	}
+	first := see(map[string]string{"refs/tags/v1.2.3": a})
+	see(map[string]string{"refs/heads/main": a})
+	see(many(2))
+	see(many(3))
+	see(many(4))
+	if again := see(map[string]string{"refs/tags/v1.2.3": a}); again != first {
+		t.Errorf("the same commit: got %+v, want %+v", again, first)
+	}
+	see(nil)
+	if moved := see(map[string]string{"refs/tags/v1.2.3": b}); moved.Before != a {
+		t.Errorf("another commit: got %+v, want that it has moved", moved)
+	}
+	if n := len(k.Repositories["https://x.example/o/r"].Seen); n > 2*maxRefs {
+		t.Errorf("got %d tags", n)
+	}
+}
+
+// A file that would be too large to be read again is not written: that would lose all alarms.
+func TestSaveWhatCanBeRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolutions.json")
+	a, k := strings.Repeat("a", 40), New()
+	k.addRefs("https://x.example/o/r", map[string]string{"refs/tags/v1.2.3": a})
+	if err := k.Save(file); err != nil {
+		t.Fatal(err)
+	}
+	refs := map[string]string{"refs/heads/" + strings.Repeat("x", maxKnown): a}
+	k.addRefs("https://x.example/o/large", refs)
+	saved := k.Save(file)
+	again, err := Cache(file)
+	if err != nil || again.Repositories["https://x.example/o/r"] == nil {
+		t.Errorf("got %v, want the answers from before", err)
+	}
+	if saved == nil {
+		t.Error("got no error")
+	}
+}
+
 func TestVersions(t *testing.T) {
 	tags := map[string]string{}
 	for _, tag := range []string{"v4", "v4.2.9", "v4.2.10", "4.2.11", "v5.0.0", "v5.1.0-rc.1", "v4.2", "release-4.9.9", "v4.2.12+x", "v04.9.9"} {
