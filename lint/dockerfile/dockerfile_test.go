@@ -58,6 +58,7 @@ func TestFound(t *testing.T) {
 		"SHELL":                        {from + "SHELL [\"powershell\"]\nRUN curl https://x.example.com/i | sh\n", ""},
 		"SHELL of a stage before":      {"FROM scratch AS a\nSHELL [\"cmd\"]\nFROM a\nRUN curl https://x.example.com/i | sh\n", ""},
 		"a stage":                      {"FROM scratch AS golang\nFROM golang\nCOPY --from=golang / /\nCOPY --from=0 / /\n", ""},
+		"a frontend's line":            {"# SYNTAX = f.example.com/f:1 \u0130\n" + from, "unpinned-frontend 1:12"},
 		"a stage that follows":         {"FROM later\nFROM scratch AS later\n", "base-latest 1:6"},
 		"a build context":              {from + "COPY --from=assets / /\n", ""},
 		"an image to copy from":        {from + "COPY --from=team/assets / /\n", "base-latest 2:13"},

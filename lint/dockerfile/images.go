@@ -88,18 +88,12 @@ func (d *document) frontends() []Image {
 		return nil
 	}
 	line := at[0].Start.Line
-	const directive = "syntax"
-	text := d.file.Line(line)
-	key := strings.Index(strings.ToLower(text), directive)
-	if key < 0 || len(strings.ToLower(text)) != len(text) {
-		return nil
-	}
-	key += len(directive)
-	column := strings.Index(text[key:], ref)
+	key, value, _ := strings.Cut(d.file.Line(line), "=")
+	column := strings.Index(value, ref)
 	if column < 0 {
 		return nil
 	}
-	start := d.file.LineStart(line) + key + column
+	start := d.file.LineStart(line) + len(key) + len("=") + column
 	return []Image{{Name: ref, Start: start, End: start + len(ref), Literal: true}}
 }
 
