@@ -149,10 +149,37 @@ func (d *document) unauthenticated(t *snippet, c *script.Command) {
 		d.at(t, c, ruleUnauthenticated, c.Name+" is told not to check who answers", "delete the command, and install the certificate that is missing")
 	}
 	for _, a := range c.Assigned {
-		if a.Name == "GIT_SSL_NO_VERIFY" && a.Value != "" || a.Name == "NODE_TLS_REJECT_UNAUTHORIZED" && a.Value == "0" || (a.Name == "GONOSUMDB" || a.Name == "GOINSECURE") && a.Value == "*" || (a.Name == "GONOSUMCHECK" || a.Name == "GOSUMDB") && a.Value == "off" {
-			d.add(t.in, t.base+a.Start, t.base+a.End, ruleUnauthenticated, a.Name+" switches off a check of what is downloaded", "delete it")
+		if switchesOff(a.Name, a.Value) {
+			d.switchedOff(t.in, a.Name, t.base+a.Start, t.base+a.End)
 		}
 	}
+}
+
+// switchesOff reports whether a variable switches off a check of what is downloaded.
+func switchesOff(name, value string) bool {
+	switch name {
+	case "GIT_SSL_NO_VERIFY":
+		return value != ""
+	case "NODE_TLS_REJECT_UNAUTHORIZED":
+		return value == "0"
+	case "GONOSUMDB", "GOINSECURE":
+		return value == "*"
+	case "GONOSUMCHECK", "GOSUMDB":
+		return value == "off"
+	}
+	return false
+}
+
+// sets checks a variable that ENV or ARG sets for the steps that follow.
+func (d *document) sets(in *instruction, name, value string) {
+	if switchesOff(name, strings.Trim(value, `"'`)) {
+		start, end := d.word(in, name)
+		d.switchedOff(in, name, start, end)
+	}
+}
+
+func (d *document) switchedOff(in *instruction, name string, start, end int) {
+	d.add(in, start, end, ruleUnauthenticated, name+" switches off a check of what is downloaded", "delete it")
 }
 
 // clone checks that git gets a commit, and not whatever a branch or tag is today.
