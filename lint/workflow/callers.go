@@ -18,8 +18,11 @@ var privileged = []string{"pull_request_target", "workflow_run", "issue_comment"
 // callersCode are parts of the event that name the code of the caller.
 var callersCode = []string{
 	"github.event.pull_request.head", "github.head_ref", "github.event.workflow_run.head_", "github.event.workflow_run.pull_requests", "github.event.number", "github.event.pull_request.number",
-	"github.event.issue.number", "github.event.pull_request.merge_commit_sha", "refs/pull/",
+	"github.event.issue.number", "github.event.pull_request.merge_commit_sha",
 }
+
+// pullRefs begins the names of refs under which GitHub serves pull requests.
+const pullRefs = "refs/pull/"
 
 // callers finds privileged workflows that check out the code of who caused them, and runners
 // that strangers reach.
@@ -40,7 +43,7 @@ func callers(w *file) (out []finding.Finding) {
 
 func (w *file) checksOut(j *job, s *step, event string) []finding.Finding {
 	f := finding.Finding{Rule: ruleCheckout, Position: s.pos, Mend: "use pull_request, or check out nothing of the caller: hand over data with artifacts, and treat them as data"}
-	only := pullRequestOnly(j, s)
+	only := j.without(s, w.among(privileged))
 	switch {
 	case s.is("actions/checkout"):
 		for _, name := range []string{"ref", "repository"} {
@@ -62,41 +65,42 @@ func (w *file) checksOut(j *job, s *step, event string) []finding.Finding {
 	return nil
 }
 
-// pullRequestOnly reports whether a step or job runs only for events that get no secrets.
-func pullRequestOnly(j *job, s *step) bool {
-	for _, cond := range []*yaml.Node{j.get("if"), s.get("if")} {
-		text := strings.ReplaceAll(yamlfile.Value(cond), " ", "")
-		if strings.Contains(text, "||") {
-			continue
-		}
-		for _, event := range []string{"pull_request", "push", "workflow_dispatch", "schedule", "release"} {
-			if strings.Contains(text, "github.event_name=='"+event+"'") {
-				return true
-			}
+// without reports whether the conditions of a job, or of a step of it, exclude all of some events.
+func (j *job) without(s *step, events []string) bool {
+	return !slices.ContainsFunc(events, func(event string) bool {
+		return !excludes(yamlfile.Value(j.get("if")), event) && !excludes(yamlfile.Value(s.get("if")), event)
+	})
+}
+
+// among returns those of some triggers that a workflow has.
+func (w *file) among(names []string) (out []string) {
+	for _, name := range names {
+		if w.event(name) != "" {
+			out = append(out, name)
 		}
 	}
-	return false
+	return out
 }
 
 // namesCaller reports whether a ref or repository is that of the caller. Of issue_comment it is
 // often a step's output.
 func (w *file) namesCaller(j *job, s *step, ref string) bool {
-	if strings.HasPrefix(ref, "refs/pull/") {
+	if strings.HasPrefix(ref, pullRefs) {
 		return true
 	}
 	vars := w.variables(j, s)
-	for _, e := range expressions(ref) {
-		if slices.ContainsFunc(callersCode, func(c string) bool { return strings.Contains(e.text, c) }) {
-			return true
-		}
-		if name, of := property(e.node); of == "env" {
-			inner := vars[strings.ToLower(name)]
-			if slices.ContainsFunc(callersCode, func(c string) bool { return strings.Contains(inner, c) }) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(expressions(ref), func(e expression) bool {
+		return e.namesCaller() || slices.ContainsFunc(e.of("env"), func(name string) bool {
+			return slices.ContainsFunc(expressions(vars[name]), expression.namesCaller)
+		})
+	})
+}
+
+func (e expression) namesCaller() bool {
+	names, texts := e.names()
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.HasPrefix(text, pullRefs) }) || slices.ContainsFunc(names, func(name string) bool {
+		return slices.ContainsFunc(callersCode, func(c string) bool { return strings.HasPrefix(name, c) })
+	})
 }
 
 // fetchesPull reports whether a command checks out a pull request.
@@ -109,7 +113,7 @@ func fetchesPull(c *script.Command) bool {
 			return false
 		}
 		return slices.ContainsFunc(c.Args, func(a script.Word) bool {
-			return strings.HasPrefix(a.Text, "pull/") || strings.Contains(a.Text, "refs/pull/") || strings.Contains(a.Text, "github.event.pull_request.head") || strings.Contains(a.Text, "github.head_ref")
+			return strings.HasPrefix(a.Text, "pull/") || strings.Contains(a.Text, pullRefs) || slices.ContainsFunc(expressions(a.Text), expression.namesCaller)
 		})
 	}
 	return false
@@ -117,25 +121,19 @@ func fetchesPull(c *script.Command) bool {
 
 // runners finds self-hosted runners for jobs that pull requests cause.
 func (w *file) runners() (out []finding.Finding) {
-	e := w.event("pull_request", "pull_request_target", "issue_comment")
-	if e == "" {
+	events := w.among([]string{"pull_request", "pull_request_target", "issue_comment"})
+	if len(events) == 0 {
 		return nil
 	}
 	for _, j := range w.jobs {
 		l, cond := selfHosted(j), yamlfile.Value(j.get("if"))
-		if l == nil || strings.Contains(cond, "head.repo.full_name") || strings.Contains(cond, "head.repo.fork") || pullRequestFree(j) {
+		if l == nil || strings.Contains(cond, "head.repo.full_name") || strings.Contains(cond, "head.repo.fork") || j.without(&step{}, events) {
 			continue
 		}
-		out = append(out, finding.Finding{Rule: ruleSelfHosted, Position: w.at(l), Message: e + " starts the job " + j.id.Value + " on a machine that outlives it",
+		out = append(out, finding.Finding{Rule: ruleSelfHosted, Position: w.at(l), Message: events[0] + " starts the job " + j.id.Value + " on a machine that outlives it",
 			Mend: "use a hosted or ephemeral runner for pull requests; if the repository is private, ignore this with that reason"})
 	}
 	return out
-}
-
-// pullRequestFree reports whether a job does not run for pull requests.
-func pullRequestFree(j *job) bool {
-	text := strings.ReplaceAll(yamlfile.Value(j.get("if")), " ", "")
-	return strings.Contains(text, "github.event_name!='pull_request'") || pullRequestOnly(j, &step{}) && !strings.Contains(text, "'pull_request'")
 }
 
 // inherited finds reusable workflows of others that get all secrets.

@@ -10,7 +10,6 @@ import (
 	"github.com/rhysd/actionlint"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/colophon-build/colophon/internal/lazyregexp"
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/yamlfile"
 )
@@ -22,11 +21,11 @@ type expression struct {
 	node       actionlint.ExprNode // nil if it cannot be parsed
 }
 
-// Caps on the expressions of one text: their number, and the length of each, in bytes. GitHub
-// refuses expressions that are longer than 21,000 characters.
+// Caps on the expressions of one text: the length of each, in bytes, and their number. GitHub refuses
+// expressions that are longer than 21,000 characters, and a text with expressions is one for GitHub.
 const (
-	maxExpressions = 1000
 	maxExpression  = 21_000
+	maxExpressions = maxExpression / len("${{}}")
 )
 
 // expressions returns the expressions of a text.
@@ -182,15 +181,13 @@ func (w *file) ofBot(j *job) bool {
 	return false
 }
 
-var author = lazyregexp.New(`^(?:\$\{\{)?\s*github\.event\.pull_request\.user\.login == '[^']+'\s*(?:&&[^|]*)?(?:\}\})?$`)
-
 // onlyAuthor reports whether a condition demands the author of the pull request. Of a job that is
 // needed, it counts unless the condition of the job itself may hold all the same.
 func onlyAuthor(condition string, needed bool, own string) bool {
 	if needed && strings.ContainsAny(own, "!") || needed && strings.Contains(own, "always()") || needed && strings.Contains(own, "failure()") || needed && strings.Contains(own, "cancelled()") {
 		return false
 	}
-	return author.MatchString(strings.TrimSpace(condition))
+	return slices.ContainsFunc(demanded(condition), func(c comparison) bool { return c.name == "github.event.pull_request.user.login" && c.equal })
 }
 
 // variables returns the variables that a step sees, by their names in lower case.
@@ -214,31 +211,26 @@ func injected(t yamlfile.Text, roots actionlint.UntrustedInputSearchRoots, varia
 			out = append(out, f)
 			continue
 		}
-		name, of := property(e.node)
-		switch {
-		case of == "env":
-			for _, inner := range expressions(variables[strings.ToLower(name)]) {
-				if from := tainted(inner, roots); from != "" {
-					f.Message = fmt.Sprintf("env.%s is %s, which a stranger wrote, and becomes part of the script", name, from)
-					f.Mend = "write \"$" + name + "\" instead"
-					out = append(out, f)
-					break
-				}
-			}
-		case of == "inputs" && action:
+		if name, from := strangersVariable(e, roots, variables); name != "" {
+			f.Message = fmt.Sprintf("env.%s is %s, which a stranger wrote, and becomes part of the script", name, from)
+			f.Mend = "write \"$" + name + "\" instead"
+			out = append(out, f)
+		} else if inputs := e.of("inputs"); len(inputs) > 0 && action {
 			f.Severity = finding.Note
-			f.Message = "inputs." + name + " is what the caller of the action passes, and becomes part of the script"
+			f.Message = "inputs." + inputs[0] + " is what the caller of the action passes, and becomes part of the script"
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-// property returns NAME and CONTEXT of the expression CONTEXT.NAME.
-func property(n actionlint.ExprNode) (name, of string) {
-	if p, ok := n.(*actionlint.ObjectDerefNode); ok {
-		if v, ok := p.Receiver.(*actionlint.VariableNode); ok {
-			return p.Property, v.Name
+// strangersVariable returns a variable in an expression whose value a stranger chooses, and what that is; or "".
+func strangersVariable(e expression, roots actionlint.UntrustedInputSearchRoots, variables map[string]string) (name, from string) {
+	for _, name := range e.of("env") {
+		for _, inner := range expressions(variables[name]) {
+			if from := tainted(inner, roots); from != "" {
+				return name, from
+			}
 		}
 	}
 	return "", ""

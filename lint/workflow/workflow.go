@@ -185,7 +185,10 @@ func (w *file) step(n *yaml.Node, shell string) *step {
 // posix reports whether the scripts of a shell can be parsed. Without a shell it is bash, or
 // PowerShell on Windows, of which the parser reads what looks like a command.
 func posix(shell string) bool {
-	name, _, _ := strings.Cut(strings.TrimSpace(shell), " ")
+	name, rest, _ := strings.Cut(strings.TrimSpace(shell), " ")
+	if path.Base(name) == "env" {
+		name, _, _ = strings.Cut(strings.TrimSpace(rest), " ")
+	}
 	return name == "" || slices.Contains([]string{"bash", "sh", "dash", "ash"}, path.Base(name))
 }
 

@@ -1,6 +1,7 @@
 package workflow_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -123,6 +124,11 @@ func TestNotFound(t *testing.T) {
 		head + "  a: {" + bot + ", runs-on: x}\n  b: {needs: a, " + inject + "}\n":                                                  false,
 		head + "  a: {" + bot + ", runs-on: x}\n  b: {needs: [a], if: always(), " + inject + "}\n":                                  true,
 		head + "  a: {if: \"github.event.pull_request.user.login == 'x' || true\", " + inject + "}\n":                               true,
+		head + "  a: {if: \"${{ github.event.pull_request.user.login == 'x' && false }} x\", " + inject + "}\n":                     true,
+		head + "  a: {if: \"github.event.pull_request['user'].login == 'x' && (github.sha || true)\", " + inject + "}\n":            false,
+		head + "  a: {env: {T: \"${{ github.event['issue'].title }}\"}, runs-on: x, steps: [{run: \"echo ${{ env['T'] }}\"}]}\n":    true,
+		head + "  a: {env: {T: \"${{ github.head_ref }}\"}, runs-on: x, steps: [{run: \"echo ${{ env.T || 'x' }}\"}]}\n":            true,
+		head + "  a: {env: {T: \"${{ github.head_ref }}\"}, runs-on: x, steps: [{run: \"echo ${{ env.T == 'x' }}\"}]}\n":            false,
 		head + "  a: {if: \"github.actor == 'dependabot[bot]'\", " + inject + "}\n":                                                 true,
 		head + "  a: {runs-on: x, " + push + "}\n":                                                                                  true,
 		head + "  a: {runs-on: x, " + registry + push + "}\n":                                                                       false,
@@ -168,9 +174,80 @@ func TestMergedJobs(t *testing.T) {
 	}
 }
 
+// TestCallersCode: GitHub takes names in any case, and properties in brackets. A condition that denies an event, or
+// names one of several, keeps nobody out.
+func TestCallersCode(t *testing.T) {
+	const src = "on: {pull_request_target: , workflow_run: , push: }\npermissions: {}\njobs:\n  a:\n    if: %q\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v4\n        env: {SHA: \"${{ github.event['pull_request'].head.sha }}\"}\n        with: {ref: %q}\n"
+	for _, c := range []struct {
+		condition, ref string
+		want           bool
+	}{
+		{"", "${{ github.event.pull_request.head.sha }}", true},
+		{"", "${{ github.event['pull_request']['head'].sha }}", true},
+		{"", "${{ GitHub.Event.Pull_Request.Head.SHA }}", true},
+		{"", "${{ github . head_ref }}", true},
+		{"", "${{ github['head_ref'] || github.sha }}", true},
+		{"", "${{ format('refs/pull/{0}/head', github.event['number']) }}", true},
+		{"", "${{ github.event.workflow_run.head_branch }}", true},
+		{"", "${{ env['SHA'] }}", true},
+		{"", "${{ Env.sha }}", true},
+		{"", "${{ github.event.pull_request.base.sha }}", false},
+		{"", "${{ github.sha }}", false},
+		{"github.event_name == 'push'", "${{ github.head_ref }}", false},
+		{"github.event_name == 'push' && github.head_ref", "${{ github.head_ref }}", false},
+		{"${{ github.event_name == 'push' }}", "${{ github.head_ref }}", false},
+		{"GitHub.Event_Name == 'push'", "${{ github.head_ref }}", false},
+		{"!(github.event_name == 'push')", "${{ github.head_ref }}", true},
+		{"(github.event_name == 'push') == false", "${{ github.head_ref }}", true},
+		{"github.event_name == 'push' || true", "${{ github.head_ref }}", true},
+		{"contains('x', github.event_name == 'push') || always()", "${{ github.head_ref }}", true},
+	} {
+		found := slices.ContainsFunc(check(t, fmt.Sprintf(src, c.condition, c.ref)), func(f finding.Finding) bool { return f.Rule == "workflow/untrusted-checkout" })
+		if found != c.want {
+			t.Errorf("%s with if %q: got %t, want %t", c.ref, c.condition, found, c.want)
+		}
+	}
+}
+
+// TestFetchedCode: the same of commands.
+func TestFetchedCode(t *testing.T) {
+	for command, want := range map[string]bool{
+		"git checkout ${{ github.head_ref }}": true, "git fetch origin ${{ github.event['pull_request'].head.sha }}": true, "git fetch origin pull/1/head": true,
+		"git fetch origin ${{ github.sha }}": false, "git log ${{ github.head_ref }}": false,
+	} {
+		src := "on: pull_request_target\npermissions: {}\njobs: {a: {runs-on: ubuntu-24.04, steps: [{run: \"" + command + "\"}]}}\n"
+		if got := slices.ContainsFunc(check(t, src), func(f finding.Finding) bool { return f.Rule == "workflow/untrusted-checkout" }); got != want {
+			t.Errorf("%s: got %t, want %t", command, got, want)
+		}
+	}
+}
+
+// TestManyExpressions: whatever GitHub accepts is looked at: a text with expressions of up to 21,000 characters.
+func TestManyExpressions(t *testing.T) {
+	run := strings.Repeat("${{1}}", 3000) + "${{ github.event.issue.title }}"
+	src := "on: issues\npermissions: {}\njobs: {a: {runs-on: ubuntu-24.04, steps: [{run: \"echo " + run + "\"}]}}\n"
+	if !slices.ContainsFunc(check(t, src), func(f finding.Finding) bool { return f.Rule == "workflow/script-injection" }) {
+		t.Error("the last expression was not looked at")
+	}
+}
+
+// TestConditionsOfRunners: a job is free of pull requests if it runs for none of the events of the workflow that
+// they cause.
+func TestConditionsOfRunners(t *testing.T) {
+	const src = "on: {pull_request_target: , pull_request: , push: }\npermissions: {}\njobs: {a: {if: %q, runs-on: self-hosted, steps: [{run: make}]}}\n"
+	for condition, want := range map[string]bool{
+		"": true, "github.event_name == 'push'": false, "github.event_name != 'pull_request'": true, "!(github.event_name == 'push')": true,
+		"github.event_name != 'pull_request' && github.event_name != 'pull_request_target'": false,
+	} {
+		if got := slices.ContainsFunc(check(t, fmt.Sprintf(src, condition)), func(f finding.Finding) bool { return f.Rule == "workflow/self-hosted-runner" }); got != want {
+			t.Errorf("if %q: got %t, want %t", condition, got, want)
+		}
+	}
+}
+
 // TestShells: a shell may be named by its path.
 func TestShells(t *testing.T) {
-	for shell, want := range map[string]int{"bash": 1, "sh -e {0}": 1, "/bin/bash -e {0}": 1, "/usr/bin/dash {0}": 1, "python": 0} {
+	for shell, want := range map[string]int{"bash": 1, "sh -e {0}": 1, "/bin/bash -e {0}": 1, "/usr/bin/dash {0}": 1, "/usr/bin/env bash {0}": 1, "python": 0} {
 		src := "on: push\npermissions: {}\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - shell: " + shell + "\n        run: curl https://x.example.com/i | sh\n"
 		if got := check(t, src); len(got) != want {
 			t.Errorf("%s: got %+v", shell, got)
