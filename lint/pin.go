@@ -274,6 +274,7 @@ func (p *Pinner) pinned(ctx context.Context, pin Pin, u *workflow.Use) Pin {
 	if err != nil {
 		return pin.undecided(err)
 	}
+	pin.Tag = s.Named(pin.Tag)
 	if is := pins.Precise(s.Of()); is != "" && !pins.Exact(pin.Tag) && (pin.Tag == "" || strings.HasPrefix(is, pin.Tag+".")) {
 		pin.Tag = is // "v4" beside the commit of v4.2.1
 	}

@@ -155,6 +155,9 @@ func TestPinAlarms(t *testing.T) {
 		alarm("the update's tag", Pinner{Update: true}, uses, 30, PinMoved, two[:12])
 	}
 	alarm("unpinned", Pinner{Update: true}, "o/action@v4.2.0", 30, PinMoved, evil[:12])
+	if pin, _ := s.look(Pinner{Update: true, Cooldown: week}, cache, "o/action@"+one+" # 4.1.0", 0); pin.State != PinMoved || strings.Contains(pin.Message, "is gone") {
+		t.Errorf("a comment without v: got %+v", pin) // that v4.2.0 has moved, not that 4.1.0 is gone
+	}
 	alarm("the pin's tag", Pinner{Update: true}, "o/action@"+two+" # v4.2.0", 0, PinMoved, "points to "+evil[:12])
 	s.git("tag", "-d", "v4.1.0")
 	fresh(t, cache)

@@ -86,6 +86,17 @@ func (s Standing) Known() bool { return s.Within != "" }
 // Has reports whether the repository has a tag.
 func (s Standing) Has(tag string) bool { return s.Tags[tag] != "" }
 
+// Named returns the tag of the repository that a comment means, which may leave out its "v" or add one. Without such a
+// tag, it returns what the comment says.
+func (s Standing) Named(comment string) string {
+	for _, tag := range []string{comment, "v" + comment, strings.TrimPrefix(comment, "v")} {
+		if s.Has(tag) {
+			return tag
+		}
+	}
+	return comment
+}
+
 // Is reports whether a tag points to the commit.
 func (s Standing) Is(tag string) bool { return s.Tags[tag] == s.Commit }
 

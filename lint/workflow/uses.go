@@ -150,8 +150,11 @@ func (w *file) commit(ctx context.Context, r *pins.Resolver, u *Use) []finding.F
 		return []finding.Finding{{Rule: ruleCommit, Severity: finding.Error, Position: at, Message: fmt.Sprintf("no branch or tag of %s contains the commit %.12s", u.Repo, u.Ref),
 			Mend: "find out whose commit it is, and pin the commit of a release"}}
 	}
-	tag := pins.Comment(u.Text)
+	tag := standing.Named(pins.Comment(u.Text))
 	switch {
+	case pins.Exact(tag) && !standing.Has(tag):
+		return []finding.Finding{{Rule: ruleComment, Position: at, Message: fmt.Sprintf("%s has no tag %s", u.Repo, tag),
+			Mend: "find out which version the commit is, and do not update before you know why"}}
 	case tag != "" && standing.Has(tag) && !standing.Is(tag):
 		return []finding.Finding{{Rule: ruleComment, Position: at, Message: fmt.Sprintf("the tag %s of %s is the commit %.12s, expected %.12s", tag, u.Repo, standing.Tags[tag], u.Ref),
 			Mend: "look at what changed between the two commits, and do not update before you know why"}}

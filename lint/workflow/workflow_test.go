@@ -231,6 +231,20 @@ func TestManyExpressions(t *testing.T) {
 	}
 }
 
+// TestComments: the version beside a commit is that of the commit, with or without "v".
+func TestComments(t *testing.T) {
+	const old, now = "eef61447b9ff4aafe5dcd4e0bbf5d482be7e7871", "11bd71901bbe5b1630ceea73d27597364c9af683" // v4.2.1, v4.2.2
+	for pin, want := range map[string]bool{
+		now + " # v4.2.2": false, now + " # 4.2.2": false, now + " # v4": false, now + " # v5": false, now + " # since 2024": false, now: false,
+		old + " # v4.2.2": true, old + " # 4.2.2": true, old + " # v4": true, old + " # v9.9.9": true, old + " # 9.9.9 newest": true,
+	} {
+		src := "on: push\npermissions: {}\njobs:\n  a:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@" + pin + "\n"
+		if got := slices.ContainsFunc(check(t, src), func(f finding.Finding) bool { return f.Rule == "workflow/action-comment-wrong" }); got != want {
+			t.Errorf("%s: got %t, want %t", pin, got, want)
+		}
+	}
+}
+
 // TestConditionsOfRunners: a job is free of pull requests if it runs for none of the events of the workflow that
 // they cause.
 func TestConditionsOfRunners(t *testing.T) {
