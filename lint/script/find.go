@@ -55,7 +55,7 @@ var (
 // piped finds programs from the network that run at once.
 func piped(c *Command) []problem {
 	if from := fetched(c.Reads); from != nil && runsInput(c) {
-		return []problem{download(from, c.End)}
+		return []problem{download(from, max(c.End, from.End))}
 	}
 	runsArgs := slices.Contains(shells, c.Name) || slices.Contains([]string{"eval", "source", "."}, c.Name)
 	if !runsArgs {

@@ -39,7 +39,7 @@ type Command struct {
 	Args       []Word // after the name
 	Assigned   []Assignment
 	Start, End int
-	// Reads is the command before the pipe whose output this one reads, or nil.
+	// Reads is the command whose output this one reads, through a pipe, <<< or < <(…); or nil.
 	Reads *Command
 	// Sourced are commands whose output this one gets as an argument: $(…) and <(…).
 	Sourced []*Command
@@ -147,18 +147,34 @@ func (r *reader) stmt(s *syntax.Stmt, before *Command) *Command {
 		if c.Op == syntax.Pipe || c.Op == syntax.PipeAll {
 			return r.stmt(c.Y, left)
 		}
-		last = r.stmt(c.Y, nil)
+		last = r.stmt(c.Y, before)
+	case *syntax.Subshell:
+		last = r.group(c.Stmts, before)
+	case *syntax.Block:
+		last = r.group(c.Stmts, before)
 	default:
 		r.inside(c)
 		last = nil
 	}
 	for _, redirect := range s.Redirs {
 		if redirect.Word != nil {
-			r.substitutions(redirect.Word)
+			from := r.substitutions(redirect.Word)
+			if _, call := s.Cmd.(*syntax.CallExpr); call && len(from) > 0 && (redirect.Op == syntax.RdrIn || redirect.Op == syntax.WordHdoc) {
+				last.Reads = from[len(from)-1]
+			}
 		}
 		if redirect.Hdoc != nil {
 			r.substitutions(redirect.Hdoc)
 		}
+	}
+	return last
+}
+
+// group adds the commands of statements that run one after the other, each of which may read the output of before,
+// and returns the last one.
+func (r *reader) group(all []*syntax.Stmt, before *Command) (last *Command) {
+	for _, s := range all {
+		last = r.stmt(s, before)
 	}
 	return last
 }
