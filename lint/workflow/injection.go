@@ -142,9 +142,6 @@ var codeInputs = map[string]string{
 
 // injections finds texts of strangers in scripts.
 func injections(w *file) (out []finding.Finding) {
-	if !strings.Contains(string(w.Data), "${{") {
-		return nil
-	}
 	roots := untrusted()
 	for _, j := range w.jobs {
 		if w.ofBot(j) {
@@ -157,10 +154,9 @@ func injections(w *file) (out []finding.Finding) {
 					texts = append(texts, s.with[input])
 				}
 			}
-			variables := w.variables(j, s)
 			for _, t := range texts {
-				if t.File != nil {
-					out = append(out, injected(t, roots, variables, w.action)...)
+				if strings.Contains(t.Value, "${{") {
+					out = append(out, injected(t, roots, w.variables(j, s), w.action)...)
 				}
 			}
 		}

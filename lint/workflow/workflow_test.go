@@ -231,6 +231,14 @@ func TestManyExpressions(t *testing.T) {
 	}
 }
 
+// TestEscaped: what counts is the value that the YAML has, not how the file writes it.
+func TestEscaped(t *testing.T) {
+	src := `{on: issues, permissions: {}, jobs: {a: {runs-on: ubuntu-24.04, steps: [{run: "echo $\x7b{ github.event.issue.title }}"}]}}}`
+	if !slices.ContainsFunc(check(t, src), func(f finding.Finding) bool { return f.Rule == "workflow/script-injection" }) {
+		t.Error("an expression with an escape was not looked at")
+	}
+}
+
 // TestComments: the version beside a commit is that of the commit, with or without "v".
 func TestComments(t *testing.T) {
 	const old, now = "eef61447b9ff4aafe5dcd4e0bbf5d482be7e7871", "11bd71901bbe5b1630ceea73d27597364c9af683" // v4.2.1, v4.2.2
