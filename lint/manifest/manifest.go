@@ -67,7 +67,7 @@ type checker struct {
 var composeName = lazyregexp.New(`^(docker-)?compose([._-].*)?\.ya?ml$|\.compose\.ya?ml$`)
 
 func isCompose(f *finding.File) bool {
-	return composeName.MatchString(path.Base(f.Path)) && bytes.Contains(f.Data, []byte("services"))
+	return composeName.MatchString(path.Base(f.Path)) && (yamlfile.Wide(f) || bytes.Contains(f.Data, []byte("services")))
 }
 
 func isKustomization(name string) bool {
@@ -77,7 +77,7 @@ func isKustomization(name string) bool {
 
 // isManifest reports whether a file may contain Kubernetes objects.
 func isManifest(f *finding.File) bool {
-	return bytes.Contains(f.Data, []byte("apiVersion")) && bytes.Contains(f.Data, []byte("kind"))
+	return yamlfile.Wide(f) || bytes.Contains(f.Data, []byte("apiVersion")) && bytes.Contains(f.Data, []byte("kind"))
 }
 
 // schema begins a file whose first object is the schema of a custom kind.

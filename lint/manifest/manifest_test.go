@@ -27,6 +27,11 @@ func webhook(rest string) string {
 	return "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nwebhooks: [{failurePolicy: Ignore, " + rest + "}]\n"
 }
 
+// wide returns a text in UTF-16, as PowerShell redirects what a command prints.
+func wide(text string) string {
+	return "\xff\xfe" + strings.Join(strings.Split(text, ""), "\x00") + "\x00"
+}
+
 const digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 // TestFound: what is found in which file, and what is none of our business.
@@ -36,6 +41,7 @@ func TestFound(t *testing.T) {
 		want  string
 	}{
 		"a tag":                        {map[string]string{"a.yaml": pod("image: nginx:1")}, "image-by-tag a.yaml:5"},
+		"in UTF-16":                    {map[string]string{"a.yaml": wide(pod("image: nginx:1")), "compose.yaml": wide("services: {a: {image: 'a:1'}}\n")}, "syntax a.yaml:1,syntax compose.yaml:1"},
 		"latest":                       {map[string]string{"a.yaml": pod("image: nginx")}, "image-by-tag a.yaml:5"},
 		"a digest":                     {map[string]string{"a.yaml": pod("image: nginx" + digest)}, ""},
 		"never pulled":                 {map[string]string{"a.yaml": pod("{image: 'nginx:1', imagePullPolicy: Never}")}, ""},

@@ -39,7 +39,8 @@ func TestBroken(t *testing.T) {
 		"on: push\njobs:\n  a: 1\n":           `the job "a"`,
 		"a: &a {b: *a}\njobs: *a\n":           "contains itself",
 		"on: push\njobs: {}\n---\non: push\n": "expected one mapping",
-		"on: push\njobs:\n  a: {steps: \"\xff\"}\n": "UTF-8",
+		"on: push\njobs:\n  a: {steps: \"\xff\"}\n":                                                          "UTF-8",
+		"\xff\xfe" + strings.Join(strings.Split("on: push\njobs:\n  a: {steps: []}\n", ""), "\x00") + "\x00": "UTF-16",
 	} {
 		found := check(t, src)
 		if len(found) != 1 || found[0].Rule != "workflow/syntax" || !strings.Contains(found[0].Message, want) {

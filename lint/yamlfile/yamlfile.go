@@ -31,7 +31,7 @@ const maxDocuments = 1000
 type Error struct {
 	Line  int // counts from 1; 0: the file as a whole
 	Text  string
-	Limit bool // it is too large, or has too much of something: nobody knows whether its syntax is right
+	Limit bool // it is too large, has too much of something, or is in UTF-16: nobody knows whether its syntax is right
 }
 
 func (e *Error) Error() string {
@@ -39,6 +39,12 @@ func (e *Error) Error() string {
 		return e.Text
 	}
 	return fmt.Sprintf("line %d: %s", e.Line, e.Text)
+}
+
+// Wide reports whether a file is in UTF-16, as PowerShell writes what a command prints. The YAML parser and kubectl
+// read it; its texts are not among its bytes, so that Parse refuses it.
+func Wide(f *finding.File) bool {
+	return bytes.HasPrefix(f.Data, []byte("\xff\xfe")) || bytes.HasPrefix(f.Data, []byte("\xfe\xff"))
 }
 
 // Parse returns the root of each document of a file that has one. The error is an *Error; the
@@ -51,6 +57,9 @@ func Parse(f *finding.File) (roots []*yaml.Node, err error) {
 	}()
 	if len(f.Data) > maxBytes {
 		return nil, &Error{Text: fmt.Sprintf("expected at most %d bytes of YAML, found %d", maxBytes, len(f.Data)), Limit: true}
+	}
+	if Wide(f) {
+		return nil, &Error{Line: 1, Text: "expected UTF-8, found UTF-16", Limit: true}
 	}
 	dec := yaml.NewDecoder(strings.NewReader(string(f.Data)))
 	nodes, starts := 0, lineStarts(f)
