@@ -118,6 +118,16 @@ func TestReadersDiffer(t *testing.T) {
 	})
 }
 
+// TestNoHashes: what only looks like the hash of a requirement, or like a commit.
+func TestNoHashes(t *testing.T) {
+	try(t, map[string]repository{
+		"in a marker":        {map[string]string{"requirements.txt": "a==1 ; sys_platform != \"--hash=x\"\n"}, "without-hash requirements.txt:1"},
+		"in an address":      {map[string]string{"requirements.txt": "a @ https://x.example.com/git+/a.zip\n"}, "without-hash requirements.txt:1"},
+		"a commit":           {map[string]string{"requirements.txt": "a @ git+https://x.example.com/a@0123\ngit+https://x.example.com/b@0123\nb@git+ssh://x.example.com/b@0123\n"}, ""},
+		"a hash on its line": {map[string]string{"requirements.txt": "a==1 \\\n--hash=sha256:x\nb==1\t--hash sha256:x\n"}, ""},
+	})
+}
+
 // TestPlainAddresses: an address only looks like one of this machine.
 func TestPlainAddresses(t *testing.T) {
 	locked := func(address string) map[string]string {
@@ -127,6 +137,10 @@ func TestPlainAddresses(t *testing.T) {
 		"a host that begins so":     {locked(`http://localhost.example.com/b.tgz`), "plain-http package-lock.json:1"},
 		"a user of that name":       {locked(`http://127.0.0.1@example.com/b.tgz`), "plain-http package-lock.json:1"},
 		"a scheme in capitals":      {locked(`HTTP://example.com/b.tgz`), "plain-http package-lock.json:1"},
+		"pip's index":               {map[string]string{"requirements.txt": "-i http://pypi.example.com/simple\n--extra-index-url=http://b.example.com --trusted-host b\n--index-url https://x\na==1 --hash=sha256:x\n"}, "plain-http requirements.txt:1,plain-http requirements.txt:2"},
+		"uv":                        {map[string]string{"uv.lock": "[[package]]\nname = \"b\"\nsource = { registry = \"http://pypi.example.com/simple\" }\nwheels = [{ url = \"https://x\", hash = \"sha256:x\" }]\n[[package]]\nname = \"c\"\nsource = { registry = \"https://x\" }\nsdist = { url = \"http://x\", hash = \"sha256:x\" }\n"}, "plain-http uv.lock:2,plain-http uv.lock:6"},
+		"poetry":                    {map[string]string{"poetry.lock": "[[package]]\nname = \"b\"\nfiles = [{file = \"b.whl\", hash = \"sha256:x\"}]\n[package.source]\ntype = \"legacy\"\nurl = \"http://x\"\n[[package]]\nname = \"g\"\n[package.source]\ntype = \"git\"\nurl = \"git://x\"\n"}, "plain-http poetry.lock:2,plain-http poetry.lock:8"},
+		"Pipenv":                    {map[string]string{"Pipfile.lock": "{\"_meta\":{\"sources\":[{\"name\":\"p\",\n\"url\":\"http://pypi.example.com/simple\"}]},\"default\":{\n\"b\":{\"version\":\"==1\"}}}"}, "plain-http Pipfile.lock:2,without-hash Pipfile.lock:3"},
 		"a registry of the machine": {locked(`http://localhost:4873/b.tgz`), ""},
 	})
 }

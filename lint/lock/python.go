@@ -221,6 +221,8 @@ func poetryHashes(f *finding.File) []finding.Finding {
 		for _, p := range l.Package {
 			source, _ := p.Source.(map[string]any)
 			kind, _ := source["type"].(string)
+			address, _ := source["url"].(string)
+			found = append(found, plain(packagePlace(f, p.Name), address)...)
 			if kind == "git" || kind == "directory" || kind == "file" || kind == "url" || old[p.Name] != nil {
 				continue
 			}
@@ -243,6 +245,20 @@ func uvHashes(f *finding.File) []finding.Finding {
 			if source["registry"] == nil {
 				continue // git, a directory, or this project
 			}
+			registry, _ := source["registry"].(string)
+			addresses := []string{registry}
+			if p.Sdist != nil {
+				addresses = append(addresses, p.Sdist.URL)
+			}
+			for _, w := range p.Wheels {
+				addresses = append(addresses, w.URL)
+			}
+			for _, address := range addresses {
+				if more := plain(packagePlace(f, p.Name), address); more != nil {
+					found = append(found, more...)
+					break // of one package, one is enough
+				}
+			}
 			missing := p.Sdist == nil && len(p.Wheels) == 0 || p.Sdist != nil && p.Sdist.Hash == ""
 			for _, w := range p.Wheels {
 				missing = missing || w.Hash == ""
@@ -256,21 +272,29 @@ func uvHashes(f *finding.File) []finding.Finding {
 }
 
 func pipfileHashes(f *finding.File) (found []finding.Finding) {
-	var l map[string]map[string]struct {
+	type entry struct {
 		Hashes []string `json:"hashes"`
 		Path   string   `json:"path"`
 		Git    string   `json:"git"`
 	}
-	var whole map[string]any
-	if err := readJSON(f, &whole); err != nil {
+	var l struct {
+		Meta struct {
+			Sources []struct {
+				URL string `json:"url"`
+			} `json:"sources"`
+		} `json:"_meta"`
+		Default map[string]entry `json:"default"`
+		Develop map[string]entry `json:"develop"`
+	}
+	if err := readJSON(f, &l); err != nil {
 		return []finding.Finding{syntax(f, lineOf(err), err)}
 	}
-	if readJSON(f, &l) != nil && l == nil {
-		return nil
+	for _, s := range l.Meta.Sources {
+		found = append(found, plain(entryOf(f, s.URL), s.URL)...)
 	}
-	for _, group := range []string{"default", "develop"} {
-		for _, name := range slices.Sorted(maps.Keys(l[group])) {
-			if p := l[group][name]; len(p.Hashes) == 0 && p.Path == "" && p.Git == "" {
+	for _, group := range []map[string]entry{l.Default, l.Develop} {
+		for _, name := range slices.Sorted(maps.Keys(group)) {
+			if p := group[name]; len(p.Hashes) == 0 && p.Path == "" && p.Git == "" {
 				found = append(found, without(f, entryOf(f, name), name, "run pipenv lock"))
 			}
 		}
@@ -281,9 +305,14 @@ func pipfileHashes(f *finding.File) (found []finding.Finding) {
 // comment matches one of pip: "#" is none within a word, as in an address.
 var comment = lazyregexp.New(`(?s)(^|\s)#.*`)
 
+var (
+	hashOption = lazyregexp.New(`\s--hash[=\s]`)
+	gitAddress = lazyregexp.New(`(?:^|@\s*)git\+`)
+)
+
 // requirementsHashes checks that each line of a requirements file has a hash. One finding is
 // about all lines without one.
-func requirementsHashes(f *finding.File) []finding.Finding {
+func requirementsHashes(f *finding.File) (found []finding.Finding) {
 	var first finding.Position
 	missing, text := 0, ""
 	for n := 1; n <= f.Lines(); n++ {
@@ -295,7 +324,12 @@ func requirementsHashes(f *finding.File) []finding.Finding {
 			last = f.Line(n)
 		}
 		line := strings.TrimSpace(comment.ReplaceAllString(strings.Join(parts, ""), ""))
-		if line == "" || line[0] == '.' || line[0] == '-' || strings.Contains(line, "--hash=") || strings.HasPrefix(line, "file:") || strings.Contains(line, "git+") {
+		if strings.HasPrefix(line, "-") { // -i, --index-url=…, --find-links …
+			for _, word := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '=' }) {
+				found = append(found, plain(f.Position(f.LineStart(start), f.LineEnd(start)), word)...)
+			}
+		}
+		if line == "" || line[0] == '.' || line[0] == '-' || hashOption.MatchString(line) || strings.HasPrefix(line, "file:") || gitAddress.MatchString(line) {
 			continue
 		}
 		if missing++; missing == 1 {
@@ -303,7 +337,7 @@ func requirementsHashes(f *finding.File) []finding.Finding {
 		}
 	}
 	if missing == 0 {
-		return nil
+		return found
 	}
 	if m := projectName.FindStringSubmatch(text); m != nil {
 		text = m[1]
@@ -311,6 +345,6 @@ func requirementsHashes(f *finding.File) []finding.Finding {
 	if missing > 1 {
 		text += fmt.Sprintf(" and %d more", missing-1)
 	}
-	return []finding.Finding{{Rule: ruleHash, Position: first, Message: "without hash: " + text,
-		Mend: "make the file with pip-compile --generate-hashes, or uv pip compile --generate-hashes"}}
+	return append(found, finding.Finding{Rule: ruleHash, Position: first, Message: "without hash: " + text,
+		Mend: "make the file with pip-compile --generate-hashes, or uv pip compile --generate-hashes"})
 }
