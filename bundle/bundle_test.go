@@ -11,6 +11,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/colophon-build/colophon/attest"
 	"github.com/colophon-build/colophon/bundle"
@@ -25,6 +28,45 @@ func read(t testing.TB, path string) []byte {
 		t.Fatal(err)
 	}
 	return raw
+}
+
+// logless is a trust root without logs.
+type logless struct{ root.TrustedMaterial }
+
+func (logless) RekorLogs() map[string]*root.TransparencyLog { return nil }
+func (l logless) Vouches(issuer string) error               { return trust.Vouches(l.TrustedMaterial, issuer) }
+
+// TestIndexOfTrustedLog: an entry that no log of the trust root has is not said to be that of the signature. Anybody
+// can add one to a bundle.
+func TestIndexOfTrustedLog(t *testing.T) {
+	r, err := parseRoot(read(t, "testdata/rekor2-dsse/trusted_root.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := read(t, "testdata/rekor2-dsse/bundle.sigstore.json")
+	b, err := bundle.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := b.Entries[0]
+	other := proto.CloneOf(real)
+	other.LogIndex, other.LogId.KeyId = 999, []byte("another")
+	about := bundle.Subject{Digest: v1.Hash{Algorithm: "sha256", Hex: b.Statement.Subject[0].Digest["sha256"]}}
+	for name, tt := range map[string]struct {
+		material root.TrustedMaterial
+		entries  []*rekorpb.TransparencyLogEntry
+		want     int64
+	}{
+		"the other one first":  {r.Material, []*rekorpb.TransparencyLogEntry{other, real}, real.LogIndex},
+		"the other one second": {r.Material, []*rekorpb.TransparencyLogEntry{real, other}, real.LogIndex},
+		"no log is trusted":    {logless{r.Material}, []*rekorpb.TransparencyLogEntry{other}, -1},
+	} {
+		b.Entries = tt.entries
+		got := b.Verify(about, tt.material, time.Now())
+		if err := got.Err(); err != nil || got.Index != tt.want {
+			t.Errorf("%s: got entry %d, %v, want %d", name, got.Index, err, tt.want)
+		}
+	}
 }
 
 // TestBundle shows how the package is used, with a bundle that staging Sigstore

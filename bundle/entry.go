@@ -29,6 +29,7 @@ import (
 type logged struct {
 	count    int         // number of entries in logs of the trust root
 	promised []time.Time // the times in their inclusion promises
+	index    int64       // of the first of them
 	size     int64       // of the tree that contains the first of them; 0 without an inclusion proof
 
 	checkpoints []string // of the inclusion proofs
@@ -55,7 +56,7 @@ func (s *sealed) verifyEntries(b *Bundle, material root.TrustedMaterial) (l logg
 			return logged{}, err
 		}
 		if l.count++; l.count == 1 {
-			l.size = size
+			l.index, l.size = e.GetLogIndex(), size
 		}
 		if e.GetInclusionProof() != nil {
 			l.checkpoints = append(l.checkpoints, e.GetInclusionProof().GetCheckpoint().GetEnvelope())

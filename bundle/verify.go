@@ -29,7 +29,7 @@ type Result struct {
 	Certified   time.Time           // start of the certificate's validity, UTC; zero if a key signed
 	Times       []time.Time         // when it was signed, according to logs and timestamp authorities of the trust root; may be empty if a key signed
 	Stamped     int                 // how many of Times a timestamp authority proves
-	Index       int64               // of the first log entry, from 0; -1 without an entry
+	Index       int64               // of the first entry in a log of the trust root, from 0; -1 without one
 	Checkpoints []string            // signed checkpoints that prove the inclusion of the log entries, one for each entry in a log of the trust root that has one
 	TreeSize    int64               // number of entries in the checkpoint that proves the inclusion; 0 without an inclusion proof
 	Passed      int                 // how many of signature, log, time, certificate and SCT were valid: 0 to 5; to choose the failure to report
@@ -121,9 +121,6 @@ type verification struct {
 // verify verifies the parts one after another, and records what is wrong with each.
 func (b *Bundle) verify(subject Subject, signer Signer, material root.TrustedMaterial, ask demands, now time.Time) *Result {
 	v := &verification{Result: &Result{Index: -1}, bundle: b, material: material, ask: ask, now: now}
-	if len(b.Entries) > 0 {
-		v.Index = b.Entries[0].GetLogIndex()
-	}
 	var unnamed error
 	if b.Certificate != nil {
 		v.Certified = b.Certificate.NotBefore.UTC()
@@ -181,6 +178,9 @@ func (v *verification) log() []time.Time {
 			v.Log = errUnknownLog(b.Entries[0])
 		}
 		return nil
+	}
+	if l.count > 0 {
+		v.Index = l.index
 	}
 	v.TreeSize, v.Checkpoints = l.size, l.checkpoints
 	v.Passed++
