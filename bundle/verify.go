@@ -70,8 +70,8 @@ func (b *Bundle) Verify(subject Subject, material root.TrustedMaterial, now time
 }
 
 // VerifyBy is like Verify, but also fails unless signer signed. The signer may be a
-// key. A key does not expire, so that its signature needs no time; it needs no log
-// entry if signer.InsecureNoLog is set.
+// key. A key does not expire, so that its signature needs no time; it needs a log entry, also
+// under a trust root without logs, unless signer.InsecureNoLog is set.
 func (b *Bundle) VerifyBy(signer Signer, subject Subject, material root.TrustedMaterial, now time.Time) *Result {
 	if err := signer.check(); err != nil {
 		return &Result{Index: -1, Signature: err}
@@ -101,7 +101,8 @@ func (b *Bundle) demands(signer Signer, material root.TrustedMaterial) demands {
 	}
 	unlogged := signer.InsecureNoLog && signer.Key != nil && len(b.Entries) == 0
 	return demands{
-		entry: len(material.RekorLogs()) > 0 && !unlogged,
+		// Of a key, the verifier says whether it needs an entry, and not which trust roots a machine has.
+		entry: len(material.RekorLogs()) > 0 && !unlogged || signer.Key != nil && !signer.InsecureNoLog,
 		sct:   len(material.CTLogs()) > 0,
 		// The verifier chose the key, and it does not expire.
 		untimed: b.Certificate == nil && !timed,

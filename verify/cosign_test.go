@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"strings"
@@ -129,6 +130,26 @@ func TestCosign2KeyWithoutLog(t *testing.T) {
 	h.Unlogged = true
 	s.sign(s.payload("", ""), h.Simple(s.payload("", "")))
 	s.rejects(map[string]policy.DocumentSigner{"the policy wants a log": {Key: string(h.PublicKey())}})
+	// A trust root of the machine that has no log does not waive what the policy wants.
+	var logless map[string]any
+	if err := json.Unmarshal(s.p.TrustedRoot(), &logless); err != nil {
+		t.Fatal(err)
+	}
+	delete(logless, "tlogs")
+	raw, err := json.Marshal(logless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := trust.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := named(policy.DocumentSigner{Key: string(h.PublicKey())})
+	for _, roots := range [][]*trust.Root{{other}, {s.p.Root(), other}} {
+		if v := verify.Image(context.Background(), s.store, "v1", s.p.Now, verify.Options{Policy: demanded(t, wanted), Trust: roots}); v.Outcome != verify.Rejected {
+			t.Errorf("with a trust root without logs, one of %d: got %s, want it rejected", len(roots), v.Outcome)
+		}
+	}
 	danger := named(policy.DocumentSigner{Key: string(h.PublicKey()), InsecureNoLog: true})
 	v := s.verdict(danger)
 	if l := link(t, v, verify.LinkLog); v.Outcome != verify.Accepted || l.Status != verify.NotAsked || !strings.Contains(l.Reason, "dangerous") {

@@ -49,7 +49,7 @@ func (opts Options) Explain(link string, now time.Time) Explanation {
 		return Explanation{
 			"the log entry, the proof or promise that it is in the log, and the time of signing",
 			"the keys of the logs and timestamp authorities of the same trust root, and when they were trusted; no time after " + trust.FormatTime(now),
-			"the entry must be about this signature, and a trusted time within the certificate's validity; no entry is needed if the trust root has no log" + demanded + opts.unlogged() + opts.cosigned(),
+			"the entry must be about this signature, and a trusted time within the certificate's validity; a certificate needs no entry if the trust root has no log" + demanded + opts.unlogged() + opts.cosigned(),
 		}
 	case LinkProvenance:
 		return Explanation{
