@@ -87,7 +87,7 @@ func indent(v any) ([]byte, error) {
 func (d *Document) text() []byte {
 	var b bytes.Buffer
 	write := func(f *finding.Finding, word string) {
-		fmt.Fprintf(&b, "%s: %s: %s [%s]\n", f.Position, word, f.Message, f.Rule)
+		fmt.Fprintf(&b, "%s: %s: %s [%s]\n", place(f.Position), word, f.Message, f.Rule)
 		fmt.Fprintf(&b, "  why:  %s\n", f.Why)
 		if f.Mend != "" {
 			fmt.Fprintf(&b, "  mend: %s\n", f.Mend)
@@ -101,10 +101,13 @@ func (d *Document) text() []byte {
 		write(&d.Undecided[i], "undecided")
 	}
 	for _, i := range d.Ignored {
-		fmt.Fprintf(&b, "%s: ignored: %s [%s]\n  reason: %s (%s)\n\n", i.Position, i.Message, i.Rule, i.Reason, i.By)
+		fmt.Fprintf(&b, "%s: ignored: %s [%s]\n  reason: %s (%s)\n\n", place(i.Position), i.Message, i.Rule, printable.Line(i.Reason), place(i.By))
 	}
 	return b.Bytes()
 }
+
+// place returns a position for people: whoever wrote the repository chose the name of the file.
+func place(p finding.Position) string { return printable.Line(p.String()) }
 
 // Summary returns one line about a document.
 func (d *Document) Summary() string {
@@ -162,9 +165,9 @@ func (d *Document) sarif(version string) ([]byte, error) {
 }
 
 func result(f finding.Finding, level string) sarif.Object {
-	place := sarif.Object{"artifactLocation": sarif.Artifact(f.File)}
+	physical := sarif.Object{"artifactLocation": sarif.Artifact(f.File)}
 	if region := region(f.Position); region != nil {
-		place["region"] = region
+		physical["region"] = region
 	}
 	text := f.Message
 	if f.Mend != "" {
@@ -172,7 +175,7 @@ func result(f finding.Finding, level string) sarif.Object {
 	}
 	r := sarif.Object{
 		"ruleId": f.Rule, "kind": "fail", "level": level, "message": sarif.Object{"text": text},
-		"locations": []sarif.Object{{"physicalLocation": place}},
+		"locations": []sarif.Object{{"physicalLocation": physical}},
 	}
 	var replacements []sarif.Object
 	for _, e := range f.Edits {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/lint"
@@ -47,6 +48,24 @@ func hostile() *report.Document {
 		},
 		Ignored: []lint.Ignored{{Finding: found(finding.Warning, "i", "ignored"), Reason: "ours", By: finding.Position{File: ".colophon.yaml", Line: 1}}},
 	}, finding.Warning, false)
+}
+
+// TestText: whoever wrote the repository chose names of files and reasons. They neither control a terminal nor look
+// like lines of ours.
+func TestText(t *testing.T) {
+	d := report.Of(&lint.Report{
+		Findings: []finding.Finding{found(finding.Error, "a\x1b[2J\nno findings", "bad")},
+		Ignored:  []lint.Ignored{{Finding: found(finding.Warning, "i", "ignored"), Reason: "ours\x1b[1A\n\nno findings", By: finding.Position{File: "b\rno findings", Line: 1}}},
+	}, finding.Warning, false)
+	out, err := report.Formats()["text"](d, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "no findings") || strings.ContainsAny(line, "\x1b\r") {
+			t.Errorf("got the line %q", line)
+		}
+	}
 }
 
 // TestGitHub: a workflow command is one line, and nothing in it begins another or adds a property. The
