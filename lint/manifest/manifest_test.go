@@ -66,6 +66,7 @@ func TestFound(t *testing.T) {
 		"what may be an image":         {map[string]string{"a.yaml": "apiVersion: example.com/v1\nkind: Engine\nspec: {runtimeImage: nginx:1}\n"}, ""},
 		"of a custom kind":             {map[string]string{"a.yaml": "apiVersion: example.com/v1\nkind: Engine\nspec: {image: 'nginx:1'}\n"}, "image-by-tag a.yaml:3"},
 		"of a task":                    {map[string]string{"a.yaml": "apiVersion: tekton.dev/v1\nkind: Task\nspec: {steps: [{image: 'nginx:1'}]}\n"}, ""},
+		"a mode twice":                 {map[string]string{"a.yaml": "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nspec:\n  mode: enforce\n  mode: warn\n"}, "syntax a.yaml:5"},
 		"the same member twice":        {map[string]string{"a.yaml": pod("{image: 'nginx:1', image: 'b:1'}")}, "syntax a.yaml:5"},
 		"broken, and what is before":   {map[string]string{"a.yaml": pod("image: nginx:1") + "---\na: [\n"}, "image-by-tag a.yaml:5,syntax a.yaml:7"},
 		"too much for a template":      {map[string]string{"a.yaml": pod("image: nginx:1 # $HOME") + strings.Repeat("---\na: 1\n", 1001)}, "image-by-tag a.yaml:5,syntax a.yaml:2004"},

@@ -153,8 +153,8 @@ func AsError(err error) *Error {
 	return &Error{Text: text}
 }
 
-// expanded counts the values below n as a reader sees them that follows aliases. seen has those
-// of anchors, and -1 for one that is being counted.
+// expanded counts the values below n as a reader sees them that follows aliases, and fails if a mapping has a key
+// twice. seen has those of anchors, and -1 for one that is being counted.
 func expanded(n *yaml.Node, seen map[*yaml.Node]int) (int, error) {
 	if n.Kind == yaml.AliasNode {
 		return expanded(n.Alias, seen)
@@ -167,6 +167,9 @@ func expanded(n *yaml.Node, seen map[*yaml.Node]int) (int, error) {
 	}
 	if n.Anchor != "" {
 		seen[n] = -1
+	}
+	if err := twice(n); err != nil {
+		return 0, err
 	}
 	sum := 1
 	for _, c := range n.Content {
@@ -182,6 +185,25 @@ func expanded(n *yaml.Node, seen map[*yaml.Node]int) (int, error) {
 		seen[n] = sum
 	}
 	return sum, nil
+}
+
+// twice fails if a mapping has a key twice: some readers take the first value, others the last.
+func twice(n *yaml.Node) error {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	seen := make(map[string]bool, len(n.Content)/2)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind != yaml.ScalarNode || key.Value == "<<" {
+			continue
+		}
+		if seen[key.Value] {
+			return &Error{Line: key.Line, Text: fmt.Sprintf("the key %q is there twice", key.Value)}
+		}
+		seen[key.Value] = true
+	}
+	return nil
 }
 
 // Resolve returns what an alias stands for, and other nodes as they are.
@@ -220,7 +242,7 @@ func pairs(n *yaml.Node, seen map[string]bool, f func(key, value *yaml.Node) boo
 	} else if seen == nil {
 		return true
 	}
-	for _, key := range own { // of a key that is there twice, both count
+	for _, key := range own {
 		seen[key.Value] = true
 	}
 	for _, m := range merged {
