@@ -3,6 +3,7 @@ package trust
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -35,12 +36,15 @@ func FromArchive(root, archive []byte, targets, target string) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TUF repository: root metadata: %w", err)
 	}
-	dir := ""
-	for name, content := range files {
-		if path.Base(name) == "timestamp.json" {
-			dir, repo.Timestamp = path.Dir(name), content
+	// The metadata is where timestamp.json is closest to the top: a target may have that name, too.
+	at := ""
+	for name := range files {
+		if path.Base(name) == "timestamp.json" && (at == "" || cmp.Or(strings.Count(name, "/")-strings.Count(at, "/"), cmp.Compare(name, at)) < 0) {
+			at = name
 		}
 	}
+	dir := path.Dir(at)
+	repo.Timestamp = files[at]
 	for v := first.Signed.Version + 1; files[path.Join(dir, fmt.Sprintf("%d.root.json", v))] != nil; v++ {
 		repo.Roots = append(repo.Roots, files[path.Join(dir, fmt.Sprintf("%d.root.json", v))])
 	}

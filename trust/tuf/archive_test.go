@@ -45,6 +45,14 @@ func TestFromArchive(t *testing.T) {
 			t.Errorf("got %d roots, %+v", len(got.Repository.Roots), got)
 		}
 	}
+	// A file of that name further down is not the repository's; the answer is the same each time.
+	deeper := maps.Clone(r.files)
+	deeper["targets/timestamp.json"], deeper["a/b/timestamp.json"] = []byte("x"), []byte("x")
+	for range 20 {
+		if _, err := trust.FromArchive(first, archive(t, "repository/", deeper), "targets", "trusted_root.json"); err != nil {
+			t.Fatalf("with another timestamp.json: %v", err)
+		}
+	}
 	other := newRepo(t)
 	other.publish(time.Now().Add(soon), map[string][]byte{"trusted_root.json": prooftest.New(t).TrustedRoot()})
 	without := func(part string) map[string][]byte {
