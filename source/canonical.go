@@ -233,7 +233,8 @@ func cleanPath(u *url.URL, scheme string) (string, error) {
 // join resolves a submodule's address like git: "./" and "../" are relative to the
 // path of the parent repository r, any other address is absolute. An absolute address
 // of a network repository may not point into this machine: file and loopback http need
-// a parent of the same scheme, or a file address as parent.
+// a parent of the same scheme, or a file address as parent, and https and ssh to loopback a
+// parent that is on this machine.
 func (r remote) join(ref string) (remote, error) {
 	if !strings.HasPrefix(ref, "./") && !strings.HasPrefix(ref, "../") {
 		sub, err := parseRemote(ref)
@@ -245,6 +246,9 @@ func (r remote) join(ref string) (remote, error) {
 		}
 		if (sub.scheme == "file" || sub.scheme == "http") && sub.scheme != r.scheme && r.scheme != "file" {
 			return remote{}, fmt.Errorf("a repository with an %s address may not name one with a %s address", r.scheme, sub.scheme)
+		}
+		if loopback.Possible(sub.host) && r.scheme != "file" && !loopback.Possible(r.host) {
+			return remote{}, fmt.Errorf("a repository at %s may not name one at %s, which is this machine", r.host, sub.host)
 		}
 		return sub, nil
 	}

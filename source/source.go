@@ -25,7 +25,7 @@ type Request struct {
 	URI string // https://HOST/PATH, ssh://HOST/PATH, file:///PATH; see Canonical for other spellings
 	// From is the address of the repository whose content names URI, as the parent of a
 	// submodule does; empty if a person chose URI. A repository of the network may not name
-	// one of this machine (file, http on loopback).
+	// one of this machine (file, or loopback).
 	From           string
 	Ref            string // "v1.2.0", "main", "refs/tags/v1.2.0", "HEAD" or a full commit id; a short name means a tag or a branch, other refs are refused
 	Commit         string // if not empty: the full id of the commit that Ref must point to
