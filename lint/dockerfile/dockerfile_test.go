@@ -151,6 +151,13 @@ func TestWants(t *testing.T) {
 	}
 }
 
+// TestBytesOfNobody: a script that is not UTF-8 does not stop the program, which looks for images in all files.
+func TestBytesOfNobody(t *testing.T) {
+	if got := dockerfile.Images(finding.NewFile("Dockerfile", []byte("FROM golang:1\nRUN 0&0\x83\n"))); len(got) != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // TestImages: names with their places, for those who look up digests.
 func TestImages(t *testing.T) {
 	text := "# syntax=docker/dockerfile:1\nARG BASE=alpine:3.22\nFROM golang:1.26 AS b\nFROM $BASE\nFROM b\nFROM scratch\nCOPY --from=team/x:v1 / /\n"

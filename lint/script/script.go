@@ -59,6 +59,11 @@ func Commands(src string) (commands []*Command, whole bool) {
 		return nil, false
 	}
 	r := reader{src: src}
+	defer func() { // the parser's own panics are bugs, and the script is a stranger's
+		if recover() != nil {
+			commands, whole = r.commands, false
+		}
+	}()
 	masked := mask(src)
 	for at, tries := 0, 0; at < len(masked); tries++ {
 		if tries == maxBroken {
@@ -68,11 +73,13 @@ func Commands(src string) (commands []*Command, whole bool) {
 		broken := -1
 		r.base = at
 		for stmt, err := range p.StmtsSeq(strings.NewReader(masked[at:])) {
-			if err != nil {
+			switch { // without break: after an error, the parser may go on, and must find somebody
+			case broken >= 0:
+			case err != nil:
 				broken = errorOffset(err)
-				break
+			default:
+				r.stmt(stmt, nil)
 			}
-			r.stmt(stmt, nil)
 		}
 		if broken < 0 {
 			return r.commands, true

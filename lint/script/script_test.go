@@ -156,6 +156,10 @@ func TestInFile(t *testing.T) {
 
 // What is nested without end neither stops the program nor passes unseen.
 func TestHostile(t *testing.T) {
+	// The parser hands out a statement behind an error, too. What follows the line is read.
+	if commands, whole := Commands("0&0\x83\ncosign sign a/b:1\n"); !whole || len(commands) == 0 || commands[len(commands)-1].Name != "cosign" {
+		t.Errorf("bytes that are not UTF-8: got %+v, %t", commands, whole)
+	}
 	for name, src := range map[string]string{
 		"subshells": strings.Repeat("(", maxScript), "substitutions": strings.Repeat("$(", maxScript/2), "blocks": strings.Repeat("{ ", maxScript/2), "parentheses": strings.Repeat("(", maxParens) + strings.Repeat(" ", maxScript-maxParens), "quotes": strings.Repeat("\"$(", maxScript/3),
 		"ifs": strings.Repeat("if ", maxScript/3), "arithmetic": "$((" + strings.Repeat("(", maxScript-3), "backquotes": strings.Repeat("`", maxScript), "errors": strings.Repeat(")\n", maxScript/2),
@@ -203,6 +207,7 @@ func FuzzFind(f *testing.F) {
 	for _, s := range []string{"curl x | sh", "export COSIGN_EXPERIMENTAL=1\na", `cosign verify --certificate-identity-regexp="https://github.com/o" $I`, "cosign attach sbom --sbom a.cdx.json b/c", "${{ a }}$[[ b ]]", "bash <(curl x)"} {
 		f.Add(s)
 	}
+	f.Add("0&0\x83") // the parser goes on after an error
 	f.Fuzz(func(t *testing.T, src string) {
 		for _, p := range find(src) {
 			if p.start < 0 || p.end < p.start || p.end > max(1, len(src)) {
