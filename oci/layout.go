@@ -90,7 +90,7 @@ func (l *Layout) checkMarker() error {
 
 // CreateLayout creates an empty layout in dir, or opens the layout that is there.
 func CreateLayout(dir string) (*Layout, error) {
-	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
 		return nil, err
 	}
 	empty, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}})
@@ -392,7 +392,7 @@ func (l *Layout) PushBlob(ctx context.Context, d v1.Descriptor, open func() (io.
 // disk, or not at all.
 func (l *Layout) store(h v1.Hash, r io.Reader) (err error) {
 	dir := filepath.Join(l.dir, "blobs", h.Algorithm)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	tmp, err := os.CreateTemp(dir, ".blob-*")

@@ -177,7 +177,7 @@ func (opts Options) cosigned() string {
 	if opts.Policy.Witnesses.None() {
 		return ""
 	}
-	return plain("; the checkpoint of each entry must be cosigned by " + opts.Policy.Witnesses.String())
+	return plain("; the checkpoint of one of its entries must be cosigned by " + opts.Policy.Witnesses.String())
 }
 
 // unlogged returns what to add if the policy demands no log entry.
