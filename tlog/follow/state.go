@@ -75,11 +75,15 @@ func (f *Follower) keep(s state) error {
 func (f *Follower) fail(kind Kind, reason string, err error, evidence ...[]byte) error {
 	failure := &Failure{Kind: kind, Reason: reason, Log: f.cfg.Key.Name(), Err: err}
 	dir := filepath.Join(f.cfg.Dir, "evidence")
+	room := int64(maxEvidence / 2)
+	if reason == Fork || reason == SignedOther {
+		room = maxEvidence // nobody without the log's key can make such evidence, or use up this half
+	}
 	for _, data := range evidence {
 		if len(data) == 0 {
 			continue
 		}
-		path, err := keepEvidence(dir, data)
+		path, err := keepEvidence(dir, data, room)
 		if err != nil {
 			// The alarm is worth more than its evidence.
 			failure.Err = fmt.Errorf("%w (evidence could not be kept: %w)", failure.Err, err)
@@ -90,13 +94,14 @@ func (f *Follower) fail(kind Kind, reason string, err error, evidence ...[]byte)
 	return failure
 }
 
-func keepEvidence(dir string, data []byte) (path string, err error) {
+// keepEvidence writes data to a file in dir, unless all files there would then have more bytes than room.
+func keepEvidence(dir string, data []byte, room int64) (path string, err error) {
 	sum := sha256.Sum256(data)
 	path = filepath.Join(dir, hex.EncodeToString(sum[:8]))
 	if _, err := os.Lstat(path); err == nil {
 		return path, nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	files, err := os.ReadDir(dir)
@@ -112,8 +117,8 @@ func keepEvidence(dir string, data []byte) (path string, err error) {
 		size += max(info.Size(), 4096)
 	}
 	// A log that lies differently each time must not fill the disk.
-	if size > maxEvidence {
-		return "", fmt.Errorf("%s would have more than %d bytes", dir, maxEvidence)
+	if size > room {
+		return "", fmt.Errorf("%s would have more than %d bytes", dir, room)
 	}
 	if err := durable.CreateFile(path, data, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err

@@ -3,6 +3,7 @@ package follow_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -176,4 +177,41 @@ func TestEvidenceIsBounded(t *testing.T) {
 	if !strings.Contains(got.Error(), "evidence could not be kept") {
 		t.Errorf("got %v, want it to say that there is no evidence", got)
 	}
+}
+
+// TestEvidenceHasRoom: whoever answers in place of the log, without its key, cannot use up the room that evidence of a
+// fork needs.
+func TestEvidenceHasRoom(t *testing.T) {
+	log := tlogtest.New(t, "log.example")
+	log.Add(t, entries(0, 300)...)
+	cfg := follow.Config{Key: log.Verifier(t), Source: log, Dir: t.TempDir()}
+	f := open(t, cfg)
+	if err := f.Follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log.Add(t, entries(300, 512)...)
+	round := byte(0)
+	for size := tlog.MaxEntry; size > 0; size /= 2 {
+		for range 4 {
+			round++
+			wrong := append(binary.BigEndian.AppendUint16(nil, uint16(size)), bytes.Repeat([]byte{round}, size)...)
+			log.Alter(func(path string, data []byte) []byte {
+				if path == "tile/entries/001" {
+					return bytes.Repeat(wrong, tlog.TileWidth)
+				}
+				return data
+			})
+			failure(t, f.Follow(t.Context()), follow.Misbehaves, follow.WrongTile)
+		}
+	}
+	before := first(log.Checkpoint(t.Context()))
+	for i := range byte(20) { // and what is left
+		log.Show([]byte{'a' + i})
+		failure(t, f.Follow(t.Context()), follow.Unreachable, follow.NoCheckpoint)
+	}
+	other := log.Clone(t, 511)
+	other.Add(t, []byte("another entry 511"))
+	log.Become(other)
+	got := failure(t, f.Follow(t.Context()), follow.Misbehaves, follow.Fork)
+	evidence(t, got, before, first(log.Checkpoint(t.Context())))
 }
