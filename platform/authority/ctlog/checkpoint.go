@@ -3,6 +3,7 @@ package ctlog
 import (
 	"crypto/ecdsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -36,6 +37,11 @@ func newTreeVerifier(origin string, key *ecdsa.PublicKey, id [sha256.Size]byte) 
 	// Key ID of signed-note, for type 0x05: SHA-256(name ‖ 0x0A ‖ 0x05 ‖ log id).
 	h := sha256.Sum256(append([]byte(origin+"\n\x05"), id[:]...))
 	return &treeVerifier{origin, key, binary.BigEndian.Uint32(h[:4])}
+}
+
+// vkey returns the verifier key (C2SP signed-note) of the log with this ID.
+func (t *treeVerifier) vkey(id [sha256.Size]byte) string {
+	return fmt.Sprintf("%s+%08x+%s", t.origin, t.hash, base64.StdEncoding.EncodeToString(append([]byte{5}, id[:]...)))
 }
 
 // Name implements note.Verifier and note.Signer.

@@ -66,6 +66,7 @@ const keyName = "ctlog"
 // Service is the log. Safe for concurrent use.
 type Service struct {
 	key      *keys.Key
+	record   tiles.Record
 	verifier *treeVerifier
 	id       [sha256.Size]byte // log ID: SHA-256 of the public key, PKIX
 	dir      string
@@ -78,6 +79,7 @@ type Service struct {
 	mu      sync.Mutex
 	last    view                       // the newest checkpoint that was read
 	issuers map[[sha256.Size]byte]bool // issuing certificates that are on disk, by SHA-256
+	vkey    string                     // for the record of the log; empty: it is written
 
 	waiting chan *waiting // entries that are not in the tree yet
 }
@@ -99,11 +101,12 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{key: key, id: sha256.Sum256(spki), dir: cfg.TileDir, log: cfg.Log, issuers: map[[sha256.Size]byte]bool{}, waiting: make(chan *waiting, batchSize)}
+	s := &Service{key: key, record: recordOf(cfg.KeyDir), id: sha256.Sum256(spki), dir: cfg.TileDir, log: cfg.Log, issuers: map[[sha256.Size]byte]bool{}, waiting: make(chan *waiting, batchSize)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	s.verifier = newTreeVerifier(u.Host+"/ct", &key.PublicKey, s.id)
+	s.vkey = s.verifier.vkey(s.id)
 	if err := tiles.Check(context.Background(), cfg.TileDir, s.verifier); err != nil {
 		return nil, fmt.Errorf("CT log: %w", err)
 	}
@@ -139,8 +142,9 @@ func New(cfg Config) (*Service, error) {
 	return nil, fmt.Errorf("CT log in %s: %w", cfg.TileDir, err)
 }
 
-// checkKey returns an error if the log exists but its key does not. With a new key, no
-// certificate in the old tree could be verified any more.
+// checkKey returns an error if the log exists but its key does not, or if the log is lost. With a new
+// key, no certificate in the old tree could be verified any more; with a new tree, the key would sign
+// two histories.
 func checkKey(cfg Config) error {
 	_, treeErr := os.Lstat(filepath.Join(cfg.TileDir, "checkpoint"))
 	path := filepath.Join(cfg.KeyDir, "ctlog.key")
@@ -148,6 +152,27 @@ func checkKey(cfg Config) error {
 	if treeErr == nil && errors.Is(keyErr, fs.ErrNotExist) {
 		return fmt.Errorf("%s is missing, but %s holds a log signed with it; restore it from a backup", path, cfg.TileDir)
 	}
+	if err := recordOf(cfg.KeyDir).Check(cfg.TileDir); err != nil {
+		return fmt.Errorf("CT log %s: %w", cfg.TileDir, err)
+	}
+	return nil
+}
+
+func recordOf(keyDir string) tiles.Record {
+	return tiles.Record(filepath.Join(keyDir, keyName+".vkey"))
+}
+
+// recordEntries writes the record, since the log has entries.
+func (s *Service) recordEntries() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.vkey == "" {
+		return nil
+	}
+	if err := s.record.Write(s.vkey); err != nil {
+		return err
+	}
+	s.vkey = ""
 	return nil
 }
 
@@ -171,6 +196,9 @@ func (s *Service) AddPreChain(ctx context.Context, chain []*x509.Certificate) (*
 		return nil, fmt.Errorf("CT log: %w", err)
 	}
 	index, err := s.sequence(ctx, entry)
+	if err == nil {
+		err = s.recordEntries()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("CT log: %w", err)
 	}

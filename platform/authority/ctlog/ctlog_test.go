@@ -373,6 +373,11 @@ func TestDamagedLogDoesNotStart(t *testing.T) {
 			os.CopyFS(filepath.Join(ct, ".state2"), os.DirFS(filepath.Join(filled(t), "ct", ".state")))
 			os.Rename(filepath.Join(ct, ".state2", "treeState"), filepath.Join(ct, ".state", "treeState"))
 		},
+		"checkpoint and state missing": func(ct string) {
+			os.Remove(filepath.Join(ct, "checkpoint"))
+			os.Remove(filepath.Join(ct, ".state", "treeState"))
+		},
+		"all missing": func(ct string) { os.RemoveAll(ct) },
 		"checkpoint of another key": func(ct string) {
 			data, _ := os.ReadFile(filepath.Join(filled(t), "ct", "checkpoint"))
 			os.WriteFile(filepath.Join(ct, "checkpoint"), data, 0o644)

@@ -117,7 +117,11 @@ func TestLostPartsAreNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused(t, cfg, "shows that the log existed")
+	refused(t, cfg, "shows that the log has entries")
+	if err := os.RemoveAll(cfg.Dir); err != nil { // such as a disk that is not mounted
+		t.Fatal(err)
+	}
+	refused(t, cfg, "shows that the log has entries")
 }
 
 // An interrupted first start is completed by the next start, whatever step it reached.

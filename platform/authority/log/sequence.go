@@ -128,6 +128,9 @@ func (s *Server) addBatch(batch []*pending) {
 		}
 	}
 	view, err := s.await(s.ctx, size)
+	if err == nil {
+		err = s.recordEntries(view)
+	}
 	for _, p := range added {
 		if p.view = view; p.err == nil {
 			p.err = err

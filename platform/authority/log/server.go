@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +58,7 @@ type Config struct {
 
 	// KeyFile is the path of the log's Ed25519 key, PKCS#8 in PEM, mode 0600. Created
 	// at first start and never overwritten. If it is missing, an existing log does not
-	// start.
+	// start. Beside it, with the ending .vkey, is the log's tiles.Record.
 	KeyFile string
 
 	// Origin is the log's name in its checkpoints. It must be the host name (no port)
@@ -93,6 +94,8 @@ type Config struct {
 type Server struct {
 	origin     string
 	created    time.Time
+	record     tiles.Record
+	vkey       string // for the record; empty: it is written
 	key        ed25519.PrivateKey
 	verifier   note.Verifier
 	id         [32]byte
@@ -134,6 +137,7 @@ type Server struct {
 func New(cfg Config) (_ *Server, err error) {
 	s := &Server{
 		origin:     cfg.Origin,
+		record:     tiles.Record(strings.TrimSuffix(cfg.KeyFile, filepath.Ext(cfg.KeyFile)) + ".vkey"),
 		tiles:      tlog.Dir(filepath.Join(cfg.Dir, tilesDir)),
 		maxPending: cfg.MaxPending,
 		log:        cfg.Log,
@@ -167,6 +171,9 @@ func New(cfg Config) (_ *Server, err error) {
 	if s.lock, err = dirlock.Take(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if err := s.record.Check(string(s.tiles)); err != nil {
+		return nil, fmt.Errorf("log %s: %w", cfg.Dir, err)
+	}
 	key, rec, err := openKey(cfg.Dir, cfg.KeyFile, cfg.Origin)
 	if err != nil {
 		return nil, err
@@ -176,6 +183,9 @@ func New(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.id, err = tlog.LogID(cfg.Origin, s.key.Public()); err != nil {
+		return nil, err
+	}
+	if s.vkey, err = tlog.FormatLogKey(cfg.Origin, s.key.Public()); err != nil {
 		return nil, err
 	}
 	if s.metrics, err = newMetrics(cfg.Metrics); err != nil {
@@ -235,6 +245,9 @@ func (s *Server) open(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.recordEntries(v); err != nil {
+		return err
+	}
 	path := filepath.Join(dir, "index.db")
 	if s.index, err = openIndex(path, s.log); err != nil {
 		return fmt.Errorf("index of the log %s: %w", path, err)
@@ -243,6 +256,18 @@ func (s *Server) open(dir string) error {
 		return fmt.Errorf("%w; restore the log from a backup, or delete %s* to continue with this state, which everybody who saw the lost entries can detect", err, path)
 	}
 	return s.index.extend(s.ctx, source{v}, v.Checkpoint)
+}
+
+// recordEntries writes the record when the log has entries.
+func (s *Server) recordEntries(v *view) error {
+	if v.Size == 0 || s.vkey == "" {
+		return nil
+	}
+	if err := s.record.Write(s.vkey); err != nil {
+		return fmt.Errorf("record of the log: %w", err)
+	}
+	s.vkey = ""
+	return nil
 }
 
 // Close stops accepting entries, finishes the pending ones, and closes the log. If ctx ends

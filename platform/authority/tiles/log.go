@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -45,9 +44,7 @@ type LogConfig struct {
 	// start. One process at a time uses it.
 	Dir string
 
-	// Record is the path of a file with the log's origin and key, a verifier key of C2SP
-	// signed-note. Created with the first entry. If it is there and the log is not, the log
-	// does not start.
+	// Record is the path of the log's Record.
 	Record string
 
 	// Signer signs checkpoints; its name is the log's origin. PublicKey verifies them.
@@ -101,7 +98,7 @@ func OpenLog(cfg LogConfig) (_ *Log, err error) {
 	if l.verifier, err = note.NewVerifier(l.vkey); err != nil {
 		return nil, err
 	}
-	if err := l.checkRecord(); err != nil {
+	if err := Record(cfg.Record).Check(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if err := durable.MkdirAll(cfg.Dir, 0o755); err != nil {
@@ -133,20 +130,6 @@ func OpenLog(cfg LogConfig) (_ *Log, err error) {
 		err = errors.Join(l.record(), l.offer(ctx))
 	}
 	return l, err
-}
-
-// checkRecord fails if the log existed, and its checkpoint is missing.
-func (l *Log) checkRecord() error {
-	_, err := os.Lstat(l.cfg.Record)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	if _, err := l.dir.Checkpoint(context.Background()); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("its checkpoint is missing, and %s shows that the log has entries; restore it from a backup", l.cfg.Record)
-	}
-	return nil
 }
 
 // Append calls next with the log's last entry, nil if it has none, and its checkpoint, and adds
@@ -234,13 +217,7 @@ func (l *Log) addBatch(entries [][]byte, first int64) error {
 	return errors.Join(errs...)
 }
 
-// record creates the file that says that the log has entries.
-func (l *Log) record() error {
-	if _, err := os.Lstat(l.cfg.Record); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return durable.WriteFile(l.cfg.Record, []byte(l.vkey+"\n"), 0o644)
-}
+func (l *Log) record() error { return Record(l.cfg.Record).Write(l.vkey) }
 
 // settled returns the published checkpoint when it covers all that the storage has. An Append
 // that failed may have left an entry that is not published yet, and the next one must not come
