@@ -34,16 +34,20 @@ type keys struct {
 	MLDSA44 string `json:"mldsa44"` // seed, base64 of 32 bytes
 }
 
-// Open returns the keys in dir, Ed25519 first. The first start creates them. They are never created
-// again: if the key file is missing, and the public one is not, or one of traces, directories in dir,
-// has files, Open fails. name is the name of the cosigner, which cannot change.
-func Open(dir, name string, traces ...string) ([]*tlog.Cosigner, error) {
+// Open returns the keys in dir, Ed25519 first. The first start creates them, and before them state, the
+// directory in dir for what is cosigned. They are never created again: if the key file is missing, and the public one
+// is not, or there are files in state, Open fails. It also fails if the key file is there, and state is not. name is the
+// name of the cosigner, which cannot change.
+func Open(dir, name, state string) ([]*tlog.Cosigner, error) {
 	path := filepath.Join(dir, KeyFile)
 	raw, err := owned.ReadSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return create(dir, name, traces)
+		return create(dir, name, state)
 	} else if err != nil {
 		return nil, fmt.Errorf("cosigner key: %w", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, state)); err != nil { // somebody restored the key alone
+		return nil, fmt.Errorf("what was cosigned with the key %s is missing: %w; use another directory, name and key: a cosigner that forgets could cosign a fork", path, err)
 	}
 	var k keys
 	if err := strict.UnmarshalKnown(raw, maxKeyFile, &k); err != nil {
@@ -55,7 +59,7 @@ func Open(dir, name string, traces ...string) ([]*tlog.Cosigner, error) {
 	return k.cosigners()
 }
 
-func create(dir, name string, traces []string) ([]*tlog.Cosigner, error) {
+func create(dir, name, state string) ([]*tlog.Cosigner, error) {
 	lost := func(trace string) error {
 		return fmt.Errorf("%s is missing in %s, but %s shows that it existed; restore it from a backup", KeyFile, dir, trace)
 	}
@@ -64,13 +68,13 @@ func create(dir, name string, traces []string) ([]*tlog.Cosigner, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for _, trace := range traces {
-		files, err := os.ReadDir(filepath.Join(dir, trace))
-		if len(files) > 0 {
-			return nil, lost(trace)
-		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	if err := durable.MkdirAll(filepath.Join(dir, state), 0o700); err != nil {
+		return nil, err
+	}
+	if files, err := os.ReadDir(filepath.Join(dir, state)); err != nil {
+		return nil, err
+	} else if len(files) > 0 {
+		return nil, lost(state)
 	}
 	seeds := make([]byte, 64)
 	_, _ = rand.Read(seeds)

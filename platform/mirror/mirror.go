@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/colophon-build/colophon/internal/durable"
 	"github.com/colophon-build/colophon/internal/owned"
 	"github.com/colophon-build/colophon/platform/cosigner"
 	"github.com/colophon-build/colophon/tlog"
@@ -89,9 +88,6 @@ func New(cfg Config) (_ *Mirror, err error) {
 		return nil, err
 	}
 	if m.signers, err = cosigner.Open(dir, cfg.Name, logsDir); err != nil {
-		return nil, err
-	}
-	if err := durable.MkdirAll(filepath.Join(dir, logsDir), 0o700); err != nil {
 		return nil, err
 	}
 	if err := cosigner.Publish(dir, m.signers); err != nil {

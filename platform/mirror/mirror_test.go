@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -117,6 +118,27 @@ func TestMirrorOfALiar(t *testing.T) {
 				t.Error("nobody is told")
 			}
 		})
+	}
+}
+
+// TestLostCopies: a mirror without what it cosigned does not start: it could cosign a fork with the same keys.
+func TestLostCopies(t *testing.T) {
+	l := logtest.New(origin, 20)
+	dir := filepath.Join(t.TempDir(), "m")
+	m := open(t, dir, &lying{Log: l}, l)
+	m.Update(t.Context())
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, logsDir)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(Config{Dir: dir, Name: "mirror.example/m", Logs: []Log{{l.Verifier(), &lying{Log: l.Fork(10, 30)}}}, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		m.Update(t.Context())
+		signed, _ := m.copies[witness.OriginHash(origin)].Checkpoint(t.Context())
+		_ = m.Close()
+		t.Errorf("it started, and cosigned\n%s", signed)
 	}
 }
 

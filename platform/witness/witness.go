@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -95,16 +94,11 @@ func New(cfg Config) (_ *Witness, err error) {
 	if w.lock, err = dirlock.Take(w.dir); err != nil {
 		return nil, err
 	}
-	if err := w.checkState(); err != nil {
-		return nil, err
-	}
 	if w.signers, err = cosigner.Open(w.dir, cfg.Name, stateDir); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{stateDir, forkDir} {
-		if err := os.Mkdir(filepath.Join(w.dir, dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
+	if err := durable.MkdirAll(filepath.Join(w.dir, forkDir), 0o700); err != nil {
+		return nil, err
 	}
 	// The public keys come after the key and the directories: whoever has them knows that the
 	// witness can keep what it cosigns.
@@ -132,24 +126,6 @@ func New(cfg Config) (_ *Witness, err error) {
 		}
 	}
 	return w, nil
-}
-
-// checkState creates the directory of the state before there is a key. If there is a key without it,
-// somebody restored the key alone: checkState fails.
-func (w *Witness) checkState() error {
-	_, err := os.Lstat(filepath.Join(w.dir, cosigner.KeyFile))
-	if err == nil {
-		if _, err := os.Lstat(filepath.Join(w.dir, stateDir)); err != nil {
-			return fmt.Errorf("the state of a witness with this key is missing: %w; make a new witness: one that forgets could cosign a fork", err)
-		}
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Mkdir(filepath.Join(w.dir, stateDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return durable.SyncDir(w.dir)
 }
 
 // Close releases the directory.
