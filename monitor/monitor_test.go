@@ -308,12 +308,13 @@ func TestKnownPlatform(t *testing.T) {
 		"of another source":    {bend: func(i *prooftest.Identity) { i.SourceURI += "2" }, want: []string{"unexplained:0"}},
 		"of no release":        {bend: func(i *prooftest.Identity) { i.Invocation = runs + strings.Repeat("f", 32) }, want: []string{"unexplained:0"}},
 		"of another platform":  {bend: func(i *prooftest.Identity) { i.Invocation = "https://elsewhere.example" + api.PathReleases + "/" + id }, want: []string{"unexplained:0"}},
+		"by another issuer":    {bend: func(i *prooftest.Identity) { i.Issuer = issuer }, want: []string{"unexplained:0"}},
 		"of a short id":        {bend: func(i *prooftest.Identity) { i.Invocation = runs + id[:4] }, want: []string{"unexplained:0"}},
 		"of a path":            {bend: func(i *prooftest.Identity) { i.Invocation = runs + id + "/../" + id }, want: []string{"unexplained:0"}},
 		"the platform is down": {down: true, want: []string{"undecided:"}},
 	} {
 		identity := ours()
-		identity.Invocation = runs + id
+		identity.Issuer, identity.Invocation = s.URL, runs+id
 		if tt.bend != nil {
 			tt.bend(&identity)
 		}

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +19,9 @@ const (
 )
 
 // Platform are the releases that a platform ran, asked of its API. A release explains the
-// signatures of certificates that name it, its source and its commit, and that were made
-// while it ran: a stolen token or key signs at another time, or names no release.
+// signatures of certificates that name it, its source and its commit, that a token of the platform's own
+// issuer was for, and that were made while it ran: a stolen token or key signs at another time, or names no
+// release, and what another issuer says of a release is not the platform's word.
 type Platform struct {
 	client *api.ClientConfig
 
@@ -41,9 +43,10 @@ var runID = lazyregexp.New(`^[0-9a-f]{32}$`)
 
 // Explain implements Known.
 func (p *Platform) Explain(ctx context.Context, s Signature) (bool, error) {
-	id, ok := strings.CutPrefix(s.Signer.Extensions.RunInvocationURI, strings.TrimSuffix(p.client.URL, "/")+api.PathReleases+"/")
+	url := strings.TrimSuffix(p.client.URL, "/")
+	id, ok := strings.CutPrefix(s.Signer.Extensions.RunInvocationURI, url+api.PathReleases+"/")
 	at, made := s.signed()
-	if !ok || !made || !runID.MatchString(id) {
+	if !ok || !made || !runID.MatchString(id) || !slices.Equal(s.Signer.Issuers, []string{url}) {
 		return false, nil
 	}
 	r, err := p.run(ctx, id)
