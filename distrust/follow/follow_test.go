@@ -105,6 +105,23 @@ func TestKeptDamaged(t *testing.T) {
 	}
 }
 
+// TestClockWasAhead: a reader whose clock, and that of the issuer, were far ahead for a while takes a head of the same
+// entries with the right time.
+func TestClockWasAhead(t *testing.T) {
+	issuer, dir, right := distrusttest.New(t), t.TempDir(), time.Now()
+	from := filepath.Join(t.TempDir(), "list")
+	issuers := []distrust.Issuer{issuer.Issuer("shop", from)}
+	for _, now := range []time.Time{right, right.Add(1000 * time.Hour), right.Add(time.Minute)} {
+		issuer.Now = func() time.Time { return now }
+		if err := os.WriteFile(from, issuer.Add(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if l := follow.New(dir, issuers).Refresh(t.Context(), now, nil)[0]; l.Problem != "" || l.List == nil || l.List.Counts(now) != nil {
+			t.Errorf("at %s: got %+v", now, l)
+		}
+	}
+}
+
 // TestNewKey: a list that was read under another key still may not be rolled back.
 func TestNewKey(t *testing.T) {
 	old, dir := distrusttest.New(t), t.TempDir()

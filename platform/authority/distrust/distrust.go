@@ -122,7 +122,13 @@ func (s *Service) Add(ctx context.Context, more ...list.Entry) ([]list.Entry, er
 	defer s.adding.Unlock()
 	now := s.Now()
 	if s.list != nil && now.Before(s.list.Issued) {
-		now = s.list.Issued // the clock went back: readers would take an older head for a rollback
+		// The clock went back. Readers take an older head of the same entries for a rollback, and refuse one from
+		// the future: those whose clocks are right read no entry more while the head is far ahead.
+		if ahead := s.list.FromFuture(now); ahead == nil {
+			now = s.list.Issued
+		} else {
+			s.Log.Warn("the clock went back; the list of what is no longer trusted is signed with its time", "before", ahead)
+		}
 	}
 	before := 0
 	if s.list != nil {

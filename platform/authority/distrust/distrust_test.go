@@ -102,13 +102,30 @@ func TestList(t *testing.T) {
 	if l := c.read(&one.Head); l.Entries != 2 || l.Lifted(0) == nil {
 		t.Errorf("got %+v, want entry 0 lifted", l.Head)
 	}
-	// A clock that goes back makes no head that readers take for an older one.
-	c.now = c.now.Add(-time.Hour)
-	if _, err := c.service.Add(t.Context()); err != nil {
-		t.Fatal(err)
+}
+
+// TestClock: a clock that goes back a little makes no head that readers take for an older one. One that was far
+// ahead for a while does not keep later entries from readers whose clocks were right.
+func TestClock(t *testing.T) {
+	c := newScene(t)
+	right := c.read(nil)
+	add := func(shift time.Duration, entries ...list.Entry) {
+		t.Helper()
+		c.now = c.now.Add(shift)
+		if _, err := c.service.Add(t.Context(), entries...); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got := c.service.list.Issued; got.Before(one.Issued) {
-		t.Errorf("issued: got %s, want at least %s", got, one.Issued)
+	add(-time.Minute)
+	if got := c.read(&right.Head).Issued; got.Before(right.Issued) {
+		t.Errorf("issued: got %s, want at least %s", got, right.Issued)
+	}
+	add(365 * 24 * time.Hour)
+	c.now = c.now.Add(-365 * 24 * time.Hour)
+	c.start()
+	add(time.Minute, list.Entry{Scope: &list.Scope{Commit: "381e42a0c0ffee00c0ffee00c0ffee00c0ffee00"}, Reason: "stolen", By: "admin"})
+	if l := c.read(&right.Head); l.Entries != 1 || l.Counts(c.now) != nil {
+		t.Errorf("got %+v, want one entry, and a head that counts at %s", l.Head, c.now)
 	}
 }
 
