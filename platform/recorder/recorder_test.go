@@ -281,11 +281,18 @@ func TestTornSpool(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "0000000000000001"), append(make([]byte, torn), '\n'), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		half := filepath.Join(dir, "."+countsFile+".tmp-1")
+		if err := os.WriteFile(half, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		before := len(l.records())
 		if err := start(t, server.URL, dir, false).Record(context.Background(), verdict()); err != nil {
 			t.Fatal(err)
 		}
 		l.await(t, before+1)
+		if _, err := os.Lstat(half); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", half, err)
+		}
 	}
 }
 

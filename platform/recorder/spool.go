@@ -72,7 +72,11 @@ func openSpool(dir string, send func(context.Context, []sealed) []error, lost fu
 		return nil, err
 	}
 	s := &spool{dir: dir, log: log, lock: lock, send: send, lost: lost, adding: make(chan *added), wake: make(chan struct{}, 1)}
-	parts, err := s.parts()
+	err = durable.Sweep(dir)
+	var parts []int64
+	if err == nil {
+		parts, err = s.parts()
+	}
 	for _, n := range parts {
 		s.name = max(s.name, n)
 		if st, err := os.Stat(s.path(n)); err == nil {

@@ -94,6 +94,11 @@ func New(cfg Config) (_ *Witness, err error) {
 	if w.lock, err = dirlock.Take(w.dir); err != nil {
 		return nil, err
 	}
+	for _, dir := range []string{"", stateDir, forkDir} { // what a crash left half-written
+		if err := durable.Sweep(filepath.Join(w.dir, dir)); err != nil {
+			return nil, err
+		}
+	}
 	if w.signers, err = cosigner.Open(w.dir, cfg.Name, stateDir); err != nil {
 		return nil, err
 	}

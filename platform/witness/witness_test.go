@@ -287,6 +287,17 @@ func TestLostState(t *testing.T) {
 	if err := open(t, dir, l).Close(); err != nil {
 		t.Fatal(err)
 	}
+	// What a crash left half-written is no state, and goes.
+	half := filepath.Join(dir, stateDir, "."+protocol.OriginHash(origin)+".tmp-1")
+	if err := os.WriteFile(half, l.Signed(1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, dir, l).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(half); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is still there: %v", half, err)
+	}
 	if _, err := New(Config{Dir: dir, Name: "another.example/w", Logs: []note.Verifier{l.Verifier()}}); err == nil {
 		t.Error("a witness was renamed")
 	}
