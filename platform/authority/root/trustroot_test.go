@@ -256,6 +256,31 @@ func TestClientFollowsForYears(t *testing.T) {
 	}
 }
 
+// A clock that was years ahead for a while leaves no metadata that is good for years: with it, an old trust root
+// could be shown for as long.
+func TestClockWasAhead(t *testing.T) {
+	cfg := config(t)
+	s := open(t, cfg)
+	url := serve(t, s)
+	pinned, cache := get(t, url+"/tuf/1.root.json", 200), t.TempDir()
+	for _, ahead := range []time.Duration{10 * 365 * 24 * time.Hour, 0} {
+		s.tuf.now = func() time.Time { return time.Now().Add(ahead) }
+		if err := s.tuf.publish(); err != nil {
+			t.Fatal(err)
+		}
+		newClient(t, url, cache, pinned)
+	}
+	for name, life := range map[string]time.Duration{"timestamp.json": timestampLife, "3.root.json": rootLife, "3.snapshot.json": snapshotLife, "3.targets.json": targetsLife} {
+		if left := time.Until(expires(t, filepath.Join(cfg.Dir, name))); left > life {
+			t.Errorf("%s is good for %s, want at most %s", name, left, life)
+		}
+	}
+	before := versions(t, cfg.Dir)
+	if err := s.tuf.publish(); err != nil || versions(t, cfg.Dir) != before {
+		t.Errorf("published again: got %s, %v, want %s", versions(t, cfg.Dir), err, before)
+	}
+}
+
 // serveCurrent serves the current *s at one URL: clients cache by URL, and a restart keeps
 // the URL.
 func serveCurrent(t testing.TB, s **Service) string {

@@ -359,8 +359,11 @@ func (r *repository) expiry(life time.Duration) time.Time {
 	return r.now().UTC().Truncate(time.Second).Add(life)
 }
 
+// stale reports whether metadata has to be signed again: before it expires, and if the clock was ahead when it was
+// signed, so that it would be good for too long.
 func (r *repository) stale(expires time.Time, life time.Duration) bool {
-	return expires.Sub(r.now()) < life/3
+	left := expires.Sub(r.now())
+	return left < life/3 || left > life+refreshEvery
 }
 
 func (r *repository) serve(w http.ResponseWriter, req *http.Request) {
