@@ -29,10 +29,11 @@ import (
 )
 
 const (
-	keyFile    = "index.pem"  // in Settings.Dir: key of all index logs
-	recordFile = "index.vkey" // in the directory of a log: verifier key of its index log
-	indexWait  = time.Second  // for a quorum of witnesses, before a new state is answered from
-	maxPolicy  = 64 << 10     // bytes of a witness policy
+	keyFile   = "index.pem"  // in Settings.Dir: key of all index logs
+	recordEnd = ".vkey"      // after the name of the directory of a log: the record of its index log
+	oldRecord = "index.vkey" // the same in that directory, by older releases
+	indexWait = time.Second  // for a quorum of witnesses, before a new state is answered from
+	maxPolicy = 64 << 10     // bytes of a witness policy
 )
 
 // SearchSettings say that the logs can be searched. The follower's key signs the index logs: whoever
@@ -127,9 +128,13 @@ func openKey(dir string) (ed25519.PrivateKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	signed, err := filepath.Glob(filepath.Join(dir, "*", recordFile))
-	if err != nil {
-		return nil, err
+	var signed []string
+	for _, pattern := range []string{"*" + recordEnd, filepath.Join("*", oldRecord)} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return nil, err
+		}
+		signed = append(signed, found...)
 	}
 	if len(signed) > 0 {
 		return nil, fmt.Errorf("%s is missing, but %s shows that it existed; restore it from a backup", path, signed[0])
@@ -158,7 +163,7 @@ func (s *searches) open(p *plan, dir string, key ed25519.PrivateKey, l *monitor.
 	}
 	x.index, err = indexlog.New(indexlog.Config{
 		LogConfig: tiles.LogConfig{
-			Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, recordFile), Signer: signer, PublicKey: public,
+			Dir: filepath.Join(dir, "index"), Record: dir + recordEnd, Signer: signer, PublicKey: public,
 			Witnesses: x.cosigns, WitnessWait: indexWait, Log: log,
 		},
 		Of: l.Copy(), OfVerifier: l.Key(),

@@ -187,6 +187,7 @@ func TestSearchFollowed(t *testing.T) {
 		}
 	}
 	refused(filepath.Join(s.Dir, keyFile), "restore it from a backup")
+	refused(filepath.Join(s.Dir, witness.OriginHash("one.example")), "restore it from a backup") // or the key would sign another history
 	refused(filepath.Join(s.Dir, witness.OriginHash("one.example"), "index"), "restore it from a backup")
 	renamed := s
 	renamed.Search.Name, renamed.Search.Listen, renamed.Health = "other.example", "127.0.0.1:0", "127.0.0.1:0"
@@ -218,7 +219,7 @@ func TestLyingFollower(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	index, err := indexlog.New(indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: filepath.Join(dir, recordFile), Signer: signer, PublicKey: key.Public().(ed25519.PublicKey)}, Of: l, OfVerifier: r.log})
+	index, err := indexlog.New(indexlog.Config{LogConfig: tiles.LogConfig{Dir: filepath.Join(dir, "index"), Record: dir + recordEnd, Signer: signer, PublicKey: key.Public().(ed25519.PublicKey)}, Of: l, OfVerifier: r.log})
 	if err != nil {
 		t.Fatal(err)
 	}
