@@ -149,6 +149,9 @@ func Open(ctx context.Context, cfg Config) (_ *Ledger, err error) {
 			err = errors.Join(fmt.Errorf("audit ledger %s: %w", cfg.Dir, err), l.release())
 		}
 	}()
+	if err := l.checkHistory(); err != nil {
+		return nil, err
+	}
 	if err := durable.MkdirAll(l.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -217,6 +220,20 @@ func (l *Ledger) sweepPartial() error {
 		}
 		return os.Remove(path)
 	})
+}
+
+// checkHistory fails if the key is there alone: with it, the ledger would begin another history. The first start makes
+// the directory of the tree before the key.
+func (l *Ledger) checkHistory() error {
+	for _, name := range []string{"ledger", "journal"} {
+		if _, err := os.Lstat(filepath.Join(l.cfg.Dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(l.cfg.Dir, "key.pem")); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, errors.New("key.pem is there, and all that was recorded with it is missing; restore it from a backup, or begin a ledger with another key in another directory"))
+	}
+	return nil
 }
 
 // openKey reads the key, or creates it. It is never created again: the ledger would be another one.

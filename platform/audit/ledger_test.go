@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -269,6 +270,36 @@ func TestLostFiles(t *testing.T) {
 		if l, err := tryOpen(Config{Dir: dir}); err == nil {
 			l.Close()
 			t.Errorf("%s is missing, and the ledger starts", lost)
+		}
+	}
+}
+
+// A ledger that has lost all that it recorded, or of which the key alone was restored, does not begin another history
+// with its key.
+func TestLostHistory(t *testing.T) {
+	for _, kept := range []string{"key.pem", "key.pem journal", "key.pem base.json", "key.pem ledger", "key.pem ledger base.json", "key.pem journal base.json"} {
+		dir := t.TempDir()
+		l := open(t, Config{Dir: dir})
+		fill(t, l, enrolled(t, l, "gate", ""), 0, 300)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		all, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range all {
+			if !slices.Contains(strings.Fields(kept), f.Name()) {
+				if err := os.RemoveAll(filepath.Join(dir, f.Name())); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if l, err := tryOpen(Config{Dir: dir}); err == nil {
+			if n := l.current.Load().Size; n < 300 {
+				t.Errorf("of %d files, %s are there, and the ledger starts with %d entries", len(all), kept, n)
+			}
+			l.Close()
 		}
 	}
 }
