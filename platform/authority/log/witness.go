@@ -45,7 +45,7 @@ func (s *Server) witnessed(ctx context.Context, v *view) (witnesses.Cosigned, er
 }
 
 // shown returns the checkpoint for clients: the newest, or a cosigned one that is hardly older. If
-// witnesses are needed, it is the newest with a quorum. It is never older than what shown returned
+// witnesses are needed, it is the newest with a quorum, once there was one since the start. It is never older than what shown returned
 // before: to those who follow the log, it would have been rolled back.
 func (s *Server) shown() []byte {
 	if s.witnesses == nil {
