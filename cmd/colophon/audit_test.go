@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -220,7 +221,7 @@ func TestAuditForked(t *testing.T) {
 	fork := t.TempDir()
 	key, err := os.ReadFile(filepath.Join(s.dir, "key.pem"))
 	if err == nil {
-		err = os.WriteFile(filepath.Join(fork, "key.pem"), key, 0o600)
+		err = errors.Join(os.Mkdir(filepath.Join(fork, "ledger"), 0o700), os.WriteFile(filepath.Join(fork, "key.pem"), key, 0o600))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -367,6 +367,9 @@ func (j *run) verifyAsStranger(ctx context.Context, digest string) error {
 	if err := j.tell(ctx, digest, v); err != nil {
 		return err
 	}
+	if v.Outcome == verify.Undecided {
+		return undecided{&api.Error{Message: "the released proof could not be verified, so no tag was created: " + v.Why(), Hint: "run the release again to finish it"}}
+	}
 	if v.Outcome != verify.Accepted {
 		return &api.Error{Message: fmt.Sprintf("the released proof does not verify, so no tag was created: %s", v.Why()), Hint: "if the cause was temporary, run the release again to finish it"}
 	}

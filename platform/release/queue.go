@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,9 +45,10 @@ type pending struct {
 }
 
 const (
-	maxTries    = 3           // processes that may die while they publish the same release
-	maxPatience = time.Hour   // for which a process tries to finish a release of an earlier one
-	maxPause    = time.Minute // between two attempts
+	maxTries    = 3                // processes that may die while they publish the same release
+	maxPatience = time.Hour        // for which a process tries to finish a release of an earlier one
+	maxWaits    = 10 * time.Second // for which it tries to finish one whose requester waits
+	maxPause    = time.Minute      // between two attempts
 )
 
 // begun is everything that publishing needs. After a crash the layout is measured
@@ -339,24 +342,45 @@ func (r *Releaser) resume(p pending, alone sync.Locker) (rel *api.Release, err e
 	defer j.cleanUp()
 	ctx, done := j.untilClose(context.Background())
 	defer done()
+	err = j.insist(ctx, j.patience, func() (again bool, err error) {
+		rel, err = j.finish(ctx, alone)
+		_, stays := errors.AsType[final](err)
+		return !stays, err
+	})
+	if _, stays := errors.AsType[final](err); err != nil && !stays && ctx.Err() == nil {
+		return nil, j.giveUp(err)
+	}
+	return rel, err
+}
+
+// insist calls attempt, and again after a pause if it fails and says so, until patience is over.
+func (j *run) insist(ctx context.Context, patience time.Duration, attempt func() (again bool, err error)) error {
 	first := time.Now()
 	for pause := j.pause; ; pause = min(2*pause, maxPause) {
-		if rel, err = j.finish(ctx, alone); err == nil || ctx.Err() != nil {
-			return rel, err
-		}
-		if _, stays := errors.AsType[final](err); stays {
-			return nil, err
-		}
-		if time.Since(first)+pause > j.patience {
-			return nil, j.giveUp(err)
+		again, err := attempt()
+		if err == nil || !again || ctx.Err() != nil || time.Since(first)+pause > patience {
+			return err
 		}
 		j.Log.Warn("cannot finish a release yet; trying again", "id", j.id, "in", pause, "error", errors.Join(err, j.save()))
 		j.emit(api.Event{Phase: "push", Line: fmt.Sprintf("cannot go on: %v; trying again in %v", err, pause)})
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
+			return err
 		}
 	}
+}
+
+// undecided is the error of a proof that could not be verified, because something did not answer.
+type undecided struct{ error }
+
+func (u undecided) Unwrap() error { return u.error }
+
+// passing reports whether an error of publishing may be that of a role or a registry that is just starting again.
+func passing(err error) bool {
+	_, open := errors.AsType[undecided](err)
+	_, network := errors.AsType[*net.OpError](err)
+	return open || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // giveUp parks a release that this process could not finish.
@@ -397,7 +421,6 @@ func (j *run) finish(ctx context.Context, alone sync.Locker) (*api.Release, erro
 	if err != nil {
 		return nil, fmt.Errorf("measuring the layout to publish: %w", err)
 	}
-	j.digest = ""
 	if err := j.release(ctx, &b.Built, m); err != nil {
 		return nil, err
 	}

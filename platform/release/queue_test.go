@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,6 +137,31 @@ func TestServiceIsAway(t *testing.T) {
 	}
 	if next, err = New(s.Config); err != nil || len(next.unfinished) != 1 || !slices.Equal(names(t, filepath.Join(s.Dir, "work")), []string{"release-1"}) {
 		t.Errorf("at the next start: got %+v, %v, want the release and its work", next.unfinished, err)
+	}
+}
+
+// TestServiceIsAwayForAMoment: a role that starts again while a release publishes does not make the release fail, so
+// that it is not lost either if the whole platform is about to stop.
+func TestServiceIsAwayForAMoment(t *testing.T) {
+	var again atomic.Bool
+	s := newStage(t, files{"hello": "world"}, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !again.Load() {
+			panic(http.ErrAbortHandler) // as a registry that is killed
+		}
+		http.NotFound(w, r)
+	})
+	s.pause = time.Millisecond
+	s.Token = func(ctx context.Context, _ Identity) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	_, err := s.Run(t.Context(), s.req, func(e api.Event) {
+		if strings.Contains(e.Line, "trying again") {
+			again.Store(true)
+		}
+	})
+	if err == nil || !again.Load() || !strings.Contains(err.Error(), "404") {
+		t.Errorf("got %v, and tried again: %v", err, again.Load())
 	}
 }
 

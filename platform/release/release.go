@@ -325,11 +325,15 @@ func (j *run) buildAndRelease(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	return j.release(ctx, b, m)
+	return j.insist(ctx, maxWaits, func() (again bool, err error) {
+		err = j.release(ctx, b, m)
+		return passing(err), err
+	})
 }
 
 // release signs and publishes a measured image: first the proof, last the tags.
 func (j *run) release(ctx context.Context, b *built, m *oci.Measured) error {
+	j.digest = "" // of an earlier attempt
 	top, err := j.compose(b, m)
 	if err != nil {
 		return err
