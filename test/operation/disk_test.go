@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
 )
@@ -83,6 +84,7 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 
 	p.Kill()
 	unmount(device)
+	await.True(t, "the roles have let go of the disk", func() bool { return run("/sbin/losetup", "--associated", image) == "" })
 	if out, err := exec.Command("/sbin/e2fsck", "-fy", image).CombinedOutput(); err != nil {
 		t.Logf("e2fsck repaired the disk: %v: %s", err, out)
 	}
