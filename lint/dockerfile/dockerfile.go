@@ -93,6 +93,7 @@ func Check(ctx context.Context, r *pins.Resolver, t *finding.Tree, f *finding.Fi
 		d.copies(i, s)
 		d.run(s)
 		d.secrets(s)
+		d.variables(s)
 	}
 	d.final()
 	return d.found

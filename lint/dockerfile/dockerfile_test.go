@@ -61,7 +61,7 @@ func TestFound(t *testing.T) {
 		"a frontend's line":            {"# SYNTAX = f.example.com/f:1 \u0130\n" + from, "unpinned-frontend 1:12"},
 		"ENV without checks":           {from + "ENV A=b GOSUMDB=off\nENV NODE_TLS_REJECT_UNAUTHORIZED 0\n", "unauthenticated 2:9,unauthenticated 3:5"},
 		"ARG without checks":           {from + "ARG GIT_SSL_NO_VERIFY=1 A GONOSUMDB=*\n", "unauthenticated 2:27,unauthenticated 2:5"},
-		"ENV with checks":              {from + "ENV GOSUMDB=sum.golang.org NODE_TLS_REJECT_UNAUTHORIZED=1 GONOSUMDB=example.com\nARG GOSUMDB\n", ""},
+		"ENV with checks":              {from + "ENV GOSUMDB=sum.example.com NODE_TLS_REJECT_UNAUTHORIZED=1 GONOSUMDB=example.com\nARG GOSUMDB\n", ""},
 		"a stage that follows":         {"FROM later\nFROM scratch AS later\n", "base-latest 1:6"},
 		"a build context":              {from + "COPY --from=assets / /\n", ""},
 		"an image to copy from":        {from + "COPY --from=team/assets / /\n", "base-latest 2:13"},

@@ -170,11 +170,25 @@ func switchesOff(name, value string) bool {
 	return false
 }
 
-// sets checks a variable that ENV or ARG sets for the steps that follow.
-func (d *document) sets(in *instruction, name, value string) {
-	if switchesOff(name, strings.Trim(value, `"'`)) {
-		start, end := d.word(in, name)
-		d.switchedOff(in, name, start, end)
+// variables checks those that ENV and ARG set for the steps that follow.
+func (d *document) variables(s *stage) {
+	check := func(in *instruction, name, value string) {
+		if switchesOff(name, strings.Trim(value, `"'`)) {
+			start, end := d.word(in, name)
+			d.switchedOff(in, name, start, end)
+		}
+	}
+	for _, in := range s.all {
+		switch p := in.parsed.(type) {
+		case *instructions.ArgCommand:
+			for _, a := range p.Args {
+				check(in, a.Key, a.ValueString())
+			}
+		case *instructions.EnvCommand:
+			for _, e := range p.Env {
+				check(in, e.Key, e.Value)
+			}
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/colophon-build/colophon/lint/script"
 )
 
-// secrets checks that no secret becomes part of an image, its configuration or its history, and what variables are set.
+// secrets checks that no secret becomes part of an image, its configuration or its history.
 func (d *document) secrets(s *stage) {
 	for _, in := range s.all {
 		switch p := in.parsed.(type) {
@@ -20,16 +20,12 @@ func (d *document) secrets(s *stage) {
 				if secretName(a.Key) && (a.Value == nil || *a.Value == "" || secretValue(*a.Value)) {
 					d.secret(in, a.Key, "ARG", "the history and the provenance of the image")
 				}
-				if a.Value != nil {
-					d.sets(in, a.Key, *a.Value)
-				}
 			}
 		case *instructions.EnvCommand:
 			for _, e := range p.Env {
 				if secretName(e.Key) && secretValue(e.Value) {
 					d.secret(in, e.Key, "ENV", "the configuration of the image")
 				}
-				d.sets(in, e.Key, e.Value)
 			}
 		case *instructions.CopyCommand:
 			if p.From == "" {

@@ -140,11 +140,12 @@ func (r *reader) at(p syntax.Pos) int { return min(r.base+int(p.Offset()), len(r
 
 // stmt adds the commands of a statement that reads the output of before, and returns the last one.
 func (r *reader) stmt(s *syntax.Stmt, before *Command) *Command {
-	if s == nil || s.Cmd == nil {
+	if s == nil {
 		return before
 	}
 	last := before
 	switch c := s.Cmd.(type) {
+	case nil: // redirects alone
 	case *syntax.CallExpr:
 		last = r.call(c, before)
 	case *syntax.DeclClause:

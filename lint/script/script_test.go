@@ -37,6 +37,7 @@ func TestFind(t *testing.T) {
 		{`(curl https://x.example/a) | sudo sh`, []string{rulePipe + `: curl https://x.example/a) | sudo sh`}},
 		{`bash < <(curl https://x.example/a)`, []string{rulePipe + `: curl https://x.example/a`}},
 		{`bash <<< "$(curl https://x.example/a)"`, []string{rulePipe + `: curl https://x.example/a`}},
+		{`> "$(curl https://x.example/a | sh)"`, []string{rulePipe + `: curl https://x.example/a | sh`}},
 		{`bash check.sh < <(curl https://x.example/a)`, nil},
 		{`curl https://x.example/a | (jq .x; sh x)`, nil},
 		{`curl https://x.example/a > $(date | sh)`, nil},

@@ -154,7 +154,7 @@ func AsError(err error) *Error {
 }
 
 // expanded counts the values below n as a reader sees them that follows aliases, and fails if a mapping has a key
-// twice. seen has those of anchors, and -1 for one that is being counted.
+// twice. seen has the counts below anchors; -1 while one is being counted.
 func expanded(n *yaml.Node, seen map[*yaml.Node]int) (int, error) {
 	if n.Kind == yaml.AliasNode {
 		return expanded(n.Alias, seen)

@@ -383,13 +383,13 @@ func passing(err error) bool {
 	return open || network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// giveUp parks a release that this process could not finish.
+// giveUp parks a release that this process could not finish. If that fails too, its entry stays in the queue.
 func (j *run) giveUp(err error) error {
+	j.parked = true
 	reason := fmt.Sprintf("it could not be finished for %v: %s", j.patience, credential.Text(err.Error()))
 	if err := j.park(j.pending(), reason); err != nil {
-		return fmt.Errorf("parking a release: %w", err)
+		reason = fmt.Sprintf("%s; and it could not be parked: %v", reason, err)
 	}
-	j.parked = true
 	return &api.Error{Message: reason, Hint: "the operator of the platform can have it tried again"}
 }
 

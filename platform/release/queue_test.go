@@ -140,6 +140,28 @@ func TestServiceIsAway(t *testing.T) {
 	}
 }
 
+// TestParkingFails: a release that can neither be finished nor parked stays for the next start.
+func TestParkingFails(t *testing.T) {
+	s := newStage(t, nil, http.NotFound)
+	id := strings.Repeat("1", 32)
+	leave(t, s, id)
+	next, err := New(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(s.Dir, "parked")); err != nil {
+		t.Fatal(err)
+	}
+	next.patience = 0
+	next.Resume()()
+	if next, err = New(s.Config); err != nil || len(next.unfinished) != 1 || !slices.Equal(names(t, filepath.Join(s.Dir, "work")), []string{"release-1"}) {
+		t.Errorf("at the next start: got %+v, %v, want the release and its work", next.unfinished, err)
+	}
+	if run, err := next.Find(id); err != nil || run.State != api.Publishing {
+		t.Errorf("got %+v, %v", run, err)
+	}
+}
+
 // TestServiceIsAwayForAMoment: a role that starts again while a release publishes does not make the release fail, so
 // that it is not lost either if the whole platform is about to stop.
 func TestServiceIsAwayForAMoment(t *testing.T) {

@@ -67,8 +67,8 @@ func readOpenVEX(raw []byte) (*Document, error) {
 	return out, out.check()
 }
 
-// add adds a statement about a package URL, or about f.Package if there is none. The URL of a product that is an image is
-// about all packages in it.
+// add adds a statement about a package URL; without one, about f.Package. A product with the package URL of an image
+// means all packages in it.
 func (d *Document) add(f Finding, purl string, product bool) {
 	if purl != "" && !(product && ofImage(purl)) {
 		f.PURL = purl
