@@ -40,7 +40,7 @@ func TestVerifyWhileItGrows(t *testing.T) {
 	if needs.AskedForLong() {
 		rounds = 10
 	}
-	for range rounds {
+	for n := 0; n < rounds || grown == 0; n++ { // a slow disk may let one be verified between two checkpoints
 		from := l.current.Load().Size
 		for l.current.Load().Size == from {
 			time.Sleep(time.Millisecond)
@@ -50,9 +50,6 @@ func TestVerifyWhileItGrows(t *testing.T) {
 			t.Fatalf("at %d entries: %v, %v, missing %v", report.Checkpoint.Size, err, report.Findings, report.Missing)
 		}
 		grown += l.current.Load().Size - report.Checkpoint.Size
-	}
-	if grown == 0 {
-		t.Error("the ledger did not grow meanwhile")
 	}
 	// What is wrong is found all the same, and named.
 	full := filepath.Join(l.dir, "tile", "entries", "000")
