@@ -12,7 +12,7 @@ import (
 
 func newAdmissionCommand() *cobra.Command {
 	config, dryRun, format, level := "", false, "json", "info"
-	cmd := newCommand("admission [--config FILE] [--dry-run]", "decide which images a Kubernetes cluster runs", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := newServer("admission [--config FILE] [--dry-run]", "decide which images a Kubernetes cluster runs", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := admission.ReadSettings(config)
 		if err != nil {
 			return err

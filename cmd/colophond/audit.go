@@ -12,7 +12,7 @@ import (
 
 func newAuditCommand() *cobra.Command {
 	config, format, level := "", "json", "info"
-	cmd := newCommand("audit --config FILE", "keep an audit ledger: what gates and clusters decided", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := newServer("audit --config FILE", "keep an audit ledger: what gates and clusters decided", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := audit.ReadSettings(config)
 		if err != nil {
 			return err

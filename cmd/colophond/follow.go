@@ -14,7 +14,7 @@ import (
 func newFollowCommand() *cobra.Command {
 	var flags follow.Settings
 	config, key, format, level := "", "", "json", "info"
-	cmd := newCommand("follow [URL] --dir DIR", "watch transparency logs, and report what no known release explains", cobra.MaximumNArgs(1), func(ctx context.Context, args []string) error {
+	cmd := newServer("follow [URL] --dir DIR", "watch transparency logs, and report what no known release explains", cobra.MaximumNArgs(1), func(ctx context.Context, args []string) error {
 		s, err := follow.ReadSettings(config)
 		if err != nil {
 			return err

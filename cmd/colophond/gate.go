@@ -14,7 +14,7 @@ import (
 func newGateCommand() *cobra.Command {
 	var flags gate.Settings
 	config, audit, format, level := "", false, "json", "info"
-	cmd := newCommand("gate --upstream URL --policies PATH --trust PATH", "serve only images of another registry that the policies accept", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := newServer("gate --upstream URL --policies PATH --trust PATH", "serve only images of another registry that the policies accept", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := gate.ReadSettings(config)
 		if err != nil {
 			return err

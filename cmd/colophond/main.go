@@ -22,6 +22,7 @@ import (
 	"github.com/colophon-build/colophon/platform/builder/golang"
 	"github.com/colophon-build/colophon/platform/builder/sandbox"
 	"github.com/colophon-build/colophon/platform/release"
+	"github.com/colophon-build/colophon/platform/zone"
 )
 
 // version is set by the linker.
@@ -116,6 +117,16 @@ func report(w io.Writer, err error) int {
 
 func newCommand(use, short string, args cobra.PositionalArgs, run func(context.Context, []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args) }}
+}
+
+// newServer returns a command that runs until it is stopped. Being stopped while it starts is no failure either.
+func newServer(use, short string, args cobra.PositionalArgs, run func(context.Context, []string) error) *cobra.Command {
+	return newCommand(use, short, args, func(ctx context.Context, args []string) error {
+		if err := run(ctx, args); err != nil && !zone.Stopped(ctx, err) {
+			return err
+		}
+		return nil
+	})
 }
 
 func hidden(cmd *cobra.Command) *cobra.Command {

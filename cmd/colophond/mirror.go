@@ -15,7 +15,7 @@ func newMirrorCommand() *cobra.Command {
 	var flags mirror.Settings
 	config, format, level := "", "json", "info"
 	var l mirror.LogSettings
-	cmd := newCommand("mirror --name NAME --dir DIR --log KEY [--url URL]", "keep verified copies of transparency logs, and serve them", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := newServer("mirror --name NAME --dir DIR --log KEY [--url URL]", "keep verified copies of transparency logs, and serve them", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := mirror.ReadSettings(config)
 		if err != nil {
 			return err

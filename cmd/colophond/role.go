@@ -14,10 +14,10 @@ import (
 func newRoleCommand(r platform.Role) *cobra.Command {
 	asRole := func(ctx context.Context, _ []string) error { return platform.RunRole(ctx, r.Name, os.Stdin) }
 	if r.Listen == "" {
-		return hidden(newCommand(r.Name, "role: "+r.Does+" (started by serve)", cobra.NoArgs, asRole))
+		return hidden(newServer(r.Name, "role: "+r.Does+" (started by serve)", cobra.NoArgs, asRole))
 	}
 	enrolment, c := "", platform.Config{Listen: r.Listen, Version: version, Ready: os.Stdout}
-	cmd := newCommand(r.Name+" --enrolment FILE --data DIR", "role: "+r.Does, cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := newServer(r.Name+" --enrolment FILE --data DIR", "role: "+r.Does, cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		if enrolment == "" {
 			return asRole(ctx, nil)
 		}

@@ -14,7 +14,7 @@ var serveFlags = []string{"data", "listen", "url", "mirror", "buildkitd", "confi
 
 func newServeCommand() *cobra.Command {
 	c := platform.Config{Listen: "127.0.0.1:8080", Version: version, Ready: os.Stdout}
-	cmd := newCommand("serve --data DIR", "run the whole platform", cobra.NoArgs, func(ctx context.Context, _ []string) error { return platform.Serve(ctx, c) })
+	cmd := newServer("serve --data DIR", "run the whole platform", cobra.NoArgs, func(ctx context.Context, _ []string) error { return platform.Serve(ctx, c) })
 	cmd.Long = `Serve runs the platform: OIDC issuer, certificate authority, CT log, transparency
 log, timestamp authority, trust root, registry and API on one port. Each role is
 a process; roles talk to each other over Unix sockets. If you start serve as

@@ -14,7 +14,7 @@ import (
 func newWitnessCommand() *cobra.Command {
 	var flags witness.Settings
 	config, format, level := "", "json", "info"
-	cmd := newCommand("witness --name NAME --dir DIR --log KEY", "cosign the checkpoints of transparency logs that have one history", cobra.NoArgs, func(ctx context.Context, _ []string) error {
+	cmd := newServer("witness --name NAME --dir DIR --log KEY", "cosign the checkpoints of transparency logs that have one history", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := witness.ReadSettings(config)
 		if err != nil {
 			return err

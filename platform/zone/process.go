@@ -63,7 +63,7 @@ func (p Process) Supervise(ctx context.Context, stopping <-chan struct{}, next <
 			p, wait = other.take(), shortest
 			continue
 		}
-		if err == nil { // by a signal: if it was to all processes of the host, this one ends, too
+		if err == nil || interrupted(err) { // by a signal: if it was to all processes of the host, this one ends, too
 			select {
 			case <-ctx.Done():
 				return
@@ -87,6 +87,17 @@ func (p Process) Supervise(ctx context.Context, stopping <-chan struct{}, next <
 		}
 		wait = min(2*wait, longest)
 	}
+}
+
+// interrupted reports whether a signal that asks for an end killed a process: one that has no session of its own yet
+// gets the terminal's Ctrl-C.
+func interrupted(err error) bool {
+	ended, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := ended.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && (status.Signal() == syscall.SIGINT || status.Signal() == syscall.SIGTERM)
 }
 
 // Next is a process that takes the place of another. Ended is closed when that has ended;
@@ -227,10 +238,15 @@ func Run[S any](ctx context.Context, name string, in io.Reader, run func(context
 	if o.Updates {
 		c.Updates = readUpdates(in)
 	}
-	if err := run(ctx, c); err != nil {
+	if err := run(ctx, c); err != nil && !Stopped(ctx, err) {
 		return fmt.Errorf("%s: %s", name, o.Zone.hostPaths(err.Error()))
 	}
 	return nil
+}
+
+// Stopped reports whether what runs until ctx is done returned err because of that: it was still starting.
+func Stopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Cause(ctx)) || errors.Is(err, ctx.Err()))
 }
 
 func readOrder(in io.Reader, o *order) error {
