@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -67,7 +68,7 @@ type checker struct {
 var composeName = lazyregexp.New(`^(docker-)?compose([._-].*)?\.ya?ml$|\.compose\.ya?ml$`)
 
 func isCompose(f *finding.File) bool {
-	return composeName.MatchString(path.Base(f.Path)) && (yamlfile.Wide(f) || bytes.Contains(f.Data, []byte("services")))
+	return composeName.MatchString(path.Base(f.Path)) && (mentions(f, "services") || yamlfile.Escaped(f))
 }
 
 func isKustomization(name string) bool {
@@ -77,7 +78,12 @@ func isKustomization(name string) bool {
 
 // isManifest reports whether a file may contain Kubernetes objects.
 func isManifest(f *finding.File) bool {
-	return yamlfile.Wide(f) || bytes.Contains(f.Data, []byte("apiVersion")) && bytes.Contains(f.Data, []byte("kind"))
+	return mentions(f, "apiVersion", "kind") || yamlfile.Escaped(f)
+}
+
+// mentions reports whether all texts are in a file, or may be in another encoding.
+func mentions(f *finding.File, texts ...string) bool {
+	return yamlfile.Wide(f) || !slices.ContainsFunc(texts, func(text string) bool { return !bytes.Contains(f.Data, []byte(text)) })
 }
 
 // schema begins a file whose first object is the schema of a custom kind.
@@ -112,7 +118,7 @@ func (c *checker) file() error {
 		return nil
 	}
 	roots, err := yamlfile.Parse(c.f)
-	if e, ok := errors.AsType[*yamlfile.Error](err); ok && !e.Limit && isTemplate(c.f) {
+	if e, ok := errors.AsType[*yamlfile.Error](err); ok && !e.Limit && (isTemplate(c.f) || !compose && !kustomization && !mentions(c.f, "apiVersion", "kind")) {
 		err = nil // documents before the one that is no YAML are checked
 	}
 	for _, root := range roots {

@@ -42,6 +42,8 @@ func TestFound(t *testing.T) {
 	}{
 		"a tag":                        {map[string]string{"a.yaml": pod("image: nginx:1")}, "image-by-tag a.yaml:5"},
 		"in UTF-16":                    {map[string]string{"a.yaml": wide(pod("image: nginx:1")), "compose.yaml": wide("services: {a: {image: 'a:1'}}\n")}, "syntax a.yaml:1,syntax compose.yaml:1"},
+		"with escapes":                 {map[string]string{"a.yaml": strings.NewReplacer("apiVersion", `"api\x56ersion"`, "kind", `"kin\u0064"`).Replace(pod("image: nginx:1")), "compose.yaml": `"ser\u0076ices": {a: {image: 'a:1'}}` + "\n"}, "image-by-tag a.yaml:5,image-by-tag compose.yaml:1"},
+		"with escapes, and no YAML":    {map[string]string{"a.yaml": `a: "\x56": [`, "b.yaml": pod("image: nginx:1") + "---\n" + `a: "\x56": [`}, "image-by-tag b.yaml:5,syntax b.yaml:7"},
 		"latest":                       {map[string]string{"a.yaml": pod("image: nginx")}, "image-by-tag a.yaml:5"},
 		"a digest":                     {map[string]string{"a.yaml": pod("image: nginx" + digest)}, ""},
 		"never pulled":                 {map[string]string{"a.yaml": pod("{image: 'nginx:1', imagePullPolicy: Never}")}, ""},

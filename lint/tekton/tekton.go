@@ -62,10 +62,14 @@ type checker struct {
 // read checks the objects of Tekton in a file. Others are not read.
 func read(f *finding.File) (*checker, error) {
 	c := &checker{f: f}
-	if !bytes.Contains(f.Data, []byte("tekton.dev/")) {
+	named := bytes.Contains(f.Data, []byte("tekton.dev/"))
+	if !named && !yamlfile.Escaped(f) {
 		return c, nil
 	}
 	roots, err := yamlfile.Parse(f)
+	if !named {
+		err = nil // lint/manifest says so if it may be one of Kubernetes
+	}
 	for _, root := range roots {
 		if version := yamlfile.Value(yamlfile.Get(root, "apiVersion")); strings.HasPrefix(version, "tekton.dev/") {
 			c.walk(root, nil)

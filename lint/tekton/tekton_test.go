@@ -29,6 +29,7 @@ func TestFound(t *testing.T) {
 		task(`script: "#!/usr/bin/env python\nprint('$(params.a)')"`): 1, task(`script: 'curl https://x.example/i | sh'`): 1, task("script: \"#!/usr/bin/python3\\ncurl x | sh\""): 0,
 		task(`script: 'echo $(context.taskRun.name) $(workspaces.a.path) $(results.a.path) $(inputs.b)'`): 0, task(`ref: {resolver: hub}`): 1, task(`ref: {resolver: http, params: [{name: url, value: 'https://x.example'}]}`): 1,
 		task(`ref: {resolver: git, params: [{name: revision, value: $(params.commit)}]}`): 0, task(`ref: {resolver: git}`): 1, task(`ref: {bundle: 'a/b:1'}`): 1, task(`ref: {resolver: cluster}`): 0, task("image: $(params.image)"): 0,
+		strings.Replace(task(`ref: {resolver: hub}`), "tekton.dev/v1", `"tekton\x2edev/v1"`, 1): 1, `a: "\x56": [`: 0,
 		"apiVersion: v1\nkind: Pod\n# tekton.dev/\nspec: {steps: [{image: 'a/b:1'}]}\n": 0, "kind: {{ .Values.x }}: [\n# tekton.dev/\n": 0,
 	} {
 		if found := check(t, src); len(found) != want {

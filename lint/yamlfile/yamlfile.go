@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,6 +46,14 @@ func (e *Error) Error() string {
 // read it; its texts are not among its bytes, so that Parse refuses it.
 func Wide(f *finding.File) bool {
 	return bytes.HasPrefix(f.Data, []byte("\xff\xfe")) || bytes.HasPrefix(f.Data, []byte("\xfe\xff"))
+}
+
+// escapes are what a text between double quotes may have in the place of a letter, or between two.
+var escapes = [][]byte{[]byte(`\x`), []byte(`\u`), []byte(`\U`), []byte("\\\n"), []byte("\\\r\n")}
+
+// Escaped reports whether texts of a file may not be among its bytes, as in "api\x56ersion".
+func Escaped(f *finding.File) bool {
+	return slices.ContainsFunc(escapes, func(e []byte) bool { return bytes.Contains(f.Data, e) })
 }
 
 // Parse returns the root of each document of a file that has one. The error is an *Error; the
