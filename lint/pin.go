@@ -84,7 +84,9 @@ func (p *Pinner) Pins(ctx context.Context, t *finding.Tree) ([]Pin, error) {
 	var jobs []func() Pin
 	for _, name := range t.Files() {
 		if f, err := readPinned(t, name); err == nil {
-			jobs = append(jobs, p.jobs(ctx, f)...)
+			for _, job := range p.jobs(ctx, f) {
+				jobs = append(jobs, func() Pin { return decided(f, job) })
+			}
 		}
 	}
 	all := make([]Pin, len(jobs))
@@ -125,8 +127,23 @@ func readPinned(t *finding.Tree, name string) (*finding.File, error) {
 	return nil, errNoPins
 }
 
+// decided returns what job returns. Parsers of others meet hostile files here: if one panics, the pin is undecided.
+func decided(f *finding.File, job func() Pin) (pin Pin) {
+	defer func() {
+		if v := recover(); v != nil {
+			pin = Pin{Position: finding.Position{File: f.Path, Line: 1, Column: 1}}.with(PinUndecided, fmt.Sprintf("the reader failed: %v", v))
+		}
+	}()
+	return job()
+}
+
 // jobs returns the functions that look at the names in a file.
 func (p *Pinner) jobs(ctx context.Context, f *finding.File) (jobs []func() Pin) {
+	defer func() {
+		if v := recover(); v != nil {
+			jobs = []func() Pin{func() Pin { panic(v) }}
+		}
+	}()
 	if dockerfile.Wants(f.Path) {
 		for _, i := range dockerfile.Images(f) {
 			jobs = append(jobs, func() Pin { return p.base(ctx, f, i) })

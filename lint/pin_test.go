@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/colophon-build/colophon/lint/finding"
 	"github.com/colophon-build/colophon/lint/pins"
+	"github.com/colophon-build/colophon/lint/yamlfile"
 	"github.com/colophon-build/colophon/test/gittest"
 )
 
@@ -334,4 +336,24 @@ func newTree(t *testing.T, files map[string]string) *finding.Tree {
 	}
 	t.Cleanup(func() { tree.Close() })
 	return tree
+}
+
+// TestReaderFails: a reader that panics, or what it read, makes one pin undecided, and the others are still seen.
+func TestReaderFails(t *testing.T) {
+	before := pipelines
+	t.Cleanup(func() { pipelines = before })
+	for what, images := range map[string]func(*finding.File) ([]yamlfile.Text, error){
+		"the reader": func(*finding.File) ([]yamlfile.Text, error) { panic("out of range") },
+		"its text":   func(*finding.File) ([]yamlfile.Text, error) { return []yamlfile.Text{{}}, nil },
+	} {
+		pipelines = append(slices.Clone(before), struct {
+			wants  func(path string) bool
+			images func(*finding.File) ([]yamlfile.Text, error)
+		}{func(path string) bool { return path == "hostile.yaml" }, images})
+		files := map[string]string{"hostile.yaml": "a: b\n", "Dockerfile": "FROM nginx:1\n"}
+		all, err := (&Pinner{Resolver: &pins.Resolver{Offline: true}}).Pins(t.Context(), newTree(t, files))
+		if err != nil || len(all) != 2 || all[1].File != "hostile.yaml" || all[1].State != PinUndecided || !strings.Contains(all[1].Message, "the reader failed") {
+			t.Errorf("%s: got %+v, %v", what, all, err)
+		}
+	}
 }
