@@ -59,6 +59,21 @@ func (r *Repository) Pin() string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// older reports whether r is older than have, which begins with the same root metadata: it has less of that, or its
+// timestamp is of a lower version. New keys may count from the beginning (TUF specification 5.3.11), because
+// whoever had the old ones may have used up the versions.
+func (r *Repository) older(have *Repository) bool {
+	if len(r.Roots) < len(have.Roots) || r.version >= have.version {
+		return len(r.Roots) < len(have.Roots)
+	}
+	root, err := metadata.Root().FromBytes(r.Roots[len(r.Roots)-1])
+	if err != nil {
+		return true
+	}
+	before, err := metadata.Timestamp().FromBytes(have.Timestamp)
+	return err != nil || root.VerifyDelegate(metadata.TIMESTAMP, before) == nil
+}
+
 // Encode returns r as JSON, which Parse reads. It fails if that exceeds the size
 // limit of Parse, 16 MiB.
 func (r *Repository) Encode() ([]byte, error) {

@@ -148,8 +148,9 @@ func (s Store) other(r *Root) (*Root, error) {
 func (s Store) Add(r *Root) error {
 	if r.Repository != nil {
 		have, err := s.read(r.file())
-		if err == nil && have.Repository.version > r.Repository.version {
-			return fmt.Errorf("TUF repository %s: got version %d, but the store already has version %d", r.Repository.URL, r.Repository.version, have.Repository.version)
+		if err == nil && r.Repository.older(have.Repository) {
+			return fmt.Errorf("TUF repository %s: got version %d with %d root metadata files, but the store already has version %d with %d", r.Repository.URL,
+				r.Repository.version, len(r.Repository.Roots), have.Repository.version, len(have.Repository.Roots))
 		}
 	}
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {

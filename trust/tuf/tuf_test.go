@@ -211,6 +211,35 @@ func TestAddAndRefresh(t *testing.T) {
 	}
 }
 
+// TestStolenTimestampKey: whoever had the keys used up the versions of the timestamp. New keys count from the
+// beginning, and the old ones, with the root metadata of their time, are not taken back.
+func TestStolenTimestampKey(t *testing.T) {
+	p, r := prooftest.New(t), newRepo(t)
+	until := time.Now().UTC().Truncate(time.Second).Add(soon)
+	r.publish(until, r.good(p))
+	before, err := Add(t.Context(), r.URL, r.pinned())
+	must(t, err)
+	store := trust.Store{Dir: t.TempDir()}
+	r.version = 1<<60 - 1
+	r.publish(until, r.good(p))
+	stolen, err := Refresh(t.Context(), before)
+	must(t, err)
+	must(t, store.Add(stolen))
+	if err := store.Add(before); err == nil {
+		t.Error("a lower version with the same keys was taken")
+	}
+
+	r.rotate(newKey(t))
+	r.version = 0
+	r.publish(until, r.good(p))
+	mended, err := Refresh(t.Context(), stolen)
+	must(t, err)
+	must(t, store.Add(mended))
+	if err := store.Add(stolen); err == nil || !strings.Contains(err.Error(), "the store already has version 1 with 2") {
+		t.Errorf("what the stolen keys signed: got %v", err)
+	}
+}
+
 func TestHostileRepositories(t *testing.T) {
 	p := prooftest.New(t)
 	until := time.Now().Add(soon)
