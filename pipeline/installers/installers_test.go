@@ -75,7 +75,7 @@ func TestMake(t *testing.T) {
 		t.Errorf("got %d files, want 4", len(out))
 	}
 	r.Signer = Signer{Source: "github.com/acme/app"}
-	if out := contents(t, r); !strings.Contains(out["apt/colophon-verify"], "/$name.intoto.jsonl") || !strings.Contains(out["dnf/colophon_verify.py"], `"--source", "github.com/acme/app"`) {
+	if out := contents(t, r); !strings.Contains(out["apt/colophon-verify"], "/$file.intoto.jsonl") || !strings.Contains(out["dnf/colophon_verify.py"], `"--source", "github.com/acme/app"`) {
 		t.Errorf("a source is demanded of signatures:\n%s", out["apt/colophon-verify"])
 	}
 	r.Signer = Signer{Key: somePEM(t)}

@@ -111,9 +111,13 @@ func gitserver(ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-// fileserver serves a directory at $SERVER.
+// fileserver serves a directory at $SERVER. It redirects, as GitHub does for the files of a release.
 func fileserver(ts *testscript.TestScript, args []string) error {
-	srv := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	const stored = "/stored"
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, stored+r.URL.Path, http.StatusFound) })
+	mux.Handle(stored+"/", http.StripPrefix(stored, http.FileServer(http.Dir(ts.MkAbs(args[0])))))
+	srv := httptest.NewServer(mux)
 	ts.Defer(srv.Close)
 	ts.Setenv("SERVER", srv.URL)
 	return nil
