@@ -38,7 +38,7 @@ func BenchmarkReplay(b *testing.B) {
 	p := harness.Start(b, "--mirror", harness.BaseImages(b), "--config", harness.Config(b, map[string]any{
 		"build": map[string]any{"network": map[string]any{"allow": []string{proxy.network().String()}}},
 	}))
-	repo := ownCommand(b, proxy, "")
+	repo := ownCommand(b, proxy, "golang:1.26", "")
 	var plain, locked, once, again, held []time.Duration // durations of releases and builds
 	var most gatewaySize
 	for i := range 3 {
@@ -98,15 +98,15 @@ var modules = sync.OnceValues(func() (*link, error) {
 	return way, nil
 })
 
-// ownCommand makes a repository with the files of this one and a Dockerfile, which has the
-// lines of prepare before it compiles.
-func ownCommand(b *testing.B, proxy *link, prepare string) string {
+// ownCommand makes a repository with the files of this one and a Dockerfile that compiles with the image
+// base, and has the lines of prepare before that.
+func ownCommand(b *testing.B, proxy *link, base, prepare string) string {
 	dir := filepath.Join(b.TempDir(), "app")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
 	run(b, exec.Command("sh", "-c", "git -C '"+harness.Root(b)+"' archive HEAD | tar -x -C '"+dir+"'"))
-	harness.Write(b, dir, map[string]string{"Dockerfile": `FROM golang:1.26 AS builder
+	harness.Write(b, dir, map[string]string{"Dockerfile": `FROM ` + base + ` AS builder
 WORKDIR /src
 ENV GOPROXY=http://` + proxy.host.String() + ` GOSUMDB=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local CGO_ENABLED=0
 COPY . .

@@ -32,15 +32,15 @@ import (
 	"github.com/colophon-build/colophon/test/needs"
 )
 
-// The link to the module proxy of BenchmarkSecondRelease.
+// The link to the module proxy and the registry of BenchmarkSecondRelease.
 const (
 	linkDelay = 20 * time.Millisecond // of each request
 	linkRate  = 12_500_000            // bytes per second: 100 Mbit/s
 )
 
-// BenchmarkSecondRelease releases a service with some 600 downloads from a module proxy
-// behind a slow link, and then once more, with what the platform has stored. Both compile
-// everything. Then it releases two commits of a branch that keeps its cache mounts: the
+// BenchmarkSecondRelease releases a service with some 600 downloads from a module proxy and its base image
+// from a registry, both behind one slow link, and then once more, with what the platform has stored. Both
+// compile everything. Then it releases two commits of a branch that keeps its cache mounts: the
 // second one compiles what the commit changed, at the price of a SLSA level.
 func BenchmarkSecondRelease(b *testing.B) {
 	if os.Getenv("COLOPHON_BENCH") == "" {
@@ -50,11 +50,15 @@ func BenchmarkSecondRelease(b *testing.B) {
 	proxy := serveModules(b)
 	proxy.slow.Store(true)
 	defer proxy.slow.Store(false)
+	registry := serveBases(b, proxy)
 	p := harness.Start(b, "--mirror", harness.BaseImages(b), "--config", harness.Config(b, map[string]any{
-		"build": map[string]any{"network": map[string]any{"allow": []string{proxy.network().String()}}, "cacheMounts": map[string]any{"size": 4 << 30}},
+		"build": map[string]any{
+			"network":     map[string]any{"allow": []string{proxy.network().String(), registry + "/32"}},
+			"cacheMounts": map[string]any{"size": 4 << 30},
+		},
 	}))
 	ofGateway(b, proxy)
-	repo := ownCommand(b, proxy, "RUN go list -deps ./cmd/colophond >/dev/null\n") // downloads what go.sum pins, and an .info file of each module, which nothing pins
+	repo := ownCommand(b, proxy, registry+"/library/golang:1.26", "RUN go list -deps ./cmd/colophond >/dev/null\n") // downloads what go.sum pins, and an .info file of each module, which nothing pins
 	var first, second, download, again []time.Duration
 	forget := func() {
 		run(b, exec.Command("find", filepath.Join(p.Data, "gateway"), "-mindepth", "1", "-delete"))
@@ -240,11 +244,40 @@ func (l *link) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	l.asked++
 	l.mu.Unlock()
+	l.carry(l.files, w, r)
+}
+
+// carry lets h answer over the link.
+func (l *link) carry(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	if l.slow.Load() {
 		time.Sleep(linkDelay)
 		w = &slowWriter{w, l.send}
 	}
-	l.files.ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
+}
+
+// serveBases serves the base images of docker.io in a registry over the link, and returns its address.
+func serveBases(b *testing.B, way *link) string {
+	images, err := gateway.OpenMirror(harness.BaseImages(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	host := way.host.Next()
+	all, err := harness.BeyondAt(443, netip.PrefixFrom(host, proxyHost.Bits()), 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	address := all[0].Addr().(*net.TCPAddr).IP
+	cert, key := filepath.Join(b.TempDir(), "cert.pem"), filepath.Join(b.TempDir(), "key.pem")
+	harness.WriteCertificate(b, cert, key, 1, address)
+	b.Setenv("SSL_CERT_FILE", cert)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.RawQuery = "ns=docker.io"
+		way.carry(images, w, r)
+	})}
+	go srv.ServeTLS(all[0], cert, key)
+	b.Cleanup(func() { srv.Close() })
+	return address.String()
 }
 
 // send returns when the link has sent size more bytes.

@@ -120,7 +120,7 @@ func TestContainer(t *testing.T) {
 	if err := os.Mkdir(certs, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeCertificate(t, certs+"/cert.pem", certs+"/key.pem", 1, address, gateway)
+	harness.WriteCertificate(t, certs+"/cert.pem", certs+"/key.pem", 1, address, gateway)
 	t.Setenv("SSL_CERT_FILE", certs+"/roots.pem")
 	public, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt") // for what the build downloads
 	if err != nil {

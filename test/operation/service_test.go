@@ -2,16 +2,10 @@ package operation
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"io"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -25,37 +19,12 @@ import (
 	"github.com/colophon-build/colophon/test/harness"
 )
 
-// writeCertificate writes a certificate for 127.0.0.1 and others that signed itself, and its key.
-func writeCertificate(t *testing.T, certFile, keyFile string, serial int64, others ...net.IP) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: append(others, net.IPv4(127, 0, 0, 1)), IsCA: true, BasicConstraintsValid: true,
-	}, &x509.Certificate{SerialNumber: big.NewInt(serial)}, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestTLS: a platform with a certificate uses only TLS, also between its roles, and takes a
 // new certificate without a restart.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	writeCertificate(t, certFile, keyFile, 1)
+	harness.WriteCertificate(t, certFile, keyFile, 1)
 	roots := filepath.Join(dir, "roots.pem")
 	first, err := os.ReadFile(certFile)
 	if err != nil {
@@ -84,7 +53,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeCertificate(t, certFile, filepath.Join(dir, "other.pem"), 2)
+	harness.WriteCertificate(t, certFile, filepath.Join(dir, "other.pem"), 2)
 	eventually(t, "a warning about the pair", func() bool {
 		return strings.Contains(p.Log.String(), "the certificate of the port cannot be read again")
 	})
