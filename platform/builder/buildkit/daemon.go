@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
 
 	"github.com/colophon-build/colophon/platform/builder"
 )
@@ -67,6 +69,12 @@ func (d *daemon) ready(ctx context.Context) error {
 func (d *daemon) explain(ctx context.Context, tooLong error, place func(err error, step string) string, p *progress, err error) error {
 	name, cause := p.failure()
 	step := at(place(err, name), name)
+	if grpcerrors.Code(err) == codes.DeadlineExceeded { // buildkitd has our deadline, and may see it first
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 	switch {
 	case ctx.Err() != nil && context.Cause(ctx) == tooLong:
 		return &builder.Error{Step: p.last(), Err: tooLong}

@@ -1,12 +1,18 @@
 package buildkit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/colophon-build/colophon/platform/builder"
 )
 
 // Of what buildkitd says about a line, only its number is used, and only if it is about the
@@ -59,5 +65,17 @@ func TestPlain(t *testing.T) {
 		if got := plain(said); got != want {
 			t.Errorf("%s: got %q, want %q", said, got, want)
 		}
+	}
+}
+
+// TestDeadlineOfTheOther: buildkitd may end a build at its deadline a moment before ours. That is the limit all the same.
+func TestDeadlineOfTheOther(t *testing.T) {
+	tooLong := errors.New("the build exceeded its time limit of 6s")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, tooLong)
+	defer cancel()
+	place := func(error, string) string { return "" }
+	err := new(daemon).explain(ctx, tooLong, place, &progress{}, fmt.Errorf("failed to solve: %w", status.Error(codes.DeadlineExceeded, "stream terminated by RST_STREAM")))
+	if limit, ok := errors.AsType[*builder.Error](err); !ok || limit.Err != tooLong {
+		t.Errorf("got %v, want the limit", err)
 	}
 }
