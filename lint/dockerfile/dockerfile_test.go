@@ -78,6 +78,7 @@ func TestFound(t *testing.T) {
 		"a version in a variable":      {from + "ARG V=1.2.3\nRUN npm install -g typescript@$V && pip install flask==$V\n", ""},
 		"a check further down":         {from + "RUN curl -LO https://x.example.com/t.tgz && \\\n sha256sum -c sums && tar xf t.tgz\n", ""},
 		"a request, not a download":    {from + "RUN curl -fsS https://x.example.com/ping > /dev/null && curl -fsS https://x.example.com/v | jq .\n", ""},
+		"a method, and what is sent":   {from + "RUN curl -X GET -o /bin/t https://x.example.com/t\nRUN curl -d a=b -o /bin/t https://x.example.com/t\nRUN curl -X POST -d up https://x.example.com/hook\n", "unchecked-download 2:5,unchecked-download 3:5"},
 		"a key":                        {from + "RUN curl -fsSL https://x.example.com/key.asc -o /etc/apt/keyrings/x.asc\n", ""},
 		"a redirect":                   {from + "RUN curl -fsSL https://x.example.com/t > /usr/bin/t\n", "unchecked-download 2:5"},
 		"names that look secret":       {from + "ENV TOKENIZER=x SECRET_NAME=y PASSWORD_FILE=/z MYSQL_ALLOW_EMPTY_PASSWORD=yes API_TOKEN=\n", ""},

@@ -69,7 +69,7 @@ func saves(t *snippet, c *script.Command) (address string, saved bool) {
 		switch {
 		case strings.HasPrefix(a.Text, "http://") || strings.HasPrefix(a.Text, "https://") || strings.HasPrefix(a.Text, "ftp://"):
 			address = a.Text
-		case a.Text == "--spider", a.Text == "-I", a.Text == "--head", a.Text == "-X", a.Text == "--request", a.Text == "-d", a.Text == "--data":
+		case a.Text == "--spider", a.Text == "-I", a.Text == "--head":
 			return "", false
 		case a.Text == "-O" && c.Name == "curl", a.Text == "--remote-name", a.Text == "-J":
 			saved = true
