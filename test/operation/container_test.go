@@ -149,10 +149,12 @@ func TestContainer(t *testing.T) {
 
 	args := append([]string{"run", "--detach", "--name", "platform"}, inContainer...)
 	args = append(args, "--ip", address.String(), "--env", "SSL_CERT_FILE=/etc/colophon/roots.pem",
-		"--volume", certs+":/etc/colophon:ro", "--volume", harness.BaseImages(t)+":/mirror:ro", "colophond",
-		"serve", "--data", "/var/lib/colophon", "--mirror", "/mirror", "--listen", ":443", "--url", "https://"+address.String(),
-		"--tls-cert", "/etc/colophon/cert.pem", "--tls-key", "/etc/colophon/key.pem")
-	p.ok(args...)
+		"--volume", certs+":/etc/colophon:ro", "--volume", harness.BaseImages(t)+":/mirror:ro", "colophond", "serve")
+	flags := []string{
+		"--data", "/var/lib/colophon", "--mirror", "/mirror", "--listen", ":443", "--url", "https://" + address.String(),
+		"--tls-cert", "/etc/colophon/cert.pem", "--tls-key", "/etc/colophon/key.pem",
+	}
+	p.ok(append(args, flags...)...)
 	for range 60 {
 		if out, err := p.run(t.Context(), "exec", "platform", "colophon", "status"); err == nil {
 			t.Log(out)
@@ -163,7 +165,7 @@ func TestContainer(t *testing.T) {
 	if out, err := p.run(t.Context(), "healthcheck", "run", "platform"); err != nil {
 		t.Fatalf("health check: %v %s\n%s", err, out, p.ok("logs", "platform"))
 	}
-	if out := p.ok("exec", "platform", "colophond", "check", "--data", "/var/lib/colophon"); !strings.Contains(out, "each role has its own") {
+	if out := p.ok(append([]string{"exec", "platform", "colophond", "check"}, flags...)...); !strings.Contains(out, "each role has its own") {
 		t.Errorf("check: got %s, want a user for each role", out)
 	}
 
