@@ -130,7 +130,7 @@ func (o *verifyOptions) flags(cmd *cobra.Command) {
 	o.recipe.flags(cmd)
 	f.IntVar(&o.demand.MinLevel, "min-level", 0, "lowest SLSA Build level to accept, 0 to 3")
 	f.BoolVar(&o.demand.Contents, "contents", false, "compare the SBOMs with the packages installed in the image; reads its layers again")
-	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes for the file to verify; for an image if the argument begins with oci: or has a digest")
+	f.StringVar(&o.bundle, "bundle", "", "`FILE` with Sigstore bundles or envelopes for the file to verify; for an image if the argument begins with oci:, or has a digest and is no file")
 	f.StringVar(&o.save, "save", "", "keep the file at a URL as this `FILE` if it is accepted")
 	f.StringVar(&o.signer.Identity, "identity", "", "identity that must have signed, in place of the trusted builders; needs --issuer")
 	f.StringVar(&o.signer.IdentityRegexp, "identity-regexp", "", "regular expression (RE2) that must match the whole identity, in place of --identity")
@@ -344,9 +344,10 @@ func warnStale(w io.Writer, opts verify.Options, now time.Time) {
 }
 
 // spelledAsImage reports whether the argument of a verification with --bundle is an
-// image: it begins with "oci:" or has a digest. Otherwise it is a file.
+// image: it begins with "oci:" or has a digest. Otherwise it is a file. The path of a
+// file is a file, whatever its name is: a server can have chosen the name.
 func spelledAsImage(what string, ref oci.Reference) bool {
-	return strings.HasPrefix(what, "oci:") || ref.Digest != ""
+	return strings.HasPrefix(what, "oci:") || ref.Digest != "" && (ref.Dir == "" || !isFile(what))
 }
 
 func (o verifyOptions) image(ctx context.Context, image string, ref oci.Reference, opts verify.Options) (*verify.Verdict, error) {

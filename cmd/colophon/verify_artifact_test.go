@@ -2,6 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -94,5 +98,25 @@ func TestVerifySpelling(t *testing.T) {
 		"github.com/aspect-build/rules_lint2":    "rejected",
 	} {
 		s.run(exitRejected, []string{"verify", here + "MODULE.bazel", "--bundle", here + "MODULE.bazel.intoto.jsonl", "--source", source, "--offline"}, "rejected", hint)
+	}
+}
+
+// TestVerifyFileSpelledAsImage: the path of a file is that file, also if its name could be that of an image in
+// a layout or an archive: who serves a file chooses its name.
+func TestVerifyFileSpelledAsImage(t *testing.T) {
+	s := trustSigstore(t)
+	const here = "testdata/github-attestation/"
+	dir := t.TempDir()
+	for _, name := range []string{"MODULE@sha256:" + strings.Repeat("0", 64), "MODULE:v1"} {
+		file := filepath.Join(dir, name)
+		for ending, from := range map[string]string{"": "MODULE.bazel", ".intoto.jsonl": "MODULE.bazel.intoto.jsonl"} {
+			raw, err := os.ReadFile(here + from)
+			if err := errors.Join(err, os.WriteFile(file+ending, raw, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		demand := []string{"--source", "github.com/aspect-build/rules_lint", "--skip-source"}
+		s.run(exitOK, append([]string{"verify", file}, demand...), "accepted")
+		s.run(exitOK, append([]string{"verify", file, "--bundle", file + ".intoto.jsonl"}, demand...), "accepted")
 	}
 }

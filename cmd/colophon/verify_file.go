@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -71,8 +72,12 @@ func (o signerOptions) required(what string) (policy.Signer, error) {
 // isBundledFile reports whether the argument is the path of a file with bundles beside it. What
 // is spelled as an image of a registry, or begins with "oci:", never is.
 func isBundledFile(what string, ref oci.Reference) bool {
-	info, err := os.Lstat(what)
-	return ref.Dir == what && err == nil && info.Mode().IsRegular() && len(besideFile(what)) > 0
+	return ref.Dir != "" && !strings.HasPrefix(what, "oci:") && isFile(what) && len(besideFile(what)) > 0
+}
+
+func isFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // besideFile returns the files with bundles beside a file.
