@@ -62,7 +62,7 @@ func TestMake(t *testing.T) {
 	for file, want := range map[string][]string{
 		"install.sh":             {"Linux/x86_64 | Linux/amd64)\n    file=app_1.2.0_linux_amd64.tar.gz\n    want=" + zeros, "Darwin/aarch64 | Darwin/arm64)\n    file=app_1.2.0_Darwin_arm64.tar.gz\n    want=" + ones, `"https://downloads.example.com/v1.2.0/$file"`},
 		"app.rb":                 {"class App < Formula", `url "https://downloads.example.com/v1.2.0/app_1.2.0_Darwin_arm64.tar.gz"`, ones, `bin.install "app"`},
-		"apt/colophon-verify":    {"  app_*.deb | app-doc_*.deb) ;;", ".sigstore.json", "--identity 'https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1.2.0' --issuer 'https://token.actions.githubusercontent.com'"},
+		"apt/colophon-verify":    {"  app/* | */app_*.deb | app-doc/* | */app-doc_*.deb) ;;", ".sigstore.json", "--identity 'https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1.2.0' --issuer 'https://token.actions.githubusercontent.com'"},
 		"dnf/colophon_verify.py": {`NAMES = ("app",)`, `REPOSITORY = "app"`, `"--issuer", "https://token.actions.githubusercontent.com"`},
 	} {
 		for _, w := range want {
