@@ -336,6 +336,22 @@ func TestInstallFirst(t *testing.T) {
 	}
 }
 
+// install.sh installs nothing into a directory that is called as the program: mv would.
+func TestInstallOntoDirectory(t *testing.T) {
+	url, pin := served(t, "the program", "DIGEST  NAME\n")
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "colophon"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "../scripts/install.sh", "--version", "v1.2.0", "--from", url, "--sha256", pin, "--dir", dir)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "colophon is a directory") {
+		t.Errorf("got %v, output %q; want exit 1, output with \"colophon is a directory\"", err, out)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "colophon")); err != nil || len(left) != 0 {
+		t.Errorf("got files %v in the directory, want none (%v)", left, err)
+	}
+}
+
 // install.sh that is interrupted leaves the old program, and no files of its own.
 func TestInstallInterrupted(t *testing.T) {
 	dir, bin, tmp := t.TempDir(), t.TempDir(), t.TempDir()

@@ -97,6 +97,7 @@ main() {
   [ -n "$pinned" ] || usage '--sha256 is required: the SHA-256 of SHA256SUMS, from a place that the server cannot change'
   is_digest "$pinned" || usage "--sha256: found $pinned, expected 64 hexadecimal digits in lower case"
   [ -d "$dir" ] || fail "--dir: $dir is no directory"
+  [ ! -d "$dir/$program" ] || fail "$dir/$program is a directory: not installed"
   [ -n "$from" ] || from=https://github.com/colophon-build/colophon/releases/download/$version
   for tool in curl awk cut mktemp uname; do
     command -v "$tool" >/dev/null || fail "please install $tool"
