@@ -33,7 +33,8 @@ for system in "${systems[@]}"; do
   echo "dist: programs for $system" >&2
   dir=$programs/$system suffix=_${version}_${system/\//_}
   [ "${system%/*}" != windows ] || suffix=$suffix.exe
-  for program in $(scripts/programs.sh "$system" "$version" "$dir"); do
+  built=$(scripts/programs.sh "$system" "$version" "$dir") # in the line of for, bash would go on after a failure
+  for program in $built; do
     cp "$dir/$program" "$dist/$program$suffix"
   done
 done

@@ -175,6 +175,47 @@ func TestPackageVersions(t *testing.T) {
 	}
 }
 
+// A program that cannot be built is missing in no release: then dist.sh makes none.
+func TestDistIsWhole(t *testing.T) {
+	root := scriptsAlone(t)
+	build := script(t, filepath.Join(t.TempDir(), "go"), `case "$*" in
+*"$FAILS build "*) echo 'syntax error' >&2; exit 1 ;;
+*" build "*) while [ "$1" != -o ]; do shift; done; echo a program >"$2" ;;
+*) echo amd64 ;;
+esac
+`)
+	for fails, ok := range map[string]bool{"tools/keys": false, "nothing": true} {
+		cmd := exec.Command("scripts/dist.sh", "windows/amd64")
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "GO="+build, "FAILS="+fails)
+		out, err := cmd.CombinedOutput()
+		if (err == nil) != ok {
+			t.Errorf("%s fails: got error %v, want none: %t; output %s", fails, err, ok, out)
+		}
+		if made, _ := filepath.Glob(filepath.Join(root, "out/dist/colophon-keys_*")); (len(made) == 1) != ok {
+			t.Errorf("%s fails: got %q", fails, made)
+		}
+		if _, err := os.Stat(filepath.Join(root, "out/dist")); (err == nil) != ok {
+			t.Errorf("%s fails: out/dist: got %v, want it: %t", fails, err, ok)
+		}
+		os.RemoveAll(filepath.Join(root, "out"))
+	}
+}
+
+// scriptsAlone returns a git repository with the scripts, and nothing else.
+func scriptsAlone(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.CopyFS(filepath.Join(root, "scripts"), os.DirFS("../scripts")); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"init", "-q"}, {"add", "."}, {"-c", "user.name=ada", "-c", "user.email=ada@example.com", "commit", "-q", "-m", "one"}} {
+		if out, err := exec.Command("git", append([]string{"-C", root}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	return root
+}
+
 // served is a release as install.sh downloads it, and the digest of its SHA256SUMS.
 func served(t *testing.T, program, sums string) (url, pin string) {
 	t.Helper()
