@@ -45,7 +45,7 @@ fi
 # release NAME starts a platform, releases the images on it, and writes their digests to
 # NAME.digests.
 release() {
-  local name=$1 listen registry image
+  local name=$1 listen registry image digest
   listen=127.0.0.1:$(free_port)
   export COLOPHON_PLATFORM=$work/$name/client.json COLOPHON_TRUST=$work/$name.trust
   registry=$listen/colophon-build
@@ -69,7 +69,12 @@ release() {
   for image in "${images[@]}"; do
     out/bin/colophon release "$repo" --ref "$tag" --image "$registry/$image" --json >"$work/$name.$image.json"
     out/bin/colophon verify "$registry/$image:$tag" --source "file://$repo" --commit "$commit"
-    printf '%s  %s\n' "$(jq -er .digest "$work/$name.$image.json")" "$image" >>"$work/$name.digests"
+    digest=$(jq -r .digest "$work/$name.$image.json")
+    if [[ $digest != sha256:* ]]; then
+      echo "self: the release of $image says no digest: $work/$name.$image.json" >&2
+      exit 1
+    fi
+    printf '%s  %s\n' "$digest" "$image" >>"$work/$name.digests"
     [ "$name" = first ] || out/bin/colophon copy -q "$registry/$image:$tag" "$work/images/$image.tar"
   done
   stop

@@ -201,6 +201,24 @@ esac
 	}
 }
 
+// self.sh compares digests: two releases that say none do not agree.
+func TestSelfNeedsDigests(t *testing.T) {
+	root := scriptsAlone(t)
+	bin := filepath.Join(root, "out/bin")
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	script(t, filepath.Join(bin, "colophond"), "echo ready\nexec sleep 60\n")
+	script(t, filepath.Join(bin, "colophon"), "[ \"$1\" != release ] || printf '%s\\n' \"$ANSWER\"\n")
+	for answer, ok := range map[string]bool{`{"digest": "sha256:00"}`: true, `{}`: false, `{"digest": null}`: false, ``: false} {
+		cmd := exec.Command("scripts/self.sh")
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "ANSWER="+answer)
+		if out, err := cmd.CombinedOutput(); (err == nil) != ok {
+			t.Errorf("the release says %s: got error %v, want none: %t; output %s", answer, err, ok, out)
+		}
+	}
+}
+
 // scriptsAlone returns a git repository with the scripts, and nothing else.
 func scriptsAlone(t *testing.T) string {
 	t.Helper()
