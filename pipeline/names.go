@@ -90,6 +90,9 @@ func read(t *finding.Tree, r Request) (*names, error) {
 		if m == nil {
 			return nil, wrong("expected the shared workflow as OWNER/REPO@COMMIT, with all 40 digits of the commit, found %q", r.Workflow)
 		}
+		if n.Kind == github && strings.Count(m[1], "/") != 1 || path.Clean(m[1]) != m[1] {
+			return nil, wrong("expected the shared workflow as OWNER/REPO@COMMIT, without the path of its file, found %q", r.Workflow)
+		}
 		file := "/" + workflowFile
 		if n.Kind == gitlab {
 			file = "/release"

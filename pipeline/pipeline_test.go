@@ -336,6 +336,8 @@ func TestRefuses(t *testing.T) {
 		"release without digest":     {func(r *Request) { r.Install = "v1.2.0" }, "VERSION@sha256:DIGEST"},
 		"release with a shell":       {func(r *Request) { r.Install = "v1$(id)@sha256:" + strings.Repeat("a", 64) }, "VERSION@sha256:DIGEST"},
 		"workflow by tag":            {func(r *Request) { r.Install, r.Workflow = "", "acme/pipelines@v1" }, "40 digits"},
+		"workflow by its file":       {func(r *Request) { r.Install, r.Workflow = "", strings.Replace(shared, "@", "/"+workflowFile+"@", 1) }, "OWNER/REPO@COMMIT"},
+		"workflow of another":        {func(r *Request) { r.Install, r.Workflow = "", "acme/..@"+strings.Repeat("1", 40) }, "OWNER/REPO@COMMIT"},
 		"workflow and release":       {func(r *Request) { r.Workflow = shared }, "none of both"},
 		"both":                       {func(r *Request) { r.Workflow, r.Shared = shared, true }, "either"},
 		"no root":                    {func(r *Request) { r.TUF = "https://tuf.example.com" }, "together"},
