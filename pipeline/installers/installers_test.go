@@ -168,6 +168,41 @@ func TestSyntax(t *testing.T) {
 	}
 }
 
+// TestPlugin runs the plugin without dnf. dnf 4 comes with Python 3.6 and later: to run it with that,
+// put it first in PATH as python3.
+func TestPlugin(t *testing.T) {
+	const python = "python3"
+	if _, err := exec.LookPath(python); err != nil {
+		needs.Missing(t, "%v", err)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"dnf/__init__.py":    "class Plugin: pass\n",
+		"dnf/exceptions.py":  "class Error(Exception): pass\n",
+		"rpm.py":             "",
+		"colophon_verify.py": contents(t, someRelease())["dnf/colophon_verify.py"],
+		"curl":               "#!/bin/sh\n",
+		"colophon":           "#!/bin/sh\ncase $2 in *good.rpm) ;; *) echo rejected; exit 3 ;; esac\n",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755), os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, want := range map[string]string{"good.rpm": "accepted", "bad.rpm": "colophon_verify: bad.rpm is not what was released\nrejected"} {
+		cmd := exec.CommandContext(t.Context(), python, "-c", `import sys, dnf, colophon_verify
+try:
+    colophon_verify.verify(sys.argv[1])
+    print("accepted")
+except dnf.exceptions.Error as e:
+    print(e)
+`, file)
+		cmd.Env = append(os.Environ(), "PYTHONPATH="+dir, "PATH="+dir+":"+os.Getenv("PATH"))
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%s: expected %q, found %q (%v)", file, want, out, err)
+		}
+	}
+}
+
 // formula stands for Homebrew: it reads a formula, and prints what it says for each system.
 const formula = `
 class Formula
