@@ -237,3 +237,27 @@ func (n *names) Issuer() string {
 func (n *names) Builds() []struct{ Job, Artifact string } {
 	return []struct{ Job, Artifact string }{{"build", "image"}, {"rebuild", "rebuilt"}}
 }
+
+// next says what people do when the files are written, since no file of a repository can do it.
+func (n *names) next() string {
+	secret := map[string]string{github: "the secret COLOPHON_CLIENT", gitlab: "the file variable COLOPHON_CLIENT_FILE"}[n.forge()]
+	switch {
+	case n.Shared:
+		return "read and commit them, protect the branch, and in other repositories run colophon init " + n.Kind + " --workflow OWNER/REPO@COMMIT"
+	case n.Kind == tekton:
+		return "read and commit them, make the secret " + n.Name() + "-registry, run kubectl apply -f " + tektonFile + ", and start " + Dir + "/tekton-run.yaml"
+	case n.Kind == colophon && secret == "":
+		return "read and commit them, and let your CI run " + releaseFile
+	case n.Kind == colophon: // the secret is client.json
+	case n.Registry == registries[n.Kind]:
+		secret = ""
+	case n.Kind == github:
+		secret = "the secrets REGISTRY_USER and REGISTRY_PASSWORD"
+	default:
+		secret = "the variables REGISTRY_USER and REGISTRY_PASSWORD"
+	}
+	if secret != "" {
+		secret = "set " + secret + ", "
+	}
+	return `read and commit them, give the environment "release" its reviewers and tags, ` + secret + "and push a tag v…"
+}

@@ -73,6 +73,7 @@ type Plan struct {
 	Source string // canonical address of the repository
 	Image  string // REGISTRY/NAME; empty for a shared workflow
 	Files  []File // sorted by path
+	Next   string // what people do when the files are written
 }
 
 // ErrRequest means that a request names something that cannot be in a pipeline, or leaves out what
@@ -127,7 +128,7 @@ func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: n.Source, Image: n.Image}
+	p := &Plan{Source: n.Source, Image: n.Image, Next: n.next()}
 	for name, after := range files {
 		f, err := place(t, name, after)
 		if err != nil {

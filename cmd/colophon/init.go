@@ -172,7 +172,7 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 	if a.Written, err = writeNew(tree, changes); err != nil {
 		return &exitError{code: exitFailure, msg: err.Error(), hint: "these files are written, and others are not: " + printable.Line(strings.Join(a.Written, ", ")) + "; run the same command again"}
 	}
-	return o.print(cmd, a)
+	return o.print(cmd, a, plan.Next)
 }
 
 // complete finds out what the command line leaves out.
@@ -270,7 +270,7 @@ func writeNew(tree *finding.Tree, changes []lint.Change) ([]string, error) {
 	return written, nil
 }
 
-func (o *initOptions) print(cmd *cobra.Command, a initAnswer) error {
+func (o *initOptions) print(cmd *cobra.Command, a initAnswer, next string) error {
 	if !o.output.text() {
 		return o.output.print(cmd.OutOrStdout(), a)
 	}
@@ -285,10 +285,6 @@ func (o *initOptions) print(cmd *cobra.Command, a initAnswer) error {
 	}
 	for _, name := range a.Unchanged {
 		fmt.Fprintf(out, "  unchanged  %s\n", printable.Text(name))
-	}
-	next := `read and commit them, give the environment "release" its reviewers and tags, and push a tag v…`
-	if o.request.Shared {
-		next = "read and commit them, protect the branch, and in other repositories run colophon init " + o.request.Kind + " --workflow OWNER/REPO@COMMIT"
 	}
 	if len(a.Written) > 0 {
 		printHint(cmd.ErrOrStderr(), next)
