@@ -110,7 +110,7 @@ func (f *port) mux(ctx context.Context) (*http.ServeMux, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := func(role string) http.Handler { return peer.Proxy(role, s.Roles[role], f.log) }
+	proxy := func(role string) http.Handler { return peer.Proxy(roleAPI, role, s.Roles[role], f.log) }
 	mux := http.NewServeMux()
 	mux.Handle("/", front.Buffered(proxy(roleTrust)))
 	mux.Handle(issuer.PathToken, http.NotFoundHandler()) // the attestor alone may ask for tokens, at the socket

@@ -155,11 +155,21 @@ func (c *caller) Read(p []byte) (int, error) {
 
 type callerKey struct{}
 
+// headerRole is how a Proxy says which role it is. Where several roles have one user, the requests of strangers
+// that it forwards would otherwise count as requests of all of them.
+const headerRole = "Colophon-Role"
+
+// rolesOf returns the roles that sent a request. headerRole only takes roles away, so everybody may send it.
 func rolesOf(r *http.Request) []string {
-	if c, ok := r.Context().Value(callerKey{}).(*caller); ok {
+	c, ok := r.Context().Value(callerKey{}).(*caller)
+	if !ok {
+		return nil
+	}
+	as := r.Header.Values(headerRole)
+	if len(as) == 0 {
 		return c.roles
 	}
-	return nil
+	return slices.DeleteFunc(slices.Clone(c.roles), func(role string) bool { return len(as) > 1 || role != as[0] })
 }
 
 // From reports whether one of the named roles sent a request that Serve got.
@@ -200,11 +210,15 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.Transport.RoundTrip(r)
 }
 
-// Proxy forwards requests to the role at e, with path, host and headers unchanged. If the
-// role does not answer, it answers 503.
-func Proxy(role string, e Endpoint, log *slog.Logger) *httputil.ReverseProxy {
+// Proxy returns a proxy of the role as, which forwards requests to the role at e, with path, host and headers
+// unchanged. They count as requests of as and of no other role. If the role at e does not answer, the proxy
+// answers 503.
+func Proxy(as, role string, e Endpoint, log *slog.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", role },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "http", role
+			r.Out.Header.Set(headerRole, as) // here no Connection header of the client removes it
+		},
 		Transport:     e.Client().Transport,
 		FlushInterval: -1, // forward events immediately
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),

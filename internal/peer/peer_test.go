@@ -3,7 +3,9 @@ package peer
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,6 +17,13 @@ import (
 func serve(t *testing.T, users Users) *http.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
+	serveAt(t, path, users)
+	return At(path).Client()
+}
+
+// serveAt is serve at a path.
+func serveAt(t *testing.T, path string, users Users) {
+	t.Helper()
 	l, err := Listen(path, -1)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +36,6 @@ func serve(t *testing.T, users Users) *http.Client {
 	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o660 {
 		t.Fatalf("socket: %v, %v", st, err)
 	}
-	return At(path).Client()
 }
 
 func TestRoles(t *testing.T) {
@@ -54,6 +62,39 @@ func TestRoles(t *testing.T) {
 		resp.Body.Close()
 		if resp.StatusCode != test.want {
 			t.Errorf("%s: got %d, want %d", test.name, resp.StatusCode, test.want)
+		}
+	}
+}
+
+// TestProxiedRoles: what a proxy of one role forwards counts as a request of that role alone, also where all roles are
+// one user, and whatever the client says.
+func TestProxiedRoles(t *testing.T) {
+	me := os.Getuid()
+	for _, test := range []struct {
+		name   string
+		users  Users
+		as     string
+		path   string
+		header http.Header
+		want   int
+	}{
+		{"its own request", Users{"api": me, "signer": me}, "signer", "/sign", nil, 200},
+		{"another role's request", Users{"api": me, "signer": me}, "api", "/sign", nil, 403},
+		{"everybody's request", Users{"api": me, "signer": me}, "api", "/", nil, 200},
+		{"the client names a role", Users{"api": me, "signer": me}, "api", "/sign", http.Header{headerRole: {"signer"}}, 403},
+		{"the client removes the role", Users{"api": me, "signer": me}, "api", "/sign", http.Header{"Connection": {headerRole}}, 403},
+		{"a role of another user", Users{"api": me, "signer": 12345}, "signer", "/sign", nil, 403},
+	} {
+		path := filepath.Join(t.TempDir(), "s.sock")
+		serveAt(t, path, test.users)
+		r := httptest.NewRequest(http.MethodGet, test.path, nil)
+		if test.header != nil {
+			r.Header = test.header
+		}
+		w := httptest.NewRecorder()
+		Proxy(test.as, "x", At(path), slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+		if w.Code != test.want {
+			t.Errorf("%s: got %d, want %d", test.name, w.Code, test.want)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func newFront(t *testing.T, local bool, attestor http.HandlerFunc) *front {
 	f := &front{t: t, mux: http.NewServeMux()}
 	New(Config{
 		Version:  "v1.2.3",
-		Attestor: peer.Proxy("attestor", peer.At(socket), slog.New(slog.DiscardHandler)), LocalSources: local,
+		Attestor: peer.Proxy("api", "attestor", peer.At(socket), slog.New(slog.DiscardHandler)), LocalSources: local,
 		MayRelease: func(token string) bool { return token == "push" || token == "admin" },
 	}).Register(f.mux)
 	return f

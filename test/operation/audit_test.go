@@ -158,7 +158,7 @@ func TestAuditRole(t *testing.T) {
 			t.Errorf("%s: enrolled at the port", path)
 		}
 	}
-	// Not even from here: where all roles run as one user, the port looks like a role to the ledger.
+	// The port does not even pass that on.
 	if code := post(t, http.DefaultClient, p.URL+"/audit/v1/writers", p.Token("admin.json"), wanted); code != http.StatusNotFound {
 		t.Errorf("enrolling at the port: got status %d, want 404", code)
 	}

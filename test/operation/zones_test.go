@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -272,6 +273,35 @@ func TestRolesComeBack(t *testing.T) {
 	}
 }
 
+// strangersAreNoRole: the port passes requests on as the role api alone, also where all roles have its user.
+func strangersAreNoRole(t *testing.T, p *harness.Platform) {
+	t.Helper()
+	for path, method := range map[string]string{
+		"/index/of": "GET", "/archive/log/checkpoint": "GET", "/archive/index/checkpoint": "GET",
+		"/index/entries": "POST", "/archive/log/entries?from=0": "POST", "/archive/index/entries": "POST",
+	} {
+		for _, claimed := range []string{"", "search"} {
+			r, err := http.NewRequest(method, p.URL+path, strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if claimed != "" {
+				r.Header.Set("Colophon-Role", claimed)
+				r.Header.Set("Connection", "Colophon-Role")
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden {
+				t.Errorf("a stranger's %s %s, as role %q: got status %d, want 403: %.200s", method, path, claimed, resp.StatusCode, answer)
+			}
+		}
+	}
+}
+
 // TestWithoutRoot: without root the platform works, and reports which guarantees it lacks.
 func TestWithoutRoot(t *testing.T) {
 	needs.Root(t, "becoming a plain user")
@@ -307,6 +337,7 @@ func TestWithoutRoot(t *testing.T) {
 	if got := string(p.Get("/readyz")); !strings.Contains(got, "no buildkit builder") || !strings.Contains(got, "sudo colophond serve") {
 		t.Errorf("/readyz: %s", got)
 	}
+	strangersAreNoRole(t, p)
 	// Who releases a Dockerfile gets the reason, and what to do about it.
 	repo := filepath.Join(dir, "repo")
 	if err := os.Mkdir(repo, 0o755); err != nil {

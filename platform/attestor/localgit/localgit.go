@@ -56,14 +56,14 @@ func Handler(log *slog.Logger) http.Handler {
 }
 
 // Forward listens on socket and passes requests of Relay, and no others, to the Handler
-// at to. A process that must reach no other service of that role gets this socket.
+// at to, as the attestor. A process that must reach no other service of that role gets this socket.
 func Forward(socket string, to peer.Endpoint, log *slog.Logger) (stop func(), err error) {
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("POST "+Path, peer.Proxy("local repositories", to, log))
+	mux.Handle("POST "+Path, peer.Proxy("attestor", "local repositories", to, log))
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go srv.Serve(l)
 	return func() { srv.Close() }, nil
