@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/internal/loopback"
@@ -114,11 +115,15 @@ func (s *Service) release(w http.ResponseWriter, r *http.Request) {
 	s.cfg.Attestor.ServeHTTP(w, out)
 }
 
+// proxyHeaders are the headers, in the form of http.Header, of which proxies add at least one.
+var proxyHeaders = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"}
+
 // mayReadLocal reports whether the client may release a directory of this host: the
 // release reads and publishes its files. Behind a proxy every client seems local, so
-// the headers that proxies set exclude it.
+// the headers that proxies set exclude it, whatever is in them: some proxies add theirs
+// below one that the client sent, which may be empty.
 func (s *Service) mayReadLocal(r *http.Request) bool {
-	if !s.cfg.LocalSources || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
+	if !s.cfg.LocalSources || slices.ContainsFunc(proxyHeaders, func(name string) bool { return r.Header[name] != nil }) {
 		return false
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)

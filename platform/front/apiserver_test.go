@@ -167,6 +167,30 @@ func TestLocalSources(t *testing.T) {
 	}
 }
 
+// TestProxiedClients: a client on another host does not pass for one of this host with headers of its own. Some proxies
+// put their own below those.
+func TestProxiedClients(t *testing.T) {
+	f := newFront(t, true, echo)
+	for name, header := range map[string]http.Header{
+		"an empty header of the client's first": {"X-Forwarded-For": {"", "192.0.2.7"}},
+		"the same, as RFC 7239 has it":          {"Forwarded": {"", "for=192.0.2.7"}},
+		"an empty header alone":                 {"X-Forwarded-For": {""}},
+		"a proxy that adds only Via":            {"Via": {"1.1 proxy"}},
+		"a proxy that adds only X-Real-Ip":      {"X-Real-Ip": {"192.0.2.7"}},
+		"a proxy that adds only the host":       {"X-Forwarded-Host": {"builds.example.com"}},
+		"a proxy that adds only the scheme":     {"X-Forwarded-Proto": {"https"}},
+	} {
+		r := httptest.NewRequest(http.MethodPost, api.PathReleases, strings.NewReader(`{"source":"file:///srv/a","ref":"v1","image":"r.example.com/a","recipe":{"builder":""}}`))
+		r.RemoteAddr, r.Header = near, header
+		r.Header.Set("Authorization", "Bearer push")
+		w := httptest.NewRecorder()
+		f.mux.ServeHTTP(w, r)
+		if w.Code != http.StatusForbidden {
+			t.Errorf("%s: got %d, want 403", name, w.Code)
+		}
+	}
+}
+
 func TestAttestorIsAway(t *testing.T) {
 	f := newFront(t, true, nil)
 	status, answer := f.ask(http.MethodGet, api.PathReleases+"/x", near, "", map[string]string{"Authorization": "Bearer push"})
