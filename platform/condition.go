@@ -31,7 +31,7 @@ const (
 // A condition is something that a role needs for its work, and that may come and go. Safe
 // for concurrent use.
 type condition struct {
-	try   func(context.Context) error // returns one line that says what the role can no longer do
+	try   func(context.Context) error // returns one line that says what the role can no longer do; ends by itself
 	again string                      // for the log, when the role can work again
 	log   *slog.Logger
 
@@ -85,7 +85,8 @@ func (c *condition) watch(ctx context.Context) {
 	}
 }
 
-// ready returns nil or what try said, now or a moment ago.
+// ready returns nil or what try said, now or a moment ago. A caller who leaves meanwhile does not end the try: what
+// it says counts for the others who ask, too.
 func (c *condition) ready(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +94,7 @@ func (c *condition) ready(ctx context.Context) error {
 		return c.err
 	}
 	before := c.err
-	c.at, c.err = time.Now(), c.try(ctx)
+	c.at, c.err = time.Now(), c.try(context.WithoutCancel(ctx))
 	switch {
 	case c.err != nil && (before == nil || c.err.Error() != before.Error()):
 		c.log.Error("the role " + c.err.Error())
