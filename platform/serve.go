@@ -118,10 +118,10 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 	if p.gate, err = newGateFiles(p.gateHere(), documents, host != roleServe); err != nil {
 		return nil, err
 	}
-	if err := checkUIDs(p.file.Roles.UIDBase, p.file.Build.UIDBase); err != nil {
+	p.users = newUsers(p.file.Roles.UIDBase)
+	if err := checkUIDs(p.file.Roles.UIDBase, p.file.Build.UIDBase, p.users.inside()); err != nil {
 		return nil, err
 	}
-	p.users = newUsers(p.file.Roles.UIDBase)
 	if err := p.users.checkRooms(p.file.Build); err != nil {
 		return nil, err
 	}

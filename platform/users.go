@@ -33,6 +33,9 @@ type users struct {
 // namespace. He runs no role outside of it.
 func (u users) plain() bool { return os.Geteuid() != 0 && u.lack == nil }
 
+// inside reports whether the roles run in a user namespace: here, or in the one that serve makes.
+func (u users) inside() bool { return u.nested || u.plain() }
+
 // newUsers assigns each role its user, counted from base. If this host cannot separate
 // roles, all roles run as the current user.
 func newUsers(base int) users {
@@ -77,7 +80,7 @@ func (u users) checkRooms(b buildConfig) error {
 	if most := sandbox.Rooms(); b.Concurrent > most {
 		return fmt.Errorf("build.concurrent: expected at most %d, the number of rooms for which this host has ids, found %d", most, b.Concurrent)
 	}
-	if !u.nested {
+	if !u.inside() {
 		return nil
 	}
 	l := b.Limits
@@ -91,8 +94,8 @@ func (u users) checkRooms(b buildConfig) error {
 
 // checkUIDs returns an error if two users of this host would have the same uid: roles,
 // rooms, and the accounts of the host. roleBase and roomBase are roles.uidBase and
-// build.uidBase.
-func checkUIDs(roleBase int, roomBase uint32) error {
+// build.uidBase. inside is users.inside.
+func checkUIDs(roleBase int, roomBase uint32, inside bool) error {
 	rooms, size, err := sandbox.Range(roomBase)
 	if err != nil {
 		return fmt.Errorf("build.uidBase: %w", err)
@@ -107,7 +110,7 @@ func checkUIDs(roleBase int, roomBase uint32) error {
 	switch {
 	case roleBase < 1 || last >= math.MaxUint32:
 		return fmt.Errorf("roles.uidBase: expected a number from 1 to %d, found %d", math.MaxUint32-1-last+roleBase, roleBase)
-	case !userns.Initial() && last >= userns.Outside: // as which everybody outside connects to sockets
+	case inside && last >= userns.Outside: // as which everybody outside connects to sockets
 		return fmt.Errorf("roles.uidBase: in a user namespace, the users of the roles must be below %d, and they end at %d", userns.Outside, last)
 	case int64(last) >= int64(rooms) && int64(roleBase) < int64(rooms)+int64(size):
 		return fmt.Errorf("roles.uidBase and build.uidBase: the users %d to %d of the roles are among the users %d to %d of rooms; a build would be a role", roleBase, last, rooms, rooms+size-1)

@@ -30,7 +30,7 @@ func TestUIDsDoNotOverlap(t *testing.T) {
 		{1 << 40, 0, "roles.uidBase: expected"},
 		{65530, slot * 2, "is the account nobody"},
 	} {
-		err := checkUIDs(c.roles, c.rooms)
+		err := checkUIDs(c.roles, c.rooms, false)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("roles %d, rooms %d: got %v, want %q", c.roles, c.rooms, err, c.want)
 		}

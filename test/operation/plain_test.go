@@ -128,6 +128,33 @@ func TestPlainUser(t *testing.T) {
 	plainRoles(t, p, u)
 }
 
+// TestPlainUserCheck: what a plain user's platform would refuse in its user namespace, check refuses before it. So does
+// serve at SIGHUP, which reads the configuration outside first.
+func TestPlainUserCheck(t *testing.T) {
+	needs.Root(t, "adding an account")
+	if _, err := exec.LookPath("newuidmap"); err != nil {
+		needs.Missing(t, "a user namespace with subordinate ids needs newuidmap (apt-get install uidmap)")
+	}
+	u := newPlainUser(t)
+	for _, name := range []string{"colophond", "colophon-scan"} {
+		if out, err := exec.Command("cp", harness.Bin(t, name), u.home).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	for content, want := range map[string]string{
+		`{"build": {"pids": 300}}`:          "each role has its own in a user namespace",
+		`{"build": {"memory": 1000000000}}`: "build.memory: a platform in a user namespace cannot limit it",
+		`{"roles": {"uidBase": 70000}}`:     "the users of the roles must be below 65534",
+	} {
+		cmd := exec.Command(filepath.Join(u.home, "colophond"), "check", "--config", u.write(t, "config.json", content))
+		cmd.Env = append(os.Environ(), "HOME="+u.home)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(u.id), Gid: uint32(u.id)}}
+		if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), want) {
+			t.Errorf("%s: got\n%s\nwant %q", content, out, want)
+		}
+	}
+}
+
 // hostileDockerfile tries what a build may not do, and says what came of it.
 func hostileDockerfile(key, platform string) string {
 	host, port, _ := net.SplitHostPort(platform)
