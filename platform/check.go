@@ -33,6 +33,9 @@ func Check(c Config, out io.Writer) error {
 	if err == nil && p.file.Fulcio != nil {
 		k.say("fulcio", "issuers of other platforms and people", p.checkIssuers())
 	}
+	if err == nil && p.outside != nil {
+		k.say("trustedRoot", "trust services of others", p.checkOutside())
+	}
 	if p.file.Credentials != "" {
 		_, err := credentials.Read(p.file.Credentials)
 		k.say("credentials", p.file.Credentials, err)

@@ -85,6 +85,10 @@ func TestCheck(t *testing.T) {
 	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
 		t.Fatal(err)
 	}
+	nonsense := filepath.Join(others, "nonsense.json")
+	if err := os.WriteFile(nonsense, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	port443 := func(c *Config) { c.Listen, c.URL = "0.0.0.0:443", "https://builds.example.com" }
 	for name, tc := range map[string]struct {
 		change func(*Config)
@@ -107,6 +111,7 @@ func TestCheck(t *testing.T) {
 		"an unknown member":         {func(*Config) {}, `{"registry": {"mutabel": []}}`, "error  configuration", false},
 		"a malformed pattern":       {func(*Config) {}, `{"registry": {"mutable": ["["]}}`, `mutable pattern "["`, false},
 		"an issuer of no type":      {func(*Config) {}, `{"fulcio": {"OIDCIssuers": {"https://a.example.com": {"Type": "nonsense"}}}}`, "error  fulcio", false},
+		"no trusted root":           {func(*Config) {}, `{"trustedRoot": "` + nonsense + `", "signingConfig": "` + nonsense + `"}`, "error  trustedRoot", false},
 		"an ACME server":            {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": true}}}`, "ok     acme           https://acme.example.com/dir", true},
 		"a plain ACME server":       {port443, `{"tls": {"acme": {"directory": "http://acme.example.com/dir", "acceptTerms": true}}}`, "tls.acme: directory: expected the https URL", false},
 		"terms that nobody accepts": {port443, `{"tls": {"acme": {"directory": "https://acme.example.com/dir", "acceptTerms": false}}}`, "tls.acme: acceptTerms: ", false},

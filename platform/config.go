@@ -18,6 +18,7 @@ import (
 	"github.com/colophon-build/colophon/internal/strict"
 	"github.com/colophon-build/colophon/platform/acme"
 	"github.com/colophon-build/colophon/platform/authority/ca"
+	"github.com/colophon-build/colophon/platform/authority/root"
 	"github.com/colophon-build/colophon/platform/builder"
 	"github.com/colophon-build/colophon/platform/builder/buildkit"
 	"github.com/colophon-build/colophon/platform/builder/gateway"
@@ -251,11 +252,25 @@ func readConfig(path string) (c configFile, err error) {
 	return c, nil
 }
 
-// checkIssuers refuses what the role trust would refuse at its start, before any role starts
-// anew.
+// checkIssuers refuses issuers that the role trust would refuse at its start.
 func (p *platform) checkIssuers() error {
 	if _, err := ca.OutsideIssuers(p.file.Fulcio, p.url); err != nil {
 		return fmt.Errorf("%s: fulcio: %w", p.config.File, err)
+	}
+	return nil
+}
+
+// checkOutside refuses trust services of others that the role trust would refuse at its start.
+func (p *platform) checkOutside() error {
+	if p.outside == nil {
+		return nil
+	}
+	documents := root.Config{URL: p.url, Outside: p.outside}
+	for _, b := range p.builders() {
+		documents.Builders = append(documents.Builders, b.Builder)
+	}
+	if err := root.Check(documents); err != nil {
+		return fmt.Errorf("%s: trustedRoot, signingConfig: %w", p.config.File, err)
 	}
 	return nil
 }

@@ -190,13 +190,23 @@ func (p *platform) giveDirs() error {
 	if !p.users.separate {
 		return nil
 	}
-	if std := p.file.Build.StdCache; std != "" && p.runs(roleBuilder) {
-		if err := giveDir(std, p.users.byRole[roleBuilder]); err != nil {
-			return fmt.Errorf("build.stdCache: %w", err)
-		}
+	if err := p.giveStd(); err != nil {
+		return err
 	}
 	// Roles may enter run to reach the sockets, but cannot list it.
 	return errors.Join(os.Chown(p.dir("run"), 0, p.users.group), os.Chmod(p.dir("run"), 0o710), os.MkdirAll(zone.Root, 0o755))
+}
+
+// giveStd gives the role builder its directory of the compiled standard library, if the configuration names one.
+func (p *platform) giveStd() error {
+	std := p.file.Build.StdCache
+	if std == "" || !p.users.separate || !p.runs(roleBuilder) {
+		return nil
+	}
+	if err := giveDir(std, p.users.byRole[roleBuilder]); err != nil {
+		return fmt.Errorf("build.stdCache: %w", err)
+	}
+	return nil
 }
 
 // giveDir creates the directory dir, with mode 0700, and makes it uid's.

@@ -138,7 +138,7 @@ func Serve(ctx context.Context, c Config) error {
 	if p.url, err = origin(c.Listen, c.URL, p.usesTLS()); err != nil {
 		return configError(err)
 	}
-	if err := p.checkACME(); err != nil {
+	if err := errors.Join(p.checkACME(), p.checkIssuers(), p.checkOutside()); err != nil {
 		return configError(err)
 	}
 	if p.users.plain() {

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,19 +19,26 @@ func TestConfigError(t *testing.T) {
 		}
 		return path
 	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0") // so that what is found too late starts nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for what, c := range map[string]struct {
 		file  string
 		wrong bool
 	}{
-		"cut":                 {write("cut", `{"mirror": "/x`), true},
-		"an unknown member":   {write("unknown", `{"miror": "/x"}`), true},
-		"a contradiction":     {write("half", `{"trustedRoot": "/x"}`), true},
-		"a directory":         {dir, true},
-		"missing":             {filepath.Join(dir, "none", "colophond.json"), false},
-		"I/O error":           {"/proc/self/mem", false}, // address 0 is mapped nowhere: EIO
-		"names a missing one": {write("names", `{"trustedRoot": "/does/not/exist", "signingConfig": "/does/not/exist"}`), false},
+		"cut":                  {write("cut", `{"mirror": "/x`), true},
+		"an unknown member":    {write("unknown", `{"miror": "/x"}`), true},
+		"a contradiction":      {write("half", `{"trustedRoot": "/x"}`), true},
+		"an issuer of no type": {write("issuer", `{"fulcio": {"OIDCIssuers": {"https://a.example.com": {"Type": "nonsense"}}}}`), true},
+		"no trusted root":      {write("outside", `{"trustedRoot": "`+write("empty", "{}")+`", "signingConfig": "`+write("empty", "{}")+`"}`), true},
+		"a directory":          {dir, true},
+		"missing":              {filepath.Join(dir, "none", "colophond.json"), false},
+		"I/O error":            {"/proc/self/mem", false}, // address 0 is mapped nowhere: EIO
+		"names a missing one":  {write("names", `{"trustedRoot": "/does/not/exist", "signingConfig": "/does/not/exist"}`), false},
 	} {
-		err := Serve(t.Context(), Config{Data: t.TempDir(), File: c.file, LogFormat: "text", LogLevel: "info"})
+		err := Serve(t.Context(), Config{Data: t.TempDir(), Listen: taken.Addr().String(), File: c.file, LogFormat: "text", LogLevel: "info"})
 		if err == nil {
 			t.Fatalf("%s: the platform served", what)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -46,15 +47,15 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 	if fresh.outside, err = readOutside(fresh.file); err != nil {
 		return nil, err
 	}
-	if err := fresh.checkIssuers(); err != nil {
+	if err := errors.Join(fresh.checkIssuers(), fresh.checkOutside()); err != nil {
 		return nil, err
 	}
 	documents, err := fresh.checkGate()
 	if err != nil {
 		return nil, err
 	}
-	if !reflect.DeepEqual(fresh.file.Roles, p.file.Roles) || fresh.file.Build.UIDBase != p.file.Build.UIDBase || fresh.file.Mirror != p.file.Mirror || !reflect.DeepEqual(fresh.file.TLS, p.file.TLS) {
-		return nil, fmt.Errorf("%s: roles, tls, mirror and build.uidBase cannot change while the platform runs; restart it", p.config.File)
+	if err := p.checkChange(&fresh); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.config.File, err)
 	}
 	changed := make([]*zone.Process, len(list))
 	for i, old := range list {
@@ -104,6 +105,19 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 		}
 	}
 	return names, nil
+}
+
+// checkChange returns an error if the configuration of fresh cannot count without a restart. It creates the directory
+// that the role builder gets.
+func (p *platform) checkChange(fresh *platform) error {
+	was, now := p.file, fresh.file
+	if !reflect.DeepEqual(now.Roles, was.Roles) || now.Build.UIDBase != was.Build.UIDBase || now.Mirror != was.Mirror || !reflect.DeepEqual(now.TLS, was.TLS) {
+		return errors.New("roles, tls, mirror and build.uidBase cannot change while the platform runs; restart it")
+	}
+	if (fresh.outside == nil) != (p.outside == nil) { // other roles run then
+		return errors.New("trustedRoot and signingConfig cannot be set or removed while the platform runs; restart it")
+	}
+	return errors.Join(fresh.users.checkRooms(now.Build), fresh.giveStd())
 }
 
 // sameProcess reports whether two processes have the same zone and settings.

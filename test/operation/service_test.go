@@ -179,11 +179,29 @@ func TestService(t *testing.T) {
 	}
 	reload(with(map[string]any{"roles": map[string]any{"uidBase": 64000}}))
 	restarted()
+	delete(c, "roles")
+	build := c["build"]
+	reload(with(map[string]any{"build": map[string]any{"concurrent": 1000}}))
+	restarted()
+	reload(with(map[string]any{"build": map[string]any{"stdCache": filepath.Join(config, "no-directory")}}))
+	restarted()
+	moved := filepath.Join(t.TempDir(), "std")
+	reload(with(map[string]any{"build": map[string]any{"stdCache": moved}}))
+	eventually(t, "the platform is ready with the new directory", func() bool { return ready(p) })
+	restarted("builder")
+	reload(with(map[string]any{"build": build}))
+	restarted("builder")
+	nonsense := filepath.Join(t.TempDir(), "nonsense.json")
+	if err := os.WriteFile(nonsense, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload(with(map[string]any{"trustedRoot": nonsense, "signingConfig": nonsense}))
+	restarted()
 	if err := p.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	manager.next("STOPPING=1")
-	checkLog(t, p.Log.String(), []string{"mutabel", "mutable pattern", "fulcio", "build.uidBase cannot change"})
+	checkLog(t, p.Log.String(), []string{"mutabel", "mutable pattern", "fulcio", "build.uidBase cannot change", "build.concurrent: expected at most", "build.stdCache", "trustedRoot"})
 }
 
 // checkLog checks that each line of a log in JSON has its members, that those about a push
@@ -264,5 +282,48 @@ func TestUnreachable(t *testing.T) {
 	}
 	if !strings.Contains(p.Log.String(), "the role does not reach the platform at "+p.URL) {
 		t.Error("the log does not say that the platform does not reach itself")
+	}
+}
+
+// TestReloadOutside: the platform's own trust services, and the roles around them, neither appear nor go while it runs.
+func TestReloadOutside(t *testing.T) {
+	needsRoot(t)
+	p := harness.Start(t)
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	outside := map[string]any{
+		"trustedRoot":   write("trusted_root.json", p.Get("/trusted_root.json")),
+		"signingConfig": write("signing_config.json", p.Get("/signing_config.json")),
+	}
+	if err := p.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	manager := listenNotices(t)
+	config := harness.Config(t, outside)
+	p.Args = []string{"--config", config}
+	p.Up()
+	manager.next("READY=1")
+	own, err := os.ReadFile(harness.Config(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, own, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGHUP)
+	manager.next("RELOADING=1\nMONOTONIC_USEC=")
+	manager.next("READY=1")
+	if log := p.Log.String(); !strings.Contains(log, "the configuration was not read again") {
+		t.Error("the log does not say that the platform must be restarted for that")
+	}
+	if got := string(p.Get("/readyz")); !strings.HasPrefix(got, "ok") {
+		t.Errorf("/readyz: got %s", got)
 	}
 }

@@ -73,8 +73,8 @@ type Log struct {
 	Since     time.Time        // when the key was created
 }
 
-// Outside holds a trusted root and a signing config as received. New checks both; the
-// service publishes them unchanged.
+// Outside holds a trusted root and a signing config as received. New and Check check both;
+// the service publishes them unchanged.
 type Outside struct {
 	TrustedRoot   []byte
 	SigningConfig []byte
@@ -91,10 +91,40 @@ type Service struct {
 
 // New builds the documents, and publishes those that the TUF repository does not hold yet.
 func New(cfg Config) (*Service, error) {
-	s := &Service{log: cfg.Logger}
+	s, err := build(cfg)
+	if err != nil {
+		return nil, err
+	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	if cfg.Record != nil {
+		if err := cfg.Record(s.document); err != nil {
+			return nil, fmt.Errorf("trust document: %w", err)
+		}
+	}
+	s.tuf, err = openRepository(cfg.KeyDir, cfg.Dir, map[string][]byte{
+		"colophon.json":            s.document,
+		"trusted_root.json":        s.trustedRoot,
+		"signing_config.v0.2.json": s.signingConfig,
+		// cosign asks for this name if it is told to use Rekor v2.
+		"signing_config_rekor_v2.v0.2.json": s.signingConfig,
+	}, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("TUF repository in %s: %w", cfg.Dir, err)
+	}
+	return s, nil
+}
+
+// Check returns an error if New would refuse the documents of cfg. It publishes nothing.
+func Check(cfg Config) error {
+	_, err := build(cfg)
+	return err
+}
+
+// build builds the documents.
+func build(cfg Config) (*Service, error) {
+	s := &Service{log: cfg.Logger}
 	var err error
 	if cfg.Outside != nil {
 		s.trustedRoot, s.signingConfig = cfg.Outside.TrustedRoot, cfg.Outside.SigningConfig
@@ -122,21 +152,6 @@ func New(cfg Config) (*Service, error) {
 	// Do not serve a document that clients would refuse.
 	if _, err := trust.Parse(s.document); err != nil {
 		return nil, err
-	}
-	if cfg.Record != nil {
-		if err := cfg.Record(s.document); err != nil {
-			return nil, fmt.Errorf("trust document: %w", err)
-		}
-	}
-	s.tuf, err = openRepository(cfg.KeyDir, cfg.Dir, map[string][]byte{
-		"colophon.json":            s.document,
-		"trusted_root.json":        s.trustedRoot,
-		"signing_config.v0.2.json": s.signingConfig,
-		// cosign asks for this name if it is told to use Rekor v2.
-		"signing_config_rekor_v2.v0.2.json": s.signingConfig,
-	}, s.log)
-	if err != nil {
-		return nil, fmt.Errorf("TUF repository in %s: %w", cfg.Dir, err)
 	}
 	return s, nil
 }
