@@ -275,6 +275,17 @@ func (p *platform) checkOutside() error {
 	return nil
 }
 
+// trustFrom returns a digest of what decides what the trust document and the signing config of the platform say, besides
+// its keys. Roles that read these at their start have it in their settings, so that they start anew when it changes.
+func (p *platform) trustFrom() (string, error) {
+	issuers, err := ca.OutsideIssuers(p.file.Fulcio, p.url)
+	if err != nil {
+		return "", err
+	}
+	raw, err := json.Marshal([]any{issuers, p.outside})
+	return sumOf(raw), err
+}
+
 // origin returns the platform's URL: --url, or if that is empty the URL of --listen.
 // It allows plain HTTP on loopback only.
 func origin(listen, rawURL string, tls bool) (string, error) {

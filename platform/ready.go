@@ -22,17 +22,10 @@ func (p *platform) allReady(ctx context.Context) error {
 	if err := p.rolesReady(ctx); err != nil {
 		return err
 	}
-	trusted, err := p.ownTrust(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.gate.trusts(trusted); err != nil {
+	if err := p.tellTrust(ctx); err != nil {
 		return err
 	}
 	p.gateReady(ctx)
-	if err := writeClients(p.data, p.url, trusted.Fingerprint); err != nil {
-		return err
-	}
 	if err := p.writeAuditKey(ctx); err != nil {
 		return err
 	}
@@ -43,6 +36,19 @@ func (p *platform) allReady(ctx context.Context) error {
 		health(ctx, peer.At(socket(p.dir("run"), roleAttestor)).Client(), "http://role"+peer.PathReady)
 	}
 	return nil
+}
+
+// tellTrust brings the platform's own trust document to the gate of the registry, and its fingerprint to the files of
+// clients.
+func (p *platform) tellTrust(ctx context.Context) error {
+	trusted, err := p.ownTrust(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.gate.trusts(trusted); err != nil {
+		return err
+	}
+	return writeClients(p.data, p.url, trusted.Fingerprint)
 }
 
 // rolesReady returns when every role of this host that has a socket answers.

@@ -53,6 +53,7 @@ type attestorSettings struct {
 	Recipes       []release.RecipeRule  `json:"recipes,omitempty"`
 	Credentials   *credentials.Set      `json:"credentials"`
 	Recording     recording             `json:"recording"`
+	TrustFrom     string                `json:"trustFrom"` // see platform.trustFrom
 }
 
 func prepareAttestor(p *platform, process *zone.Process) error {
@@ -94,6 +95,9 @@ func prepareAttestor(p *platform, process *zone.Process) error {
 		}
 	}
 	if s.Recording, err = p.records(process, roleAttestor, "attestor"); err != nil {
+		return err
+	}
+	if s.TrustFrom, err = p.trustFrom(); err != nil {
 		return err
 	}
 	process.Settings = s

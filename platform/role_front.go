@@ -37,6 +37,8 @@ type frontSettings struct {
 	Tokens   tokens                   `json:"tokens"`
 	Builders []release.BuilderInfo    `json:"builders"`
 	Roles    map[string]peer.Endpoint `json:"roles"` // the roles that it sends requests to
+
+	TrustFrom string `json:"trustFrom"` // see platform.trustFrom
 }
 
 func prepareFront(p *platform, process *zone.Process) (err error) {
@@ -55,6 +57,9 @@ func prepareFront(p *platform, process *zone.Process) (err error) {
 		if !p.runs(other) {
 			process.Zone.Confine.Inet = true
 		}
+	}
+	if s.TrustFrom, err = p.trustFrom(); err != nil {
+		return err
 	}
 	process.Updates = p.news
 	process.Settings = s

@@ -104,6 +104,13 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 			return names, ctx.Err()
 		}
 	}
+	if len(names) > 0 && p.host == roleServe { // their settings may have changed the trust document
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		defer cancel()
+		if err := p.tellTrust(ctx); err != nil {
+			p.log.Error("client.json may not have the fingerprint of the platform; restart it", "error", err)
+		}
+	}
 	return names, nil
 }
 

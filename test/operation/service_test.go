@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colophon-build/colophon/platform/api"
 	"github.com/colophon-build/colophon/test/harness"
+	"github.com/colophon-build/colophon/trust"
 )
 
 // TestTLS: a platform with a certificate uses only TLS, also between its roles, and takes a
@@ -283,6 +285,53 @@ func TestUnreachable(t *testing.T) {
 	if !strings.Contains(p.Log.String(), "the role does not reach the platform at "+p.URL) {
 		t.Error("the log does not say that the platform does not reach itself")
 	}
+}
+
+// TestReloadTrust: a trust document that changes at SIGHUP is the one that everything of the platform knows.
+func TestReloadTrust(t *testing.T) {
+	needsRoot(t)
+	manager := listenNotices(t)
+	p := harness.Reserve(t)
+	issuer := harness.NewIssuer(t)
+	config := harness.Config(t, nil)
+	p.Args = []string{"--config", config}
+	p.Up()
+	manager.next("READY=1")
+	before := p.Get("/.well-known/colophon.json")
+	content, err := os.ReadFile(harness.Config(t, issuer.ForPeople()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Signal(syscall.SIGHUP)
+	manager.next("RELOADING=1\nMONOTONIC_USEC=")
+	manager.next("READY=1")
+	now := p.Get("/.well-known/colophon.json")
+	if bytes.Equal(before, now) {
+		t.Fatal("the trust document did not change")
+	}
+	root, err := trust.Parse(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(6 * time.Second) // longer than an answer of /readyz counts
+	if got := string(p.Get("/readyz")); !strings.HasPrefix(got, "ok") {
+		t.Errorf("/readyz: got %s", got)
+	}
+	if page := string(p.Get("/")); !strings.Contains(page, root.Fingerprint) {
+		t.Errorf("the first page does not have the fingerprint %s:\n%s", root.Fingerprint, page)
+	}
+	var client api.ClientConfig
+	raw, err := os.ReadFile(filepath.Join(p.Data, "client.json"))
+	if err == nil {
+		err = json.Unmarshal(raw, &client)
+	}
+	if err != nil || client.Fingerprint != root.Fingerprint {
+		t.Errorf("client.json: got fingerprint %s (%v), want %s", client.Fingerprint, err, root.Fingerprint)
+	}
+	release(t, p, harness.GoRepo(t), "app")
 }
 
 // TestReloadOutside: the platform's own trust services, and the roles around them, neither appear nor go while it runs.
