@@ -224,12 +224,14 @@ type redirectError struct{ err error }
 func (e *redirectError) Error() string { return e.err.Error() }
 func (e *redirectError) Unwrap() error { return e.err }
 
+func (*redirectError) Is(target error) bool { return target == ErrFailing }
+
 func (s *spoken) checkRedirect(req *http.Request, via []*http.Request) error {
 	if s.in(req.URL) {
 		return &redirectError{fmt.Errorf("redirect from %s: its address has the credential of the request", shown(via[0].URL))}
 	}
 	if len(via) >= 5 {
-		return &redirectError{errors.New("stopped after 5 redirects")}
+		return &redirectError{fmt.Errorf("%s leads to another address, and so on: stopped after 5 redirects", shown(via[0].URL))}
 	}
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
 		return &redirectError{fmt.Errorf("redirect from %s to %s: want https", shown(via[0].URL), shown(req.URL))}
@@ -260,9 +262,15 @@ func (e *statusError) Error() string {
 	return s
 }
 
-// Is reports that a 404, and no other status, is ErrNotFound, and which are ErrDenied.
+// Is reports that a 404, and no other status, is ErrNotFound, and which are ErrDenied. All else is ErrFailing.
 func (e *statusError) Is(target error) bool {
-	return target == ErrNotFound && e.status == http.StatusNotFound || target == ErrDenied && denies(e.status)
+	switch {
+	case e.status == http.StatusNotFound:
+		return target == ErrNotFound
+	case denies(e.status):
+		return target == ErrDenied
+	}
+	return target == ErrFailing
 }
 
 func denies(status int) bool {
@@ -338,12 +346,35 @@ func (r *Registry) once(ctx context.Context, method string, u *url.URL, header h
 		if _, large := errors.AsType[strict.TooLarge](err); large {
 			return nil, refuse("%s %s: %w", method, shown(u), err)
 		} else if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", method, shown(u), err)
+			return nil, fmt.Errorf("%s %s: %w", method, shown(u), broken(err))
 		}
 		return a, nil
 	}
 	return nil, r.statusError(resp)
 }
+
+// brokenError means that the connection ended in the middle of an answer.
+type brokenError struct{ err error }
+
+func (*brokenError) Error() string   { return "the connection broke before the end of the answer" }
+func (e *brokenError) Unwrap() error { return e.err }
+
+func (*brokenError) Is(target error) bool { return target == ErrFailing }
+
+// broken returns a *brokenError for the failure of a connection, and other errors as they are.
+func broken(err error) error {
+	if _, op := errors.AsType[*net.OpError](err); op || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &brokenError{err}
+	}
+	return err
+}
+
+// stalledError means that a transfer did not move for stallTimeout.
+type stalledError struct{}
+
+func (stalledError) Error() string { return "nothing was transferred for " + stallTimeout.String() }
+
+func (stalledError) Is(target error) bool { return target == ErrFailing }
 
 // stallGuard cancels a transfer that does not move for stallTimeout. When receiving,
 // that is a Read that does not return; when sending, the time between two Reads.
@@ -354,14 +385,14 @@ type stallGuard struct {
 	closed  func()
 }
 
-func guardReceiving(body io.ReadCloser, stop context.CancelFunc) io.ReadCloser {
-	return &stallGuard{body, false, time.AfterFunc(stallTimeout, stop), stop}
+func guardReceiving(body io.ReadCloser, stop context.CancelCauseFunc) io.ReadCloser {
+	return &stallGuard{body, false, time.AfterFunc(stallTimeout, func() { stop(stalledError{}) }), func() { stop(nil) }}
 }
 
 // guardSending does not cancel the request when the body is closed, because the
 // answer comes later.
-func guardSending(body io.ReadCloser, stop context.CancelFunc) io.ReadCloser {
-	return &stallGuard{body, true, time.AfterFunc(stallTimeout, stop), func() {}}
+func guardSending(body io.ReadCloser, stop context.CancelCauseFunc) io.ReadCloser {
+	return &stallGuard{body, true, time.AfterFunc(stallTimeout, func() { stop(stalledError{}) }), func() {}}
 }
 
 func (s *stallGuard) Read(p []byte) (int, error) {
@@ -372,6 +403,9 @@ func (s *stallGuard) Read(p []byte) (int, error) {
 	during(stallTimeout)
 	n, err := s.inner.Read(p)
 	after(stallTimeout)
+	if !s.sending {
+		err = broken(err)
+	}
 	return n, err
 }
 

@@ -198,6 +198,9 @@ func TestSignedAddresses(t *testing.T) {
 			if err == nil || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("%s, %s: got %v, want an error without the query", what, from, err)
 			}
+			if what == "a circle" && (strings.Contains(err.Error(), ": :") || strings.HasPrefix(err.Error(), ":") || !strings.Contains(err.Error(), "127.0.0.1")) {
+				t.Errorf("%s, %s: got %v, want who leads in a circle", what, from, err)
+			}
 		}
 	}
 	r, err := OpenRegistry("registry.example/team/app", RegistryOptions{Transport: redirecting("http://127.0.0.1/?s3cret")})
@@ -496,7 +499,7 @@ func TestStalls(t *testing.T) {
 		}
 		stopped := false
 		c := &stallClock{}
-		g := guard(io.NopCloser(c), func() { stopped = true }).(*stallGuard)
+		g := guard(io.NopCloser(c), func(error) { stopped = true }).(*stallGuard)
 		c.running = func() bool { return g.timer.Stop() }
 		if _, err := g.Read(make([]byte, 1)); err != nil {
 			t.Fatal(err)
@@ -512,6 +515,33 @@ func TestStalls(t *testing.T) {
 		if err := g.Close(); err != nil || stopped == sending || g.timer.Stop() {
 			t.Errorf("sending %v: Close stopped the request: %v, %v", sending, stopped, err)
 		}
+	}
+}
+
+// TestBrokenOff: a blob that stalls or breaks off fails in our words, and not in those of package http.
+func TestBrokenOff(t *testing.T) {
+	d := v1.Descriptor{Digest: digestOf([]byte("xy")), Size: 2}
+	for want, answer := range map[string]http.HandlerFunc{
+		"nothing was transferred": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"the connection broke":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "2")
+			w.Write([]byte("x"))
+			w.(http.Flusher).Flush()
+			answer(w, r)
+		})
+		body, err := r.openBlob(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(want, "nothing") {
+			body.(*stallGuard).timer.Reset(0)
+		}
+		if _, err = io.ReadAll(body); !errors.Is(err, ErrFailing) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want ErrFailing, %q", err, want)
+		}
+		body.Close()
 	}
 }
 

@@ -26,6 +26,10 @@ var ErrNotFound = errors.New("not found")
 // log in. A registry may deny content that it does not have.
 var ErrDenied = errors.New("access denied")
 
+// ErrFailing means that the registry answered, and not with what was asked for nor with a reason: it
+// is busy or broken, broke off, leads in a circle, or something else answers in its place.
+var ErrFailing = errors.New("the registry does not work now")
+
 // ErrMismatch means that the content is there and unacceptable: it does not match
 // its digest or size, is malformed, or exceeds a limit. Callers must reject it and
 // must not retry.

@@ -129,8 +129,8 @@ func (r *Registry) goOn(ctx context.Context, a *answer, d v1.Descriptor, open fu
 }
 
 func (r *Registry) putBlob(ctx context.Context, location *url.URL, d v1.Descriptor, open func() (io.ReadCloser, error)) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	body := func() (io.ReadCloser, error) {
 		// Checked while sending, so that a source that changed does not look like
 		// a fault of the registry.

@@ -27,6 +27,8 @@ type noAPIError struct {
 	sure   bool // the registry said so; otherwise a login page or a proxy may have answered
 }
 
+func (e *noAPIError) Is(target error) bool { return target == ErrFailing && !e.sure }
+
 func (e *noAPIError) Error() string { return "the registry has no referrers API: " + e.answer }
 
 // noAPI returns the noAPIError in err, or nil if there is none.

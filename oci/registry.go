@@ -173,15 +173,15 @@ func (r *Registry) Blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, er
 }
 
 func (r *Registry) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url("blobs", d.Digest.String()).String(), nil)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, err
 	}
 	resp, err := r.http.Do(req)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, r.unreached(err)
 	}
 	body := guardReceiving(resp.Body, cancel)
@@ -200,16 +200,16 @@ func (r *Registry) openBlob(ctx context.Context, d v1.Descriptor) (io.ReadCloser
 // GET or HEAD, and returns the answer as it is, whatever its status: nothing in it is verified. It is for
 // proxies that change nothing. The caller closes the body; a transfer that does not move for a minute fails.
 func (r *Registry) Forward(ctx context.Context, method, kind, reference string, accept []string) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, method, r.url(kind, reference).String(), nil)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, err
 	}
 	req.Header["Accept"] = accept
 	resp, err := r.http.Do(req)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, r.unreached(err)
 	}
 	resp.Body = guardReceiving(resp.Body, cancel)

@@ -312,6 +312,7 @@ const (
 	CauseNotFound    CauseKind = "not found"
 	CauseUnreachable CauseKind = "unreachable" // Got is the server
 	CauseDenied      CauseKind = "denied"      // the registry wants other credentials
+	CauseFailing     CauseKind = "failing"     // the registry is busy or broken, or something else answers in its place
 	CauseTimeout     CauseKind = "timeout"
 	CauseNoRoot      CauseKind = "no trust root"
 	CauseMoved       CauseKind = "moved source"      // the repository no longer has what was built
@@ -329,7 +330,7 @@ var mismatches = map[policy.Demand]CauseKind{
 func CauseKinds() []CauseKind {
 	return []CauseKind{
 		CauseUntrusted, CauseUnvouched, CauseSigner, CauseSource, CauseRef, CauseCommit, CauseInput, CauseRecipe, CauseLevel,
-		CauseMissing, CauseContent, CauseNotFound, CauseUnreachable, CauseDenied, CauseTimeout, CauseNoRoot, CauseMoved, CauseUnanswered, CauseDistrust,
+		CauseMissing, CauseContent, CauseNotFound, CauseUnreachable, CauseDenied, CauseFailing, CauseTimeout, CauseNoRoot, CauseMoved, CauseUnanswered, CauseDistrust,
 	}
 }
 
@@ -370,6 +371,8 @@ func causeOf(err error) Cause {
 		return Cause{Kind: CauseUnreachable, Got: unreached.Server}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Cause{Kind: CauseTimeout}
+	case errors.Is(err, oci.ErrFailing):
+		return Cause{Kind: CauseFailing}
 	case errors.Is(err, trust.ErrEmpty):
 		return Cause{Kind: CauseNoRoot}
 	}

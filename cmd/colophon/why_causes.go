@@ -85,6 +85,10 @@ var likelyCauses = map[verify.CauseKind][]likely{
 		{"your account may not read this repository", "ask the owner of the registry", ""},
 		{"the repository does not exist: registries often answer so", "check the spelling of IMAGE", ""},
 	},
+	verify.CauseFailing: {
+		{"the registry does not work now: it is busy, broken, or wants fewer requests", "try again later; what does its operator say?", ""},
+		{"something else answers in its place: a proxy, or a login page of the network", "what does it answer?", "curl -v https://HOST/v2/"},
+	},
 	verify.CauseTimeout: {
 		{"the network or the registry is slow", "give it more time with a longer --timeout", ""},
 		{"the image is large, and every byte of it is read", "read only one platform with --platform", ""},

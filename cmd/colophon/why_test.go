@@ -42,6 +42,18 @@ func TestWhy(t *testing.T) {
 	t.Cleanup(denied.Close)
 	at := strings.TrimPrefix(denied.URL, "http://")
 	s.why(exitUndecided, at+"/team/app:v1", source, verify.CauseDenied, "not logged in", "docker login "+at)
+	for what, answer := range map[string]http.HandlerFunc{
+		"busy":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"turns": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v2/again", http.StatusFound) },
+		"breaks": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			w.Write([]byte("{"))
+		},
+	} {
+		t.Log(what)
+		denied.Config.Handler = answer
+		s.why(exitUndecided, at+"/team/app:v1", source, verify.CauseFailing, "the registry does not work now", "")
+	}
 	denied.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	s.why(exitUndecided, at+"/team/app:v1", append(source, "--timeout", "100ms"), verify.CauseTimeout, "is slow", "")
 	denied.Close()

@@ -89,6 +89,9 @@ type own struct {
 }
 
 func (o *own) Error() string {
+	if o.server == "" { // of a redirect to another path, which names no server
+		return o.err.Error()
+	}
 	if o.err == context.Canceled {
 		return o.server + ": the request was interrupted"
 	}
