@@ -301,8 +301,9 @@ func (b *build) recipeClaim() (claim string) {
 
 // hint sets what to do about an image that was not accepted.
 func (v *Verdict) hint(ev *evidence) {
-	signed, untrusted := 0, 0
+	signed, untrusted, unread := 0, 0, false
 	for _, it := range ev.items {
+		unread = unread || it.unread
 		if len(it.proofs) == 0 {
 			continue
 		}
@@ -316,6 +317,7 @@ func (v *Verdict) hint(ev *evidence) {
 	case v.Outcome == Accepted || ev.err != nil:
 	case slices.ContainsFunc(ev.items, (*item).chosen):
 		v.Hint = "if that is the recipe that you expect, say so (--context, --dockerfile, --target, --build-arg, --package, --locked; in a policy: recipe), or declare it in .colophon.yaml of the repository"
+	case signed == 0 && unread: // it is not known what is attached
 	case signed == 0:
 		v.Hint = "nothing that proves its origin is attached to this image; release it with `colophon release`"
 	case signed == untrusted && !v.has(CauseUntrusted):

@@ -119,6 +119,7 @@ func TestHintFollows(t *testing.T) {
 		"not listed":     {Rejected, evidence{err: errWrong}, ""},
 		"nothing":        {Rejected, evidence{}, "nothing that proves its origin"},
 		"nothing signed": {Undecided, evidence{items: []*item{{}}}, "nothing that proves its origin"},
+		"not read":       {Undecided, evidence{items: []*item{{unread: true, err: errWrong}}}, ""},
 		"chosen":         {Rejected, evidence{items: []*item{of(valid), chosen}}, "if that is the recipe that you expect"},
 		"by nobody":      {Rejected, evidence{items: []*item{of(untrusted), {}, of(untrusted)}}, "by nobody whom this machine trusts"},
 		"one trusted":    {Rejected, evidence{items: []*item{of(untrusted), of(trusted)}}, ""},
