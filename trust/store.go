@@ -74,7 +74,7 @@ func (s Store) List() ([]*Root, error) {
 		if name := e.Name(); !strings.HasPrefix(name, ".") && name != AuthorsFile && name != DistrustDir {
 			r, err := s.read(name)
 			if err != nil {
-				return nil, strict.In(filepath.Join(s.Dir, name), err)
+				return nil, fmt.Errorf("%w; remove this file, and add the trust root again", strict.In(filepath.Join(s.Dir, name), err))
 			}
 			roots = append(roots, r)
 		}

@@ -282,22 +282,30 @@ func readTrust(ctx context.Context, from string) (raw []byte, origin string, err
 	if err := trust.CheckOrigin(origin); err != nil {
 		return nil, "", usageError("", "%v", err)
 	}
+	notThere := func(err error) error { return err }
 	if strings.Trim(u.Path, "/") == "" {
 		u.Path = api.PathDocument
+	} else {
+		notThere = func(err error) error {
+			if _, unreached := errors.AsType[*reach.Error](err); unreached || ctx.Err() != nil {
+				return err
+			}
+			return &exitError{code: exitFailure, msg: err.Error(), hint: "a platform is named by its URL alone; a TUF repository needs --root"}
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, "", err
 	}
 	// A redirect would let another host answer for this one.
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
+	client := http.Client{CheckRedirect: reach.NoRedirect}
 	resp, err := reach.Get(&client, u.Host, req)
 	if err != nil {
-		return nil, "", err
+		return nil, "", notThere(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, "", fmt.Errorf("%s: expected HTTP status 200, found %d", u, resp.StatusCode)
+		return nil, "", notThere(fmt.Errorf("%s: expected HTTP status 200, found %d", u, resp.StatusCode))
 	}
 	raw, err = strict.Read(resp.Body, limits.TrustRoot)
 	return raw, origin, err

@@ -72,6 +72,9 @@ func Explain(err error) error {
 	if private, ok := errors.AsType[*PrivateError](err); ok {
 		return &own{e.Server, private}
 	}
+	if leads, ok := errors.AsType[*redirectError](err); ok {
+		return leads
+	}
 	if e.Why = failure(sent.Err); e.Why == "" {
 		// Not a failure of the network: the reason is the caller's own.
 		return &own{e.Server, sent.Err}
@@ -80,6 +83,22 @@ func Explain(err error) error {
 		e.detail = certificate(err)
 	}
 	return e
+}
+
+// redirectError means that a server leads elsewhere, and must not.
+type redirectError struct{ from, to *url.URL }
+
+func (e *redirectError) Error() string {
+	return fmt.Sprintf("%s leads to %s, and redirects are not followed", withoutQuery(e.from), withoutQuery(e.to))
+}
+
+func withoutQuery(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
+}
+
+// NoRedirect is an http.Client's CheckRedirect, where no other address may answer for the one that is asked.
+func NoRedirect(to *http.Request, via []*http.Request) error {
+	return &redirectError{via[0].URL, to.URL}
 }
 
 // own is the reason for which a caller itself ended a request.

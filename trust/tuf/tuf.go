@@ -216,7 +216,7 @@ func (f *fetcher) DownloadFile(from string, most int64, _ time.Duration) ([]byte
 	}
 	// Metadata is signed, but a redirect could make this machine send requests to
 	// hosts inside its network.
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") }}
+	client := http.Client{CheckRedirect: reach.NoRedirect}
 	resp, err := client.Do(req)
 	if err != nil {
 		f.failed = reach.Explain(err)
