@@ -48,6 +48,11 @@ func helpArgs(help *cobra.Command, args []string) error {
 func translate(c *cobra.Command) {
 	c.PersistentFlags().VisitAll(refuseEmpty)
 	c.Flags().VisitAll(refuseEmpty)
+	if c.HasSubCommands() {
+		c.InitDefaultHelpFlag()
+		help := c.Flags().Lookup("help")
+		help.Value = asked{help.Value, c}
+	}
 	if c.HasSubCommands() && !c.Runnable() { // or else cobra answers by itself
 		c.Args = cobra.NoArgs
 		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
@@ -73,6 +78,22 @@ func translate(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		translate(sub)
 	}
+}
+
+// asked is the value of --help of a command above others. It refuses words before it that are neither a
+// command nor arguments of c: cobra would print the help of c, as if that had been asked for.
+type asked struct {
+	pflag.Value
+	c *cobra.Command
+}
+
+func (a asked) Set(s string) error {
+	if before := a.c.Flags().Args(); len(before) > 0 {
+		if err := a.c.ValidateArgs(before); err != nil {
+			return err
+		}
+	}
+	return a.Value.Set(s)
 }
 
 // errEmpty means that the value of a flag is "".

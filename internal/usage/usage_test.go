@@ -53,6 +53,8 @@ func TestWords(t *testing.T) {
 		"--ca-file x biuld --ref=x":    `tool has no command "biuld"; did you mean build?`,
 		"trust lst --json":             `tool trust has no command "lst"; did you mean list?`,
 		"trust --json lst":             `tool trust has no flag --json`,
+		"biuld --help":                 `tool has no command "biuld"; did you mean build?`,
+		"trust lst -h":                 `tool trust has no command "lst"; did you mean list?`,
 		"help biuld":                   `tool has no command "biuld"; did you mean build?`,
 		"help trust lst":               `tool trust has no command "lst"; did you mean list?`,
 		"help build x":                 `tool build has no command "x"`,
