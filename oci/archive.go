@@ -128,6 +128,8 @@ func (t *tarFiles) scan() error {
 			return nil
 		case err != nil && n == 0:
 			return fmt.Errorf("%s is neither a directory nor a tar: a compressed archive must be unpacked first", t.name)
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return refuse("archive %s ends too early", t.name)
 		case err != nil:
 			return refuse("archive %s: %w", t.name, err)
 		case n >= archiveEntries:

@@ -241,15 +241,29 @@ func (l *Layout) Resolve(ctx context.Context, reference string) (v1.Descriptor, 
 		found = append(found, d)
 	}
 	if len(found) == 0 {
-		return v1.Descriptor{}, fmt.Errorf("%q in layout %s: %w", reference, l.dir, ErrNotFound)
+		return v1.Descriptor{}, &noImageError{l.dir, reference}
 	}
 	for _, d := range found[1:] {
-		if d.Digest != found[0].Digest {
-			return v1.Descriptor{}, fmt.Errorf("layout %s has %d entries for %q: name one by its digest", l.dir, len(found), reference)
+		if d.Digest != found[0].Digest && reference == "" {
+			return v1.Descriptor{}, fmt.Errorf("layout %s has %d images: name one, as in %[1]s:TAG or %[1]s@sha256:HEX", l.dir, len(found))
+		} else if d.Digest != found[0].Digest {
+			return v1.Descriptor{}, fmt.Errorf("layout %s has %d images %q: name one by its digest", l.dir, len(found), reference)
 		}
 	}
 	return l.entry(ctx, found[0])
 }
+
+// noImageError means that a layout has no image of this name, or none at all.
+type noImageError struct{ dir, name string }
+
+func (e *noImageError) Error() string {
+	if e.name == "" {
+		return fmt.Sprintf("layout %s has no image", e.dir)
+	}
+	return fmt.Sprintf("layout %s has no image %q", e.dir, e.name)
+}
+
+func (e *noImageError) Unwrap() error { return ErrNotFound }
 
 // entry returns the descriptor of an entry of index.json, if the content matches it.
 func (l *Layout) entry(ctx context.Context, named v1.Descriptor) (v1.Descriptor, error) {

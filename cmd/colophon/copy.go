@@ -97,7 +97,9 @@ func runCopy(ctx context.Context, cmd *cobra.Command, image, destination string,
 		defer l.Close()
 	}
 	d, err := src.Resolve(ctx, ref.Identifier())
-	if errors.Is(err, oci.ErrNotFound) {
+	if errors.Is(err, oci.ErrNotFound) && ref.Identifier() == "" {
+		return &exitError{code: exitFailure, msg: src.Name() + " has no image"}
+	} else if errors.Is(err, oci.ErrNotFound) {
 		return &exitError{code: exitFailure, msg: fmt.Sprintf("%s has no %q", src.Name(), ref.Identifier())}
 	} else if err != nil {
 		return err
