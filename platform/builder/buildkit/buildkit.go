@@ -112,10 +112,8 @@ func (b *Builder) Build(ctx context.Context, req builder.Request) (_ *builder.Re
 	defer cancel()
 
 	d, err := b.start(ctx, req)
-	if err != nil && context.Cause(ctx) == tooLong {
-		return nil, &builder.Error{Err: tooLong}
-	} else if err != nil {
-		return nil, err
+	if err != nil {
+		return nil, ended(ctx, tooLong, err)
 	}
 	defer func() {
 		if err != nil {

@@ -62,6 +62,14 @@ func (d *daemon) ready(ctx context.Context) error {
 	}
 }
 
+// ended returns err, or tooLong if that is why the build ended.
+func ended(ctx context.Context, tooLong, err error) error {
+	if context.Cause(ctx) == tooLong {
+		return &builder.Error{Err: tooLong}
+	}
+	return err
+}
+
 // explain turns the error of a failed solve into one that the caller can act on: the
 // context's error if it was cancelled, a *builder.Error for an exceeded limit or a
 // failed step, or another error if the builder itself failed. place says where in the
