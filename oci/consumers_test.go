@@ -90,7 +90,7 @@ func TestCheckSole(t *testing.T) {
 			other := l.stranger(nil)
 			other.Annotations = map[string]string{RefNameAnnotation: "v2"}
 			l.index(top, other)
-		}, "can be run", "", "2 entries"},
+		}, "can be run", "", "2 images"},
 		"an image with a subject": {func(l *testLayout, top v1.Descriptor) {
 			l.index(top, l.stranger(func(m *v1.Manifest) { m.Subject = &top }))
 		}, "can be run", "", "can be run"},
@@ -172,7 +172,7 @@ func TestCheckSole(t *testing.T) {
 			"directory":              {l.dir, "", c.dir},
 		} {
 			err := checkSoleIn(t, check.path, check.reference)
-			if where == "archive" && strings.Contains(c.dir, "entries") {
+			if where == "archive" && strings.Contains(c.dir, "2 images") {
 				continue // nothing says which of two images the archive means
 			}
 			if (err == nil) != (check.want == "") || err != nil && !strings.Contains(err.Error(), check.want) {

@@ -521,8 +521,9 @@ func TestStalls(t *testing.T) {
 // TestBrokenOff: a blob that stalls or breaks off fails in our words, and not in those of package http.
 func TestBrokenOff(t *testing.T) {
 	d := v1.Descriptor{Digest: digestOf([]byte("xy")), Size: 2}
+	gone := make(chan struct{})
 	for want, answer := range map[string]http.HandlerFunc{
-		"nothing was transferred": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"nothing was transferred": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done(); close(gone) },
 		"the connection broke":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		r, _ := answering(t, func(w http.ResponseWriter, r *http.Request) {
@@ -537,6 +538,7 @@ func TestBrokenOff(t *testing.T) {
 		}
 		if strings.HasPrefix(want, "nothing") {
 			body.(*stallGuard).timer.Reset(0)
+			<-gone
 		}
 		if _, err = io.ReadAll(body); !errors.Is(err, ErrFailing) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want ErrFailing, %q", err, want)
