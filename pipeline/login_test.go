@@ -1,7 +1,9 @@
 package pipeline
 
 import (
+	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,6 +43,27 @@ func TestGitLabLogin(t *testing.T) {
 		}
 		if got, err := authn.Authorization(t.Context(), auth); err != nil || got.Username != c.user {
 			t.Errorf("%s: expected the user %q, found %+v (%v)", c.image, c.user, got, err)
+		}
+	}
+}
+
+// TestReleaseWithoutClient: a job without its secret says so, and neither installs nor asks anybody.
+func TestReleaseWithoutClient(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range make1(t, requests()["colophon-elsewhere"], app()) {
+		if err := os.WriteFile(filepath.Join(dir, path.Base(name)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty := filepath.Join(dir, "client.json")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, client := range []string{"", empty} {
+		cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(dir, "release.sh"), "https://git.example.com/acme/app", "refs/tags/v1")
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "COLOPHON_PLATFORM=" + client, "https_proxy=http://127.0.0.1:1"}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.HasPrefix(string(out), "release.sh: COLOPHON_PLATFORM") {
+			t.Errorf("client %q: expected an error about COLOPHON_PLATFORM, found %q (%v)", client, out, err)
 		}
 	}
 }
