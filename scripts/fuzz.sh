@@ -6,9 +6,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${1:-30s}
 found=0
+targets=$(git grep -E '^func Fuzz' -- '*_test.go' | sed -E 's/:func (Fuzz[A-Za-z0-9]*).*/:\1/')
 while IFS=: read -r file func; do
 	dir=./$(dirname "$file")
 	echo "== $dir $func"
 	"${GO:-go}" test "$dir" -run '^$' -fuzz "^$func\$" -fuzztime "$time" -fuzzminimizetime 5s || found=1
-done < <(git grep -E '^func Fuzz' -- '*_test.go' | sed -E 's/:func (Fuzz[A-Za-z0-9]*).*/:\1/')
+done <<<"$targets"
 exit $found

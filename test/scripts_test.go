@@ -219,6 +219,27 @@ func TestSelfNeedsDigests(t *testing.T) {
 	}
 }
 
+// fuzz.sh that finds no targets found nothing out.
+func TestFuzzNeedsTargets(t *testing.T) {
+	root := scriptsAlone(t)
+	cmd := exec.Command("scripts/fuzz.sh", "1s")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "GO=true")
+	if out, err := cmd.CombinedOutput(); err == nil {
+		t.Errorf("got exit 0, want an error; output %q", out)
+	}
+	if err := os.WriteFile(filepath.Join(root, "a_test.go"), []byte("func FuzzA(f *testing.F) {\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("git", "-C", root, "add", ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd = exec.Command("scripts/fuzz.sh", "1s")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "GO=true")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "== ./. FuzzA\n" {
+		t.Errorf("got %q (%v), want FuzzA alone", out, err)
+	}
+}
+
 // scriptsAlone returns a git repository with the scripts, and nothing else.
 func scriptsAlone(t *testing.T) string {
 	t.Helper()
