@@ -21,6 +21,7 @@ show() { printf '$ %s\n' "$*" >&2; "$@"; }
 listen=127.0.0.1:$(cat "$work/port")
 url=http://$listen
 
+ready() { curl -fsS -o /dev/null --max-time 5 "$url/readyz" 2>/dev/null; }
 reachable() { curl -sS -o /dev/null --max-time 5 "$1" 2>/dev/null; }
 buildkit() { [ "$(id -u)" -eq 0 ] && PATH=$PATH:/usr/sbin command -v runc >/dev/null; }
 # The real base images are used if they can be reached.
@@ -55,7 +56,7 @@ stop() {
 }
 trap stop EXIT
 
-if reachable "$url/readyz"; then
+if ready; then
   say "the platform is running at $url"
 else
   say "starting the platform"
@@ -64,7 +65,7 @@ else
   "${serve[@]}" >>"$work/colophond.log" 2>&1 &
   platform=$!
   for _ in $(seq 300); do
-    curl -fsS -o /dev/null "$url/readyz" 2>/dev/null && break
+    ready && break
     if ! kill -0 "$platform" 2>/dev/null; then
       platform=
       tail -n 20 "$work/colophond.log" >&2
@@ -73,7 +74,7 @@ else
     fi
     sleep 0.1
   done
-  if ! curl -fsS -o /dev/null "$url/readyz"; then
+  if ! ready; then
     tail -n 20 "$work/colophond.log" >&2
     echo "quickstart: the platform was not ready after 30 s; its log is $work/colophond.log" >&2
     exit 1

@@ -240,6 +240,26 @@ func TestFuzzNeedsTargets(t *testing.T) {
 	}
 }
 
+// quickstart.sh takes no server on its port for the platform that is not one, or is not ready.
+func TestQuickstartKnowsThePlatform(t *testing.T) {
+	root := scriptsAlone(t)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	_, port, _ := strings.Cut(strings.TrimPrefix(other.URL, "http://"), ":")
+	bin := filepath.Join(root, "out/bin")
+	if err := errors.Join(os.MkdirAll(bin, 0o700), os.MkdirAll(filepath.Join(root, "out/quickstart"), 0o700), os.WriteFile(filepath.Join(root, "out/quickstart/port"), []byte(port+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	script(t, filepath.Join(bin, "id"), "echo 1000\n")
+	script(t, filepath.Join(bin, "colophond"), "echo 'address already in use'\nexit 1\n")
+	script(t, filepath.Join(bin, "colophon"), "echo \"asked to $1\"\n")
+	cmd := exec.Command("scripts/quickstart.sh")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "asked to") || !strings.Contains(string(out), "address already in use") {
+		t.Errorf("got %v, want that the platform does not start; output %s", err, out)
+	}
+}
+
 // scriptsAlone returns a git repository with the scripts, and nothing else.
 func scriptsAlone(t *testing.T) string {
 	t.Helper()
