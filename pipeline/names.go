@@ -23,17 +23,18 @@ import (
 // names are what the templates insert.
 type names struct {
 	Request
-	Source     string // https://HOST/PATH
-	Host       string
-	Registry   string
-	Recipe     attest.Recipe
-	Ecosystems []ecosystem
-	Script     []byte // install.sh
-	pins       map[string]pin
-	Version    string // of Install
-	Sums       string // digest in Install
-	digest     func(image string) (string, error)
-	unanswered error
+	Source      string // https://HOST/PATH
+	Host        string
+	Registry    string
+	Recipe      attest.Recipe
+	Ecosystems  []ecosystem
+	Script      []byte // install.sh
+	pins        map[string]pin
+	unconfirmed []string
+	Version     string // of Install
+	Sums        string // digest in Install
+	digest      func(image string) (string, error)
+	unanswered  error
 }
 
 // ecosystem is what Dependabot keeps fresh in one directory.

@@ -5,6 +5,8 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/colophon-build/colophon/lint/pins"
@@ -36,22 +38,26 @@ func embedded() (map[string]pin, error) {
 // is gone. Find out who did that, and why.
 var ErrMoved = errors.New("the tag was moved or deleted")
 
-// current returns the pins, after those who can be asked confirmed them.
-func current(ctx context.Context, r *pins.Resolver) (map[string]pin, error) {
-	all, err := embedded()
-	if err != nil || r == nil {
-		return all, err
+// current returns the pins, after those who can be asked confirmed them, and the tags that nobody confirmed.
+func current(ctx context.Context, r *pins.Resolver) (all map[string]pin, unconfirmed []string, err error) {
+	if all, err = embedded(); err != nil {
+		return nil, nil, err
 	}
-	for name, p := range all {
-		now, err := r.Ref(ctx, name, "refs/tags/"+p.tag) // a branch of this name pins nothing
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p, now, err := all[name], pins.Target{}, pins.ErrNotAsked
+		if r != nil {
+			now, err = r.Ref(ctx, name, "refs/tags/"+p.tag) // a branch of this name pins nothing
+		}
 		switch {
 		case errors.Is(err, pins.ErrNoRef):
-			return nil, fmt.Errorf("%s %s: expected commit %s, found no such tag: %w", name, p.tag, p.commit, ErrMoved)
-		case err == nil && now.Commit != p.commit:
-			return nil, fmt.Errorf("%s %s: expected commit %s, found %s: %w", name, p.tag, p.commit, now.Commit, ErrMoved)
+			return nil, nil, fmt.Errorf("%s %s: expected commit %s, found no such tag: %w", name, p.tag, p.commit, ErrMoved)
+		case err != nil:
+			unconfirmed = append(unconfirmed, name+" "+p.tag)
+		case now.Commit != p.commit:
+			return nil, nil, fmt.Errorf("%s %s: expected commit %s, found %s: %w", name, p.tag, p.commit, now.Commit, ErrMoved)
 		}
 	}
-	return all, nil
+	return all, unconfirmed, nil
 }
 
 // Pin returns how a workflow names an action.

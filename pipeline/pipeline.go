@@ -74,6 +74,9 @@ type Plan struct {
 	Image  string // REGISTRY/NAME; empty for a shared workflow
 	Files  []File // sorted by path
 	Next   string // what people do when the files are written
+	// Unconfirmed are actions with their tags, as in "actions/checkout v7.0.1", of which nobody said that they
+	// still point to the pinned commits.
+	Unconfirmed []string
 }
 
 // ErrRequest means that a request names something that cannot be in a pipeline, or leaves out what
@@ -120,7 +123,7 @@ func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 		return r.Resolver.Digest(ctx, image)
 	}
 	if n.Workflow == "" && n.Kind != tekton && n.forge() == github { // else what is called has the pins
-		if n.pins, err = current(ctx, r.Resolver); err != nil {
+		if n.pins, n.unconfirmed, err = current(ctx, r.Resolver); err != nil {
 			return nil, err
 		}
 	}
@@ -128,7 +131,7 @@ func Make(ctx context.Context, t *finding.Tree, r Request) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: n.Source, Image: n.Image, Next: n.next()}
+	p := &Plan{Source: n.Source, Image: n.Image, Next: n.next(), Unconfirmed: n.unconfirmed}
 	for name, after := range files {
 		f, err := place(t, name, after)
 		if err != nil {

@@ -554,7 +554,7 @@ func TestPins(t *testing.T) {
 	if moved.Known, err = pins.ReadFile(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := current(t.Context(), moved); !errors.Is(err, ErrMoved) {
+	if _, _, err := current(t.Context(), moved); !errors.Is(err, ErrMoved) {
 		t.Errorf("a moved tag: found %v", err)
 	}
 	gone := resolver(t)
@@ -566,11 +566,11 @@ func TestPins(t *testing.T) {
 	if gone.Known, err = pins.ReadFile(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := current(t.Context(), gone); !errors.Is(err, ErrMoved) || !strings.Contains(err.Error(), "found no such tag") {
+	if _, _, err := current(t.Context(), gone); !errors.Is(err, ErrMoved) || !strings.Contains(err.Error(), "found no such tag") {
 		t.Errorf("a tag that is gone, with a branch of its name: found %v", err)
 	}
 	for _, silent := range []*pins.Resolver{nil, {Offline: true}} {
-		if _, err := current(t.Context(), silent); err != nil {
+		if _, _, err := current(t.Context(), silent); err != nil {
 			t.Errorf("nobody answers for actions: found %v", err)
 		}
 		for name, want := range map[string]error{"github": ErrUnanswered, "gitlab": ErrUnanswered, "github-workflow": nil, "gitlab-workflow": nil, "colophon": nil} {

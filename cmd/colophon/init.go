@@ -146,6 +146,9 @@ func (o *initOptions) run(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	keep()
+	if len(plan.Unconfirmed) > 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "not asked: whether these tags still point to the pinned commits: "+strings.Join(plan.Unconfirmed, ", "))
+	}
 	a := initAnswer{Source: plan.Source, Image: plan.Image, Written: []string{}, Unchanged: []string{}}
 	var changes []lint.Change
 	for _, f := range plan.Files {
