@@ -99,6 +99,8 @@ func (p *platform) endpoint(run, asker, role string) (peer.Endpoint, error) {
 // ServeHost runs one role of a platform until ctx is done, on another host than the
 // platform's serve. enrolmentFile is the path of a file that Enrol wrote.
 func ServeHost(ctx context.Context, role, enrolmentFile string, c Config) error {
+	hup, stop := awaitReload()
+	defer stop()
 	e, err := readEnrolment(enrolmentFile)
 	if err != nil {
 		return err
@@ -128,7 +130,7 @@ func ServeHost(ctx context.Context, role, enrolmentFile string, c Config) error 
 	}
 	defer release()
 	where := fmt.Sprintf("%s for %s at %s", role, e.Platform, p.port.Addr())
-	return p.run(ctx, where, func(ctx context.Context) error {
+	return p.run(ctx, hup, where, func(ctx context.Context) error {
 		if err := p.rolesReady(ctx); err != nil {
 			return err
 		}

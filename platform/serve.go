@@ -131,6 +131,8 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 // Serve runs a platform until ctx is done: all roles except those that the
 // configuration places on other hosts.
 func Serve(ctx context.Context, c Config) error {
+	hup, stop := awaitReload()
+	defer stop()
 	p, err := newPlatform(c, roleServe)
 	if err != nil {
 		return configError(err)
@@ -161,7 +163,7 @@ func Serve(ctx context.Context, c Config) error {
 	if p.known, p.push, err = openTokens(p.data); err != nil {
 		return err
 	}
-	return p.run(ctx, p.url, p.allReady)
+	return p.run(ctx, hup, p.url, p.allReady)
 }
 
 // serveInside runs the same command again as root of a user namespace that the plain user
@@ -205,12 +207,17 @@ func (p *platform) processes() (list []zone.Process, err error) {
 	return list, nil
 }
 
-// run keeps the roles running until ctx is done. It prints "ready" and where after
+// awaitReload returns a channel that gets SIGHUP. It comes before the configuration is read: a signal that nobody
+// waits for would end the process, and one that comes later may mean a newer file.
+func awaitReload() (hup <-chan os.Signal, stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}
+
+// run keeps the roles running until ctx is done, and reads the configuration again at hup. It prints "ready" and where after
 // ready has returned nil.
-func (p *platform) run(ctx context.Context, where string, ready func(context.Context) error) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP) // before it says that it is ready: a signal that nobody waits for would end it
-	defer signal.Stop(hup)
+func (p *platform) run(ctx context.Context, hup <-chan os.Signal, where string, ready func(context.Context) error) error {
 	defer p.removeSockets()
 	if self, err := findRole(roleServe); err != nil {
 		return err

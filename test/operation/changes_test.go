@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/colophon-build/colophon/audit"
+	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/policy"
 	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
@@ -115,12 +116,26 @@ func TestAuditEnrolment(t *testing.T) {
 	}
 }
 
-// TestReloadWhileStarting: a SIGHUP before the platform is ready does not end it. The configuration is read again then.
+// TestReloadWhileStarting: a SIGHUP before the platform is ready does not end it, nor one before its first role starts.
+// The configuration is read again then.
 func TestReloadWhileStarting(t *testing.T) {
 	p := harness.Reserve(t)
 	p.Args = []string{"--config", harness.Config(t, nil)}
+	run := filepath.Join(p.Data, "run")
+	if err := os.MkdirAll(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	asks, err := dirlock.Take(run) // as colophon status does for a moment
+	if err != nil {
+		t.Fatal(err)
+	}
 	started := make(chan error, 1)
 	go func() { started <- p.TryUp(await.Patience) }()
+	await.True(t, "serve takes the directory", func() bool { _, err := os.Stat(filepath.Join(p.Data, "lock")); return err == nil })
+	p.Signal(syscall.SIGHUP)
+	if err := asks.Release(); err != nil {
+		t.Fatal(err)
+	}
 	await.True(t, "the ledger starts", func() bool { return strings.Contains(p.Log.String(), "role=ledger") })
 	p.Signal(syscall.SIGHUP)
 	if err := <-started; err != nil {
