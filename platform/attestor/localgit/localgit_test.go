@@ -2,6 +2,7 @@ package localgit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,9 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/colophon-build/colophon/internal/peer"
 	"github.com/colophon-build/colophon/source"
@@ -336,5 +340,72 @@ func TestHangUpEndsGit(t *testing.T) {
 	go func() { awaitHangUp(ctx, theirs); stop() }()
 	if _, err := (&repository{f, 0, 0}).serve(hung, "", theirs); err == nil || ctx.Err() != nil {
 		t.Errorf("got %v, %v, want git to be ended when the connection was", err, ctx.Err())
+	}
+}
+
+// TestExchangedFiles: whoever exchanges a file of his repository for a pipe, between the look at it and the reading, does
+// not keep the role from answering.
+func TestExchangedFiles(t *testing.T) {
+	dir := t.TempDir()
+	git := filepath.Join(dir, "real.git")
+	if err := errors.Join(os.MkdirAll(filepath.Join(git, "objects", "aa"), 0o755), os.Mkdir(filepath.Join(git, "refs"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	work := filepath.Join(dir, "work")
+	if err := errors.Join(os.Mkdir(work, 0o755), os.WriteFile(filepath.Join(work, ".git"), []byte("gitdir: "+git+"\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for name, exchanged := range map[string]string{
+		"the file that leads to the repository": filepath.Join(work, ".git"),
+		"a directory of the repository":         filepath.Join(git, "objects", "aa"),
+	} {
+		pipe := filepath.Join(dir, "pipe")
+		if err := unix.Mkfifo(pipe, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		var exchanging sync.WaitGroup
+		exchanging.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = unix.Renameat2(unix.AT_FDCWD, pipe, unix.AT_FDCWD, exchanged, unix.RENAME_EXCHANGE)
+				}
+			}
+		})
+		for range 5000 {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if r, err := open(work); err == nil {
+					r.dir.Close()
+				}
+			}()
+			select {
+			case <-done:
+				continue
+			case <-time.After(5 * time.Second):
+				t.Errorf("%s: the role waits for whoever writes the pipe", name)
+			}
+			break
+		}
+		close(stop)
+		exchanging.Wait()
+		for _, path := range []string{pipe, exchanged} { // whichever is the pipe now: ends what waits for it
+			if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+				if f, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
+					time.Sleep(100 * time.Millisecond)
+					f.Close()
+				}
+				if path == exchanged {
+					_ = unix.Renameat2(unix.AT_FDCWD, pipe, unix.AT_FDCWD, exchanged, unix.RENAME_EXCHANGE)
+				}
+			}
+		}
+		if err := os.Remove(pipe); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

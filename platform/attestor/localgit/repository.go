@@ -3,6 +3,7 @@ package localgit
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -95,10 +96,15 @@ func isDir(path string) bool {
 // pointer returns the path in a small file, after prefix, or "" if there is none. A
 // relative path starts at the file's directory.
 func pointer(file, prefix string) string {
-	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) // does not wait for who writes a pipe
+	if err != nil {
 		return ""
 	}
-	raw, err := strict.ReadFile(file, maxPointer)
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	raw, err := strict.Read(f, maxPointer)
 	if err != nil {
 		return ""
 	}
@@ -112,6 +118,27 @@ func pointer(file, prefix string) string {
 	return filepath.Clean(to)
 }
 
+// tree is the files of a repository, whose owner may exchange them at any time.
+type tree struct {
+	fs.FS
+	root *os.Root
+}
+
+// ReadDir implements fs.ReadDirFS. It opens nothing but a directory: a pipe would make it wait. It reads no more
+// entries than a repository may have.
+func (t tree) ReadDir(name string) ([]fs.DirEntry, error) {
+	f, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(maxEntries + 1)
+	if errors.Is(err, io.EOF) { // an empty one
+		err = nil
+	}
+	return entries, err
+}
+
 // check returns an error unless one user owns everything that git reads, and nothing of
 // it is a link or can be written by everybody. A repository of root must be root's to
 // write alone. Hooks are not read.
@@ -122,7 +149,7 @@ func (r *repository) check() error {
 	}
 	defer root.Close()
 	n := 0
-	return fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(tree{root.FS(), root}, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("%s: cannot be read while it is checked", name)
 		}
