@@ -82,7 +82,9 @@ func runFront(ctx context.Context, c zone.Child[frontSettings]) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: front.Patience(front.Logged(mux, c.Settings.Tokens.name, c.Log)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
+	// A browser sends the token that somebody gave the pages also with what another site has it ask for.
+	own := http.NewCrossOriginProtection().Handler(mux)
+	server := &http.Server{Handler: front.Patience(front.Logged(own, c.Settings.Tokens.name, c.Log)), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug)}
 	failed := make(chan error, 1)
 	if server.TLSConfig = f.heard.tls(); server.TLSConfig != nil {
 		go func() { failed <- server.ServeTLS(c.Listener, "", "") }()

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/colophon-build/colophon/test/await"
 	"github.com/colophon-build/colophon/test/harness"
 	"github.com/colophon-build/colophon/test/needs"
@@ -367,6 +369,37 @@ echo ended`
 		}
 		if started := strings.Contains(text, "no platform configured: started"); started != (name == "first") {
 			t.Errorf("%s: started a platform: %v\n%s", name, started, text)
+		}
+	}
+}
+
+// TestCrossSite: another site, open in the browser of somebody who gave the pages his token, changes nothing here with it.
+func TestCrossSite(t *testing.T) {
+	p := harness.Start(t)
+	content := []byte("of another site")
+	for name, test := range map[string]struct {
+		header http.Header
+		want   int
+	}{
+		"a client that is no browser": {http.Header{}, http.StatusCreated},
+		"a form of another site":      {http.Header{"Sec-Fetch-Site": {"cross-site"}, "Origin": {"https://evil.example"}}, http.StatusForbidden},
+		"an older browser":            {http.Header{"Origin": {"https://evil.example"}}, http.StatusForbidden},
+		"another port of this host":   {http.Header{"Sec-Fetch-Site": {"same-site"}, "Origin": {"http://127.0.0.1:1"}}, http.StatusForbidden},
+	} {
+		r, err := http.NewRequest(http.MethodPost, p.URL+"/v2/app/blobs/uploads/?digest="+digest.FromBytes(content).String(), bytes.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = test.header
+		r.Header.Set("Content-Type", "text/plain")
+		r.SetBasicAuth("somebody", p.Token("client.json"))
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != test.want {
+			t.Errorf("%s: got status %d, want %d", name, resp.StatusCode, test.want)
 		}
 	}
 }
