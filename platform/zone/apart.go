@@ -81,6 +81,7 @@ type Item struct {
 	pid    int
 	in     io.WriteCloser
 	out    *os.File
+	left   *io.LimitedReader // what answer may still read of out
 	answer *json.Decoder
 	stderr *printable.Head
 	ended  chan struct{} // closed when the process has ended
@@ -112,7 +113,8 @@ func (a Apart) Start() (*Item, error) {
 		return nil, err
 	}
 	cmd.Stdout = answers
-	i.in, i.out, i.answer = in, out, json.NewDecoder(io.LimitReader(out, maxAnswer))
+	i.in, i.out, i.left = in, out, &io.LimitedReader{R: out, N: maxAnswer}
+	i.answer = json.NewDecoder(i.left)
 	started := make(chan error)
 	go func() {
 		// The kernel kills the child when the thread that started it ends.
@@ -198,7 +200,7 @@ func (i *Item) Do(ctx context.Context, order, into any) error {
 	defer stop()
 	err := json.NewEncoder(i.in).Encode(order)
 	var a answer
-	if err == nil {
+	if i.left.N = maxAnswer; err == nil {
 		err = i.answer.Decode(&a)
 	}
 	switch {
@@ -225,6 +227,9 @@ func (i *Item) end(err error) error {
 	// Go's runtime does not survive a refused allocation, and says so in several ways.
 	if most := i.apart.Limits.Memory; most > 0 && i.used > most/2 || strings.Contains(last, "out of memory") {
 		i.broken = fmt.Errorf("%s needed more than %d bytes of memory: %w", i.apart.Task, i.apart.Limits.Memory, ErrLimit)
+	}
+	if i.left.N <= 0 {
+		i.broken = fmt.Errorf("the answer of %s has more than %d bytes: %w", i.apart.Task, maxAnswer, ErrLimit)
 	}
 	return i.broken
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,9 @@ func misbehave(_ context.Context, raw json.RawMessage) (any, error) {
 				return nil, err
 			}
 		}
+	case "answer": // of so many bytes
+		n, err := strconv.Atoi(o.Arg)
+		return strings.Repeat("x", n), err
 	case "oom":
 		data, err := os.ReadFile("/proc/self/oom_score_adj")
 		return strings.TrimSpace(string(data)), err
@@ -342,5 +346,27 @@ func TestWithoutNamespaces(t *testing.T) {
 	a.Program, a.Show = "", []string{filepath.Join(a.Dir, "none")}
 	if err := a.Probe(); err == nil || errors.Is(err, ErrNoNamespaces) {
 		t.Errorf("a file that is not there: got %v", err)
+	}
+}
+
+// TestAnswersAreBounded: the limit of an answer is that of one, not of all that a process gives.
+func TestAnswersAreBounded(t *testing.T) {
+	a := testApart(t)
+	a.Namespaces, a.Limits.Memory = false, 2<<30
+	i, err := a.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	const most = maxAnswer/2 - 1<<10
+	for n := range 3 {
+		var got string
+		if err := i.Do(t.Context(), attempt{"answer", strconv.Itoa(most)}, &got); err != nil || len(got) != most {
+			t.Fatalf("answer %d of %d bytes: got %d bytes, %v", n+1, most, len(got), err)
+		}
+	}
+	var got string
+	if err := i.Do(t.Context(), attempt{"answer", strconv.Itoa(maxAnswer)}, &got); !errors.Is(err, ErrLimit) {
+		t.Errorf("an answer of more than %d bytes: got %v, want %v", maxAnswer, err, ErrLimit)
 	}
 }
