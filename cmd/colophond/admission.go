@@ -15,12 +15,12 @@ func newAdmissionCommand() *cobra.Command {
 	cmd := newServer("admission [--config FILE] [--dry-run]", "decide which images a Kubernetes cluster runs", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := admission.ReadSettings(config)
 		if err != nil {
-			return err
+			return wrongSettings("admission", err)
 		}
 		s.DryRun = s.DryRun || dryRun
 		log, err := logs.Parse(format, level)
 		if err != nil {
-			return err
+			return wrongSettings("admission", err)
 		}
 		return admission.Serve(ctx, s, logs.New(os.Stderr, log))
 	})

@@ -15,11 +15,15 @@ func newAuditCommand() *cobra.Command {
 	cmd := newServer("audit --config FILE", "keep an audit ledger: what gates and clusters decided", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := audit.ReadSettings(config)
 		if err != nil {
-			return err
+			return wrongSettings("audit", err)
 		}
 		log, err := logs.Parse(format, level)
 		if err != nil {
-			return err
+			return wrongSettings("audit", err)
+		}
+		checked := s
+		if _, err := checked.Check(); err != nil {
+			return wrongSettings("audit", err)
 		}
 		return audit.Serve(ctx, s, logs.New(os.Stderr, log))
 	})

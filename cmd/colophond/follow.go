@@ -17,7 +17,7 @@ func newFollowCommand() *cobra.Command {
 	cmd := newServer("follow [URL] --dir DIR", "watch transparency logs, and report what no known release explains", cobra.MaximumNArgs(1), func(ctx context.Context, args []string) error {
 		s, err := follow.ReadSettings(config)
 		if err != nil {
-			return err
+			return wrongSettings("follow", err)
 		}
 		s.Dir, s.Trust, s.Webhook, s.Health = cmp.Or(flags.Dir, s.Dir), cmp.Or(flags.Trust, s.Trust), cmp.Or(flags.Webhook, s.Webhook), cmp.Or(flags.Health, s.Health)
 		s.Copy = s.Copy || flags.Copy
@@ -27,7 +27,11 @@ func newFollowCommand() *cobra.Command {
 		}
 		log, err := logs.Parse(format, level)
 		if err != nil {
-			return err
+			return wrongSettings("follow", err)
+		}
+		checked := s
+		if err := checked.Check(); err != nil {
+			return wrongSettings("follow", err)
 		}
 		return follow.Serve(ctx, s, nil, logs.New(os.Stderr, log))
 	})

@@ -17,7 +17,7 @@ func newGateCommand() *cobra.Command {
 	cmd := newServer("gate --upstream URL --policies PATH --trust PATH", "serve only images of another registry that the policies accept", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := gate.ReadSettings(config)
 		if err != nil {
-			return err
+			return wrongSettings("gate", err)
 		}
 		s.Upstream, s.Policies, s.Trust, s.Listen = cmp.Or(flags.Upstream, s.Upstream), cmp.Or(flags.Policies, s.Policies), cmp.Or(flags.Trust, s.Trust), cmp.Or(flags.Listen, s.Listen)
 		if audit {
@@ -25,7 +25,11 @@ func newGateCommand() *cobra.Command {
 		}
 		log, err := logs.Parse(format, level)
 		if err != nil {
-			return err
+			return wrongSettings("gate", err)
+		}
+		checked := s
+		if err := checked.Check(); err != nil {
+			return wrongSettings("gate", err)
 		}
 		return gate.Serve(ctx, s, logs.New(os.Stderr, log))
 	})

@@ -115,6 +115,15 @@ func report(w io.Writer, err error) int {
 	return 1
 }
 
+// wrongSettings returns an error about the settings of a server as a usage error, unless it is what the kernel
+// said about a file: a disk may be mounted a moment later, and whoever starts the server may try again.
+func wrongSettings(name string, err error) error {
+	if _, passing := errors.AsType[syscall.Errno](err); passing {
+		return err
+	}
+	return &usage.Error{Message: err.Error(), Hint: "see colophond " + name + " --help"}
+}
+
 func newCommand(use, short string, args cobra.PositionalArgs, run func(context.Context, []string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args) }}
 }

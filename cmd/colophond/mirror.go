@@ -18,7 +18,7 @@ func newMirrorCommand() *cobra.Command {
 	cmd := newServer("mirror --name NAME --dir DIR --log KEY [--url URL]", "keep verified copies of transparency logs, and serve them", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := mirror.ReadSettings(config)
 		if err != nil {
-			return err
+			return wrongSettings("mirror", err)
 		}
 		s.Name, s.Dir, s.Listen = cmp.Or(flags.Name, s.Name), cmp.Or(flags.Dir, s.Dir), cmp.Or(flags.Listen, s.Listen)
 		if l != (mirror.LogSettings{}) {
@@ -26,7 +26,11 @@ func newMirrorCommand() *cobra.Command {
 		}
 		log, err := logs.Parse(format, level)
 		if err != nil {
-			return err
+			return wrongSettings("mirror", err)
+		}
+		checked := s
+		if _, _, err := checked.Check(); err != nil {
+			return wrongSettings("mirror", err)
 		}
 		return mirror.Serve(ctx, s, logs.New(os.Stderr, log))
 	})

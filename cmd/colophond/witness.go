@@ -17,13 +17,17 @@ func newWitnessCommand() *cobra.Command {
 	cmd := newServer("witness --name NAME --dir DIR --log KEY", "cosign the checkpoints of transparency logs that have one history", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		s, err := witness.ReadSettings(config)
 		if err != nil {
-			return err
+			return wrongSettings("witness", err)
 		}
 		s.Name, s.Dir, s.Listen = cmp.Or(flags.Name, s.Name), cmp.Or(flags.Dir, s.Dir), cmp.Or(flags.Listen, s.Listen)
 		s.Logs = append(s.Logs, flags.Logs...)
 		log, err := logs.Parse(format, level)
 		if err != nil {
-			return err
+			return wrongSettings("witness", err)
+		}
+		checked := s
+		if _, err := checked.Check(); err != nil {
+			return wrongSettings("witness", err)
 		}
 		return witness.Serve(ctx, s, logs.New(os.Stderr, log))
 	})

@@ -138,8 +138,11 @@ func (s *Settings) plan() (p *plan, err error) {
 			return nil, err
 		}
 	}
-	if s.Dir == "" || len(s.Logs) == 0 || len(s.Logs) > maxLogs {
-		return nil, fmt.Errorf("expected a directory and 1 to %d logs, found %d", maxLogs, len(s.Logs))
+	if s.Dir == "" {
+		return nil, errors.New("a directory is required: --dir, or dir in the configuration")
+	}
+	if len(s.Logs) == 0 || len(s.Logs) > maxLogs {
+		return nil, fmt.Errorf("logs: expected 1 to %d, as URL or in the configuration, found %d", maxLogs, len(s.Logs))
 	}
 	for _, l := range s.Logs {
 		key, tiles, err := l.find(roots)

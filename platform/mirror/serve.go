@@ -50,7 +50,7 @@ func ReadSettings(path string) (s Settings, err error) {
 func (s *Settings) Check() (logs []Log, every time.Duration, err error) {
 	switch {
 	case s.Name == "" || s.Dir == "":
-		return nil, 0, errors.New("expected a name and a directory")
+		return nil, 0, errors.New("a name and a directory are required: --name and --dir, or name and dir in the configuration")
 	case len(s.Logs) == 0 || len(s.Logs) > maxLogs:
 		return nil, 0, fmt.Errorf("logs: expected 1 to %d, found %d", maxLogs, len(s.Logs))
 	}

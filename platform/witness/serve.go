@@ -41,7 +41,7 @@ func ReadSettings(path string) (s Settings, err error) {
 func (s *Settings) Check() (logs []note.Verifier, err error) {
 	switch {
 	case s.Name == "" || s.Dir == "":
-		return nil, errors.New("expected a name and a directory")
+		return nil, errors.New("a name and a directory are required: --name and --dir, or name and dir in the configuration")
 	case len(s.Logs) == 0 || len(s.Logs) > maxLogs:
 		return nil, fmt.Errorf("logs: expected the verifier keys of 1 to %d logs, found %d", maxLogs, len(s.Logs))
 	}
