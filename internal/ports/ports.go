@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -111,10 +112,19 @@ func Run(ctx context.Context, clients, checks *http.Server, log *slog.Logger) er
 	return run(ctx, []*http.Server{clients, checks}, log)
 }
 
+// listen listens at a TCP address.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%s: another program listens there; choose another address, or end that program", address)
+	}
+	return l, err
+}
+
 func run(ctx context.Context, servers []*http.Server, log *slog.Logger) error {
 	ended := make(chan error, len(servers))
 	for _, server := range servers {
-		l, err := net.Listen("tcp", server.Addr)
+		l, err := listen(server.Addr)
 		if err != nil {
 			return errors.Join(err, servers[0].Close())
 		}
