@@ -2,9 +2,11 @@ package policy
 
 import (
 	"crypto"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
@@ -76,12 +78,21 @@ type Key struct {
 }
 
 // ParseKey returns the Key for a public key in PEM (PKIX).
-func ParseKey(pem string) (Key, error) {
-	public, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(pem))
-	if err != nil {
-		return Key{}, fmt.Errorf("policy: key: %w", err)
+func ParseKey(text string) (Key, error) {
+	block, _ := pem.Decode([]byte(text))
+	switch {
+	case block == nil:
+		return Key{}, errors.New("policy: key: expected a public key in PEM, found none")
+	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+		return Key{}, errors.New("policy: key: expected a public key, found a private one: colophon sign --public-key --key FILE prints the public one")
+	case !strings.HasSuffix(block.Type, "PUBLIC KEY"):
+		return Key{}, fmt.Errorf("policy: key: expected a public key in PEM, found %q", block.Type)
 	}
-	return Key{pem: pem, public: public}, nil
+	public, err := cryptoutils.UnmarshalPEMToPublicKey([]byte(text))
+	if err != nil {
+		return Key{}, errors.New("policy: key: the public key cannot be read: it is damaged, or of an unknown kind")
+	}
+	return Key{pem: text, public: public}, nil
 }
 
 // Public returns the public key.

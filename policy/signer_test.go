@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/colophon-build/colophon/policy"
@@ -145,6 +146,25 @@ func TestPatternIsAnchored(t *testing.T) {
 	} {
 		if _, err := policy.ParsePattern(s[0], s[1]); err == nil {
 			t.Errorf("%s: passes", name)
+		}
+	}
+}
+
+// TestKeysInOurWords: what is no public key is named, and a private key is told from others.
+func TestKeysInOurWords(t *testing.T) {
+	block := func(kind string) string {
+		return "-----BEGIN " + kind + "-----\nAAAA\n-----END " + kind + "-----\n"
+	}
+	for given, want := range map[string]string{
+		"":                      "policy: key: expected a public key in PEM, found none",
+		"nonsense":              "policy: key: expected a public key in PEM, found none",
+		block("PRIVATE KEY"):    "policy: key: expected a public key, found a private one: colophon sign --public-key --key FILE prints the public one",
+		block("EC PRIVATE KEY"): "policy: key: expected a public key, found a private one: colophon sign --public-key --key FILE prints the public one",
+		block("CERTIFICATE"):    `policy: key: expected a public key in PEM, found "CERTIFICATE"`,
+		block("PUBLIC KEY"):     "policy: key: the public key cannot be read: ",
+	} {
+		if _, err := policy.ParseKey(given); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "Are you") {
+			t.Errorf("%q: got %v, want %s", given, err, want)
 		}
 	}
 }
