@@ -249,3 +249,46 @@ func TestBearerHandshake(t *testing.T) {
 		t.Errorf("wrong token: got %v", err)
 	}
 }
+
+// TestTokenEndsWhilePushing: a registry's token is valid for minutes, and a push may take longer. The request
+// that finds out is sent again with a new token, and with its body.
+func TestTokenEndsWhilePushing(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	var home string
+	var given, valid atomic.Int64
+	arrived := map[string]string{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		switch {
+		case r.URL.Path == "/token":
+			valid.Store(given.Add(1))
+			fmt.Fprintf(w, `{"token":"t%d"}`, valid.Load())
+		case r.Header.Get("Authorization") != fmt.Sprintf("Bearer t%d", valid.Load()):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+home+`/token",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.Method == http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		case r.Method == http.MethodPost:
+			valid.Store(0) // before the content
+			w.Header().Set("Location", "/v2/upload")
+			w.WriteHeader(http.StatusAccepted)
+		default:
+			arrived[r.URL.Path] = string(body)
+			valid.Store(0) // before the next one
+			w.WriteHeader(http.StatusCreated)
+		}
+	}))
+	defer srv.Close()
+	home = srv.URL
+	r := openRegistry(t, strings.TrimPrefix(home, "http://")+"/team/app", RegistryOptions{})
+	content := strings.Repeat("x", smallBlob+1)
+	d := v1.Descriptor{Digest: digestOf([]byte(content)), Size: int64(len(content))}
+	if err := r.PushBlob(t.Context(), d, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }); err != nil || arrived["/v2/upload"] != content {
+		t.Errorf("blob: got %v and %d bytes, want %d", err, len(arrived["/v2/upload"]), len(content))
+	}
+	raw := `{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[]}`
+	m, err := r.PushManifest(t.Context(), []byte(raw), ociIndex)
+	if got := arrived["/v2/team/app/manifests/"+m.Digest.String()]; err != nil || got != raw {
+		t.Errorf("manifest: got %v and %q, want %q", err, got, raw)
+	}
+}

@@ -114,7 +114,7 @@ func (a *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (a *authTransport) send(req *http.Request) (*http.Response, error) {
 	if up := a.handshaken(); up != nil {
-		return up.RoundTrip(req.Clone(req.Context()))
+		return up.RoundTrip(sentOnce(req.Clone(req.Context())))
 	}
 	home := req.URL.Host == a.repo.RegistryStr()
 	first := req.Clone(req.Context())
@@ -142,7 +142,39 @@ func (a *authTransport) send(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return up.RoundTrip(second)
+	return up.RoundTrip(sentOnce(second))
+}
+
+// sentBody notes that a body was sent. The login of ggcr sends a request again when its token has ended, and
+// would send the rest of the body, which is nothing.
+type sentBody struct {
+	io.ReadCloser
+	sent bool
+}
+
+// sentOnce lets rewinding know when it gets req again.
+func sentOnce(req *http.Request) *http.Request {
+	if req.Body != nil && req.Body != http.NoBody && req.GetBody != nil {
+		req.Body = &sentBody{ReadCloser: req.Body}
+	}
+	return req
+}
+
+// rewinding sends the body of a request that it gets again from its beginning.
+type rewinding struct{ inner http.RoundTripper }
+
+func (r rewinding) RoundTrip(req *http.Request) (*http.Response, error) {
+	if body, ok := req.Body.(*sentBody); ok && !body.sent {
+		body.sent = true
+	} else if ok {
+		fresh, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		req = req.Clone(req.Context())
+		req.Body = fresh
+	}
+	return r.inner.RoundTrip(req)
 }
 
 func (a *authTransport) handshaken() http.RoundTripper {
@@ -168,7 +200,7 @@ func (a *authTransport) handshake(req *http.Request) (http.RoundTripper, error) 
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		scope = transport.PushScope
 	}
-	up, err := transport.NewWithContext(req.Context(), a.repo.Registry, auth, a.inner, []string{a.repo.Scope(scope)})
+	up, err := transport.NewWithContext(req.Context(), a.repo.Registry, auth, rewinding{a.inner}, []string{a.repo.Scope(scope)})
 	if err == nil {
 		a.up = up
 	}
