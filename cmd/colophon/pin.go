@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,6 +142,9 @@ func (o *pinOptions) run(ctx context.Context, cmd *cobra.Command, dir string) (e
 				break
 			}
 		}
+		// A diff does not show why the exit code is not 0.
+		refused := pinAnswer{Pins: slices.DeleteFunc(slices.Clone(a.Pins), func(pin lint.Pin) bool { return !pin.State.Alarm() && pin.State != lint.PinUndecided })}
+		err = cmp.Or(err, refused.text(cmd.ErrOrStderr()))
 	case o.text():
 		err = a.text(out)
 	default:

@@ -79,6 +79,9 @@ func TestPin(t *testing.T) {
 	// The tag is moved, and the answers of the cache are gone.
 	git("tag", "-f", "v1.1.0", one)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	if out, said := pin(3, "--diff", "--cooldown", "0"); out != "" || !strings.Contains(said, "a.yml:5:13: ALARM: moved: o/action\n") {
+		t.Errorf("--diff: got %q and %q, want the alarm on standard error", out, said)
+	}
 	if out, _ := pin(3, "--update", "--cooldown", "0"); !strings.Contains(out, "ALARM: moved: o/action\n") {
 		t.Errorf("got %s", out)
 	}
