@@ -50,8 +50,8 @@ writes what people install them with:
   dnf/colophon_verify.py  a plugin of dnf 4, which does the same (.rpm)
 
 The first two are about this release alone, and need no other program. The hook and the plugin
-ask colophon on the machine whether the signer that you name here signed each package, of any
-release: they demand no tag.
+ask colophon on the machine whether the signer that you name here signed each package. That is
+one of any release, unless --identity ends with a tag.
 
 Files that are there and differ are not overwritten without --force, and then nothing is written.
 
