@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -104,7 +105,8 @@ func (p *platform) reload(ctx context.Context, list []zone.Process, anew []chan 
 			return names, ctx.Err()
 		}
 	}
-	if len(names) > 0 && p.host == roleServe { // their settings may have changed the trust document
+	readers := []string{roleTrust, roleAttestor, roleAPI} // of what decides what the trust document says
+	if p.host == roleServe && slices.ContainsFunc(readers, func(name string) bool { return slices.Contains(names, name) }) {
 		ctx, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
 		if err := p.tellTrust(ctx); err != nil {

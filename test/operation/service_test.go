@@ -140,7 +140,11 @@ func TestService(t *testing.T) {
 	}
 	restarted := func(want ...string) {
 		t.Helper()
-		after := pids()
+		var after map[string]int
+		eventually(t, "all roles run", func() bool {
+			after = pids()
+			return !slices.Contains(slices.Collect(maps.Values(after)), 0)
+		})
 		var got []string
 		for role, pid := range after {
 			if pid != before[role] {
