@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/peer"
 )
@@ -92,8 +94,38 @@ func (p *platform) endpoint(run, asker, role string) (peer.Endpoint, error) {
 		return e, nil
 	}
 	var err error
-	e.Credentials, err = certify(p.dir("enrolment"), []string{asker}, nil)
+	e.Credentials, err = p.askers.certify(p.dir("enrolment"), asker)
 	return e, err
+}
+
+// askers keeps the credentials with which roles of serve's host ask roles of other hosts: with other ones, a role would
+// have other settings, and start anew. Safe for concurrent use. The zero value has none.
+type askers struct {
+	mu     sync.Mutex
+	issued map[string]issued // by role
+}
+
+type issued struct {
+	credentials *peer.Credentials
+	at          time.Time
+}
+
+// certify returns the credentials of a role, and renews them when a twelfth of their life is over.
+func (a *askers) certify(dir, role string) (*peer.Credentials, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if had, ok := a.issued[role]; ok && time.Since(had.at) < enrolmentLife/12 {
+		return had.credentials, nil
+	}
+	c, err := certify(dir, []string{role}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if a.issued == nil {
+		a.issued = map[string]issued{}
+	}
+	a.issued[role] = issued{c, time.Now()}
+	return c, nil
 }
 
 // ServeHost runs one role of a platform until ctx is done, on another host than the

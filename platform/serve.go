@@ -53,6 +53,7 @@ type platform struct {
 	enrolment *enrolment // nil if host is roleServe
 	url       string
 	users     users
+	askers    *askers
 	visitors  []string // roles of other hosts that send requests to roles of this host
 	outside   *root.Outside
 	logs      logs.Settings
@@ -101,7 +102,7 @@ func newPlatform(c Config, host string) (p *platform, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &platform{config: c, host: host, logs: how, log: logs.New(os.Stderr, how)}
+	p = &platform{config: c, host: host, askers: new(askers), logs: how, log: logs.New(os.Stderr, how)}
 	if p.file, err = readConfig(c.File); err != nil {
 		return nil, err
 	}

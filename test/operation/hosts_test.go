@@ -249,3 +249,18 @@ func (h *host) start() {
 		h.t.Fatalf("the %s's host did not start: %q\n%s", h.role, line, h.log)
 	}
 }
+
+// TestReloadWithOtherHosts: a SIGHUP that changes nothing for a role leaves it alone, also if it asks roles of other hosts.
+func TestReloadWithOtherHosts(t *testing.T) {
+	needsRoot(t)
+	manager := listenNotices(t)
+	p := harness.Start(t, "--config", harness.Config(t, map[string]any{"roles": map[string]any{"builder": "127.0.0.1:1"}}))
+	manager.next("READY=1")
+	before := p.Role("attestor")
+	p.Signal(syscall.SIGHUP)
+	manager.next("RELOADING=1\nMONOTONIC_USEC=")
+	manager.next("READY=1")
+	if now := p.Role("attestor"); now != before {
+		t.Errorf("the attestor started anew, and broke off its releases: it was process %d, and is %d", before, now)
+	}
+}
