@@ -81,6 +81,6 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if s.TLS.Certificate != "" {
 		clients.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.Get}
 	}
-	health := &http.Server{Addr: s.Health, Handler: l.Checks(metrics, func() string { return "" }), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
+	health := &http.Server{Addr: s.Health, Handler: l.Checks(metrics, l.Missing), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: quiet}
 	return ports.Run(ctx, clients, health, log)
 }

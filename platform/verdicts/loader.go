@@ -79,6 +79,15 @@ func (l *Loader) Ready() (ok bool, problem string) {
 	return true, *said
 }
 
+// Missing says why no policies and trust roots count although they were read. It returns "" if some count.
+func (l *Loader) Missing() string {
+	said := l.said.Load()
+	if said == nil || *said == "" || l.store.basis.Load() != nil {
+		return ""
+	}
+	return "no policies and trust roots count yet: " + *said
+}
+
 // NewLoader returns a Loader for a Store. used is called whenever other policies or trust roots
 // count; nil: nothing is.
 func NewLoader(store *Store, log *slog.Logger, used func()) *Loader {
@@ -163,7 +172,11 @@ func (l *Loader) apply() {
 		broken = l.adopt(now, sets, roots, others)
 	}
 	if broken != "" && (broken != l.problem || id != l.last) {
-		l.log.Error("the policies and trust roots cannot be used; those that counted before still do", "problem", broken)
+		meanwhile := "those that counted before still do"
+		if l.inForce == "" {
+			meanwhile = "until they can, every image is undecided"
+		}
+		l.log.Error("the policies and trust roots cannot be used; "+meanwhile, "problem", broken)
 	}
 	l.last, l.problem = id, broken
 	l.said.Store(&broken)
