@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/colophon-build/colophon/internal/dirlock"
 	"github.com/colophon-build/colophon/internal/owned"
@@ -44,7 +45,7 @@ func (p *platform) open() (release func(), err error) {
 	if !p.runs(roleAPI) && p.host == roleServe {
 		return unlock, nil
 	}
-	if p.port, err = net.Listen("tcp", p.config.Listen); err != nil {
+	if p.port, err = listenOn(p.config.Listen); err != nil {
 		unlock()
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = fmt.Errorf("--listen %s: another program listens there; choose another address, or end that program", p.config.Listen)
@@ -52,6 +53,15 @@ func (p *platform) open() (release func(), err error) {
 		return nil, err
 	}
 	return func() { p.port.Close(); unlock() }, nil
+}
+
+// listenOn listens at a TCP address. Where serve was killed, its roles may have the port for a moment longer.
+func listenOn(address string) (l net.Listener, err error) {
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if l, err = net.Listen("tcp", address); !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return l, err
+		}
+	}
 }
 
 // maxData is the longest path of a data directory, in bytes. A socket's path has at

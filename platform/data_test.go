@@ -1,15 +1,31 @@
 package platform
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/colophon-build/colophon/test/needs"
 )
+
+// TestPortOfKilledRoles: the roles of a serve that was killed have the port until the kernel has ended them.
+func TestPortOfKilledRoles(t *testing.T) {
+	old, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(200*time.Millisecond, func() { old.Close() }).Stop()
+	l, err := listenOn(old.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
 
 // --buildkitd has precedence over PATH and must name a program.
 func TestFindBuildkitd(t *testing.T) {

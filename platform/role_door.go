@@ -34,7 +34,7 @@ func prepareDoor(p *platform, process *zone.Process) (err error) {
 		if s.Credentials, err = certify(p.dir("enrolment"), p.sockets, []string{host}); err != nil {
 			return err
 		}
-		if l, err = net.Listen("tcp", address); err != nil {
+		if l, err = listenOn(address); err != nil {
 			return fmt.Errorf("roles.door: %w", err)
 		}
 		defer l.Close() // File returns a duplicate, which stays open
