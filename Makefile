@@ -159,6 +159,7 @@ test-modules:
 
 test-short: ## the inner loop: starts no platform, builds no image, and leaves out the packages that take longest; skipped tests say so with -v
 	GOGC=400 scripts/inmemory.sh $(GO) test -short -vet=off -p 5 $$($(GO) list ./... | grep -v $(foreach p,$(LONGEST),-e '$(p:.%=%)$$'))
+	cd cmd/colophon-scan && $(GO) test -short ./...
 
 # Run the test binary directly: it is also the attacker, and prints the scoreboard on standard output.
 ifeq ($(PLATFORM),)

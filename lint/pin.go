@@ -127,7 +127,7 @@ func readPinned(t *finding.Tree, name string) (*finding.File, error) {
 	return nil, errNoPins
 }
 
-// decided returns what job returns. Parsers of others meet hostile files here: if one panics, the pin is undecided.
+// decided returns what job returns, and an undecided pin if job panics: libraries parse strangers' files there.
 func decided(f *finding.File, job func() Pin) (pin Pin) {
 	defer func() {
 		if v := recover(); v != nil {

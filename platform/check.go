@@ -34,7 +34,7 @@ func Check(c Config, out io.Writer) error {
 		k.say("fulcio", "issuers of other platforms and people", p.checkIssuers())
 	}
 	if err == nil && p.outside != nil {
-		k.say("trustedRoot", "trust services of others", p.checkOutside())
+		k.say("trustedRoot", "external trust services", p.checkOutside())
 	}
 	if p.file.Credentials != "" {
 		_, err := credentials.Read(p.file.Credentials)

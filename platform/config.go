@@ -260,7 +260,7 @@ func (p *platform) checkIssuers() error {
 	return nil
 }
 
-// checkOutside refuses trust services of others that the role trust would refuse at its start.
+// checkOutside returns the error with which the role trust would refuse the external trust services at its start.
 func (p *platform) checkOutside() error {
 	if p.outside == nil {
 		return nil

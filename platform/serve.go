@@ -208,8 +208,8 @@ func (p *platform) processes() (list []zone.Process, err error) {
 	return list, nil
 }
 
-// awaitReload returns a channel that gets SIGHUP. It comes before the configuration is read: a signal that nobody
-// waits for would end the process, and one that comes later may mean a newer file.
+// awaitReload returns a channel that gets SIGHUP. Call it before the configuration is read: SIGHUP without a handler
+// ends the process, and one after the read may announce a newer file.
 func awaitReload() (hup <-chan os.Signal, stop func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)

@@ -33,7 +33,7 @@ type users struct {
 // namespace. He runs no role outside of it.
 func (u users) plain() bool { return os.Geteuid() != 0 && u.lack == nil }
 
-// inside reports whether the roles run in a user namespace: here, or in the one that serve makes.
+// inside reports whether the roles run in a user namespace: this process is in one already, or serve makes one.
 func (u users) inside() bool { return u.nested || u.plain() }
 
 // newUsers assigns each role its user, counted from base. If this host cannot separate

@@ -96,7 +96,7 @@ func withoutQuery(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-// NoRedirect is an http.Client's CheckRedirect, where no other address may answer for the one that is asked.
+// NoRedirect is a CheckRedirect of http.Client that refuses all redirects: another host must not answer for the one that was asked.
 func NoRedirect(to *http.Request, via []*http.Request) error {
 	return &redirectError{via[0].URL, to.URL}
 }

@@ -120,8 +120,8 @@ var proxyHeaders = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-
 
 // mayReadLocal reports whether the client may release a directory of this host: the
 // release reads and publishes its files. Behind a proxy every client seems local, so
-// the headers that proxies set exclude it, whatever is in them: some proxies add theirs
-// below one that the client sent, which may be empty.
+// the headers that proxies set exclude it, whatever is in them: some proxies append theirs
+// to a header that the client sent, and that one may be empty.
 func (s *Service) mayReadLocal(r *http.Request) bool {
 	if !s.cfg.LocalSources || slices.ContainsFunc(proxyHeaders, func(name string) bool { return r.Header[name] != nil }) {
 		return false

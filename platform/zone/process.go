@@ -89,8 +89,8 @@ func (p Process) Supervise(ctx context.Context, stopping <-chan struct{}, next <
 	}
 }
 
-// interrupted reports whether a signal that asks for an end killed a process: one that has no session of its own yet
-// gets the terminal's Ctrl-C.
+// interrupted reports whether SIGINT or SIGTERM killed a process. Ctrl-C of the terminal kills a role that is not in a
+// session of its own yet.
 func interrupted(err error) bool {
 	ended, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
